@@ -1,0 +1,1 @@
+"""How: reusable Prefect tasks (the modules) and the engines behind them (the sub-packages)."""

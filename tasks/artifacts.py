@@ -1,0 +1,111 @@
+"""What travels along the edges of a flow: references with numbers, never tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tasks.usecase import AnyUseCase, Record
+
+
+class Artifact(Record):
+    """A folder in the store, named by the digest of its content, and what it was made from."""
+
+    digest: str = Field(description="sha256 of the content, hex")
+    location: str = Field(description="absolute folder")
+    usecase: AnyUseCase
+    made_from: tuple[str, ...] = Field(default=(), description="digests of the artifacts it was made from")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.location)
+
+    @property
+    def assets(self) -> Path:
+        """What a request needs to be understood: labels, normalisation, a tokenizer."""
+        return self.folder / "assets"
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the folder."""
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+
+class Dataset(Artifact):
+    """Prepared data.
+
+    `card.json` in its folder: `{"layout": str, "sizes": {"train": int, "validation": int, "test": int},
+    "labels": [str], "counts": {split: {label: int}}, "findings": [{"kind": str, "count": int, "examples": [str],
+    "action": str}], ...}`.
+    """
+
+    sizes: dict[str, int]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.read("card.json")
+
+
+class Checkpoint(Artifact):
+    """A trained network: `weights.safetensors`, `assets/`, `history.json` (a row per epoch), `fit.json`."""
+
+    scores: dict[str, float] = Field(description="on the validation split, with the kept weights")
+    seconds: float = Field(description="wall time of fitting, over all attempts")
+    epochs: int
+
+
+class OnnxModel(Artifact):
+    """A bundle: `model.onnx`, `usecase.json`, `assets/`, `example/` (a request and its answer), `README.md`.
+
+    It can be copied to another machine and served there.
+    """
+
+    label: str = Field(description="how a person would call it: fp32, int8 static U8S8 per-channel, ...")
+    megabytes: float = Field(description="size of the graph and its weights, 10^6 bytes")
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / "model.onnx"
+
+
+class Latency(Record):
+    """Milliseconds for one request at batch 1, the session alone."""
+
+    p50: float
+    p95: float
+
+
+class Evaluation(Record):
+    """Measured on the very graph that would be served."""
+
+    model: OnnxModel
+    scores: dict[str, float] = Field(description="on the test split")
+    latency_ms: Latency
+    throughput: float = Field(description="examples per second at the batch size that was best")
+    megabytes: float
+    load_seconds: float
+    cpu: str = Field(description="model and the flags that decide int8 speed")
+    threads: int
+
+    @property
+    def label(self) -> str:
+        return self.model.label
+
+
+class Rejection(Record):
+    evaluation: Evaluation
+    reason: str
+
+
+class Release(Record):
+    """The outcome of a flow."""
+
+    chosen: Evaluation
+    reason: str
+    rejected: tuple[Rejection, ...]
+    bundle: str = Field(description="folder to serve or to copy elsewhere")
+    report: str = Field(description="path of the HTML report")
+    answer: dict[str, Any] = Field(description="the chosen bundle's answer to its example request")
+    seconds: float = Field(description="wall time of the whole run")

@@ -1,0 +1,1 @@
+"""Smaller and faster: an OnnxModel in, an OnnxModel out."""

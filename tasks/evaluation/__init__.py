@@ -1,0 +1,1 @@
+"""Measure the very graph that will be served."""

@@ -1,0 +1,1 @@
+"""Answer requests from a bundle with ONNX Runtime and NumPy alone."""

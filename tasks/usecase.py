@@ -1,0 +1,165 @@
+"""The contract between a vertical and everything else: a `UseCase` is a value that knows what only its vertical knows."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from tasks.errors import BundleError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Arrays = dict[str, np.ndarray]
+"""Named arrays that share their first axis, the batch."""
+Predict = Callable[[Arrays], Arrays]
+"""A torch module, an ONNX graph or a live server, seen as a function from inputs to outputs, always with a batch axis."""
+Split = Literal["train", "validation", "test"]
+TRUSTED_PACKAGES = ("usecases.", "tasks.", "tests.")
+
+
+class Record(BaseModel):
+    """A small immutable value. A misspelt field is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def write_typed(record: Record) -> dict[str, Any]:
+    """The record's fields beside the name of its class, so that it comes back as what it was."""
+    return {"type": f"{type(record).__module__}:{type(record).__qualname__}", **record.model_dump(mode="json")}
+
+
+def read_typed(written: object) -> Record:
+    """The inverse of `write_typed`.
+
+    Raises:
+        BundleError: the class is unknown, no record, or lives outside the packages that are trusted.
+    """
+    if isinstance(written, Record):
+        return written
+    if not isinstance(written, Mapping) or not isinstance(written.get("type"), str):
+        raise BundleError(f"This record does not name its class: {written!r:.200}")
+    module_name, _, class_name = written["type"].partition(":")
+    if not module_name.startswith(TRUSTED_PACKAGES):
+        raise BundleError(f"The record names the class {written['type']!r}, which is not one of ours: not read.")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise BundleError(f"The record names the class {written['type']!r}, which this version does not have.") from error
+    if not (isinstance(found, type) and issubclass(found, Record)):
+        raise BundleError(f"The record names {written['type']!r}, which is no record.")
+    return found.model_validate({name: value for name, value in written.items() if name != "type"})
+
+
+class Examples(Protocol):
+    """One split of a data set, read from disk as it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        """The examples at `indices` (int64, [B]): inputs and targets by name, each with B rows."""
+        ...
+
+
+class Codec(Protocol):
+    """Between what a person sends and what the network takes. NumPy only: it runs in the server."""
+
+    def read(self, argument: str) -> Any:
+        """One request from a command line argument: a path, a text."""
+        ...
+
+    def encode(self, requests: Sequence[Any]) -> Arrays:
+        """Requests to the network's inputs. Raises `BundleError` in words for one that cannot be understood."""
+        ...
+
+    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+        """The network's outputs to one answer per request, ready for JSON."""
+        ...
+
+
+class UseCase(Record, ABC):
+    """A vertical: its fields are its settings, its methods what only it knows.
+
+    Imports of torch belong inside the methods: flows and servers import this class and must stay light.
+    """
+
+    name: ClassVar[str]
+    """Its name in folders and reports, such as `image_classification`."""
+    monitor: ClassVar[str]
+    """The score (higher is better) that early stopping watches and that the budget of quality is about."""
+
+    # -- data -----------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def data_digest(self) -> str:
+        """A digest that changes when the data behind the settings change (of paths, sizes and times for folders)."""
+
+    @abstractmethod
+    def prepare(self, folder: Path) -> dict[str, Any]:
+        """Read, check and split the data into `folder`; return its card (see `tasks.artifacts.Dataset.card`).
+
+        `folder/assets/` holds what a request needs to be understood (labels, normalisation, a tokenizer). It travels
+        with every checkpoint and bundle. Everything else in `folder` is the vertical's own business.
+
+        Raises:
+            DataError: with the file, the reason and what to do.
+        """
+
+    @abstractmethod
+    def examples(self, folder: Path, split: Split) -> Examples:
+        """One split of what `prepare` wrote."""
+
+    # -- model ----------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def network(self, assets: Path) -> nn.Module:
+        """A fresh network. It has `layers()`, earliest first, for freezing and layer-wise learning rates."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The training loss of one batch (augmentation included), a scalar."""
+
+    def pretraining(self) -> UseCase | None:
+        """The broad task to pretrain the backbone on, itself a use case over the same data; None: there is none."""
+        return None
+
+    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+        """After the last step, on the weights that will be kept: for instance fit a temperature on validation."""
+        return
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        """The module to be exported: takes the inputs of `input_names` in order, returns a tuple as `output_names`."""
+        return network
+
+    input_names: ClassVar[tuple[str, ...]]
+    output_names: ClassVar[tuple[str, ...]]
+
+    # -- quality --------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        """Scores of a predictor on a split, by the field's names; `monitor` is one of them."""
+
+    # -- service --------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def codec(self, assets: Path) -> Codec:
+        """Loads neither torch nor transformers."""
+
+    @abstractmethod
+    def example_request(self, folder: Path) -> Path:
+        """One real example from the data as a file that a person could send."""
+
+    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
+        """What the report shows of the chosen model: plain JSON that this vertical's report section knows to draw."""
+        return {}
+
+
+def _as_usecase(written: object) -> object:
+    return written if isinstance(written, UseCase) else read_typed(written)
+
+
+AnyUseCase = Annotated[UseCase, BeforeValidator(_as_usecase), PlainSerializer(write_typed)]
+"""A field that holds any vertical and writes its class beside its fields."""

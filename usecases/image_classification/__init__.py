@@ -1,0 +1,128 @@
+"""Image classification: a folder of pictures to a network that names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.usecase import Codec, Examples, Predict, Split, UseCase
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class ImageSettings(UseCase):
+    """What pretraining and classification share: the data and the backbone."""
+
+    data: str = Field("sample", description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name")
+    image_column: str = Field("", description="column of the image in a CSV, parquet or hub data set; empty: found by content")
+    label_column: str = Field("", description="column of the label; empty: found by content")
+    size: int = Field(0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
+    channels: Literal["auto", "grey", "rgb"] = Field("auto", description="auto: rgb as soon as one image has colour")
+    validation_share: float = Field(0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given")
+    test_share: float = Field(0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
+    split_seed: int = Field(0, ge=0, description="fixes the splits")
+    tolerance: float = Field(0.05, ge=0, le=1, description="share of unusable images past which the run is refused before training")
+    backbone: str = Field("", description="'': our network for small images; else a model of transformers: owner/name, a local folder, or config:resnet for random weights")
+    width: int = Field(32, ge=4, le=256, description="channels of the first stage of our network")
+    flip: Literal["auto", "yes", "no"] = Field("auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness")
+    augment: Literal["none", "light", "trivial", "rand"] = Field("light", description="light: crop, flip and colour; trivial: TrivialAugment; rand: RandAugment")
+
+    def data_digest(self) -> str:
+        from usecases.image_classification.layouts import data_digest
+
+        return data_digest(self)
+
+    def prepare(self, folder: Path) -> dict[str, Any]:
+        from usecases.image_classification.prepare import prepare
+
+        return prepare(self, folder)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.image_classification.prepare import StoredImages
+
+        return StoredImages(folder / split)
+
+    def codec(self, assets: Path) -> Codec:
+        from usecases.image_classification.codec import ImageCodec
+
+        return ImageCodec(assets)
+
+    def example_request(self, folder: Path) -> Path:
+        return folder / "example.png"
+
+
+class ImageClassification(ImageSettings):
+    """Names the class of an image."""
+
+    name: ClassVar[str] = "image_classification"
+    monitor: ClassVar[str] = "accuracy"
+    input_names: ClassVar[tuple[str, ...]] = ("image",)
+    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
+
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="probability spread over the other classes")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.image_classification.objective import classifier
+
+        return classifier(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.image_classification.objective import classification_loss
+
+        return classification_loss(self, network, batch)
+
+    def pretraining(self) -> UseCase | None:
+        if self.backbone:
+            return None
+        shared = {field: getattr(self, field) for field in ImageSettings.model_fields}
+        return ViewInvariance(**shared)
+
+    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+        from usecases.image_classification.objective import fit_temperature
+
+        fit_temperature(network, predict, self.examples(folder, "validation"))
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.image_classification.objective import Calibrated
+
+        return Calibrated(network)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.image_classification.scores import scores
+
+        return scores(predict, self.examples(folder, split))
+
+    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
+        from usecases.image_classification.scores import figures
+
+        return figures(predict, self.examples(folder, "test"), folder / "assets")
+
+
+class ViewInvariance(ImageSettings):
+    """Pretraining without labels: two views of an image should have the same features (Barlow Twins, Zbontar 2021)."""
+
+    name: ClassVar[str] = "image_view_invariance"
+    monitor: ClassVar[str] = "invariance"
+    input_names: ClassVar[tuple[str, ...]] = ("image",)
+    output_names: ClassVar[tuple[str, ...]] = ("embedding",)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.image_classification.objective import view_network
+
+        return view_network(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.image_classification.objective import view_loss
+
+        return view_loss(self, network, batch)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.image_classification.scores import invariance
+
+        return invariance(predict, self.examples(folder, split))
