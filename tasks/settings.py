@@ -32,6 +32,12 @@ class Fit(Record):
     seed: int = Field(0, ge=0, description="one seed, one result, on one device")
 
 
+class Pretraining(Fit):
+    """How to pretrain the backbone, without labels."""
+
+    epochs: int = Field(5, ge=0, description="passes over the training split; 0: no pretraining")
+
+
 class Budget(Record):
     """What a release may cost and lose."""
 

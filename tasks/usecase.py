@@ -94,10 +94,19 @@ class UseCase(Record, ABC):
     monitor: ClassVar[str]
     """The score (higher is better) that early stopping watches and that the budget of quality is about."""
 
+    def settings(self) -> dict[str, Any]:
+        """The settings beside the name of the class, ready for JSON."""
+        return write_typed(self)
+
+    @classmethod
+    def package(cls) -> str:
+        """The package of the vertical, whose source decides whether earlier results are stale."""
+        return cls.__module__
+
     # -- data -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def data_digest(self) -> str:
-        """A digest that changes when the data behind the settings change (of paths, sizes and times for folders)."""
+        """A digest of the settings that `prepare` reads and of the data behind them (paths, sizes and times of files)."""
 
     @abstractmethod
     def prepare(self, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""A Prefect server, this project's deployments and a process worker on one machine: `make up`, `make down`.
+
+Only what `up` started is stopped by `down`: each process group is known by a file in the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from tasks.store import home
+
+PROJECT = Path(__file__).parents[1]
+PORT = int(os.environ.get("PREFECT_PORT", "4200"))
+API = f"http://127.0.0.1:{PORT}/api"
+POOL = "local"
+PREFECT = Path(sys.executable).with_name("prefect")
+START_SECONDS = 120
+
+
+def state() -> Path:
+    return home() / "local"
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {
+        "PREFECT_API_URL": API,
+        "PREFECT_HOME": str(state() / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PROJECT_DIR": str(PROJECT),
+        "PYTHONPATH": str(PROJECT),
+    }
+
+
+def up() -> None:
+    state().mkdir(parents=True, exist_ok=True)
+    if _running("server"):
+        print(f"The server of an earlier `make up` is still there: http://127.0.0.1:{PORT}")
+    elif _answers():
+        sys.exit(f"Something else answers on port {PORT}. Stop it, or choose another port: make up PREFECT_PORT=4201")
+    else:
+        _start("server", "server", "start", "--host", "127.0.0.1", "--port", str(PORT))
+        _wait_for_server()
+    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    _prefect("--no-prompt", "deploy", "--all")
+    if not _running("worker"):
+        _start("worker", "worker", "start", "--pool", POOL, "--name", POOL)
+    print(f"""
+The server, the deployments and a worker are up.
+  look       http://127.0.0.1:{PORT}
+  run        PREFECT_API_URL={API} {_shown(PREFECT)} deployment run image-classification/smoke
+  nightly    PREFECT_API_URL={API} {_shown(PREFECT)} deployment schedule ls image-classification/smoke
+  logs       {_shown(state())}/*.log
+  stop       make down""")
+
+
+def down() -> None:
+    for name in ("worker", "server"):
+        process = _running(name)
+        if process is None:
+            print(f"No {name} of ours is running.")
+            continue
+        _stop(process)
+        print(f"Stopped the {name}.")
+        (state() / f"{name}.pid").unlink(missing_ok=True)
+
+
+def _start(name: str, *arguments: str) -> None:
+    with (state() / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [PREFECT, *arguments], env=environment(), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    (state() / f"{name}.pid").write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
+
+
+def _running(name: str) -> psutil.Process | None:
+    """The process, unless its number went to another one since."""
+    try:
+        pid, created = (state() / f"{name}.pid").read_text().split()
+        process = psutil.Process(int(pid))
+        return process if process.create_time() == float(created) and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def _stop(process: psutil.Process) -> None:
+    family = [process, *process.children(recursive=True)]
+    process.send_signal(signal.SIGINT if "worker" in process.cmdline() else signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=35)  # Prefect gives a cancelled run 30 s
+    for survivor in alive:
+        survivor.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _answers() -> bool:
+    try:
+        with urllib.request.urlopen(f"{API}/health", timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _wait_for_server() -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers():
+        if not _running("server") or time.monotonic() > deadline:
+            sys.exit(f"The server did not come up. Its log: {state() / 'server.log'}")
+        time.sleep(0.5)
+
+
+def _prefect(*arguments: str) -> None:
+    done = subprocess.run([PREFECT, *arguments], env=environment(), cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+if __name__ == "__main__":
+    down() if sys.argv[1:] == ["down"] else up()

@@ -1,0 +1,123 @@
+"""The command line of every flow, generated from its signature: the same settings as the form in Prefect's UI."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from prefect import Flow
+from prefect.logging.configuration import setup_logging
+from prefect.settings import PREFECT_LOGGING_LEVEL, PREFECT_SERVER_ANALYTICS_ENABLED, PREFECT_SERVER_LOGGING_LEVEL, temporary_settings
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+
+from tasks.errors import SettingError, UserError
+
+PRESETS = Path(__file__).parents[1] / "prefect.yaml"
+INTERRUPTED = 130  # what shells expect after Ctrl-C
+
+
+def main(flow: Flow[Any, Any]) -> NoReturn:
+    """Run a flow from the command line: `--preset NAME`, `--json` and every setting of the flow's signature."""
+    try:
+        parameters, as_json = parse(flow, sys.argv[1:])
+        release = _run(flow, parameters)
+    except UserError as error:
+        print(f"\n{error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command resumes where it was.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        print(release.model_dump_json())
+    sys.exit(0)
+
+
+def parse(flow: Flow[Any, Any], arguments: list[str]) -> tuple[dict[str, Any], bool]:
+    """The flow's parameters: what is typed, over the preset, over the defaults; and whether `--json` was asked for.
+
+    Raises:
+        SettingError: unknown preset or setting, or a value that does not fit, with the nearest right name.
+    """
+    known = presets(flow)
+    settings_class = _settings_class(flow, known)
+    try:
+        typed = CliSettingsSource(settings_class, cli_parse_args=False, cli_exit_on_error=False)(args=arguments)()
+    except SettingsError as error:
+        raise SettingError(_suggest(str(error), settings_class)) from None
+    as_json, preset = bool(typed.pop("json", False)), typed.pop("preset", None)
+    if preset is not None and preset not in known:
+        raise SettingError(f"There is no preset {preset!r} for {flow.name}. There are: {', '.join(known)}.")
+    try:
+        settings = settings_class.model_validate(_merged(known[preset] if preset else {}, typed))
+    except ValidationError as error:
+        raise SettingError(_in_words(error)) from None
+    return {name: getattr(settings, name) for name in inspect.signature(flow.fn).parameters}, as_json
+
+
+def presets(flow: Flow[Any, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of the flow's deployments in prefect.yaml, by name."""
+    entrypoint = f"{flow.fn.__module__.replace('__main__', _module_name(flow))}.{flow.fn.__name__}"
+    deployments = yaml.safe_load(PRESETS.read_text(encoding="utf-8"))["deployments"]
+    return {d["name"]: d.get("parameters") or {} for d in deployments if d["entrypoint"] == entrypoint}
+
+
+def _module_name(flow: Flow[Any, Any]) -> str:
+    return f"flows.{Path(inspect.getfile(flow.fn)).stem}"
+
+
+def _settings_class(flow: Flow[Any, Any], known: dict[str, Any]) -> type[BaseModel]:
+    signature = inspect.signature(flow.fn, eval_str=True)
+    fields: dict[str, Any] = {name: (p.annotation, p.default) for name, p in signature.parameters.items()}
+    fields["preset"] = (str, Field("", description=f"start from a preset of prefect.yaml: {', '.join(known)}"))
+    fields["json"] = (bool, Field(False, description="print the release as JSON, the last line of standard output"))
+    config = SettingsConfigDict(
+        cli_prog_name=f"python -m {_module_name(flow)}",
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        extra="forbid",
+    )
+    base = type("Settings", (BaseSettings,), {"model_config": config})
+    with warnings.catch_warnings(action="ignore"):  # pydantic wonders at a field called `json`, a method of old
+        return create_model(flow.name, __base__=base, __doc__=inspect.getdoc(flow.fn), **fields)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        merged[name] = _merged(merged.get(name, {}), value) if isinstance(value, dict) else value
+    return merged
+
+
+def _suggest(message: str, settings_class: type[BaseModel]) -> str:
+    unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message)
+    if unknown is None:
+        return f"{message}. See --help."
+    options = [f"--{name}" for name in settings_class.model_fields] + [
+        f"--{name}.{inner}" for name, field in settings_class.model_fields.items() for inner in getattr(field.annotation, "model_fields", ())
+    ]
+    near = difflib.get_close_matches(unknown[1], options, n=1)
+    return f"There is no setting {unknown[1]}." + (f" Did you mean {near[0]}?" if near else " See --help.")
+
+
+def _in_words(error: ValidationError) -> str:
+    return "\n".join(f"--{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (it was {e['input']!r})." for e in error.errors())
+
+
+def _run(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any:
+    quiet = {
+        PREFECT_LOGGING_LEVEL: "CRITICAL",  # the terminal view speaks instead
+        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",  # the ephemeral server prints traces of its own shutdown
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    warnings.simplefilter("ignore")
+    with temporary_settings(quiet):
+        setup_logging()
+        return flow(**parameters)

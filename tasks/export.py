@@ -1,0 +1,29 @@
+"""From a checkpoint to a checked ONNX graph in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.reporting.terminal import step
+
+
+@task(persist_result=False)
+def export(checkpoint: Checkpoint, dataset: Dataset) -> OnnxModel:
+    """The checkpoint as an ONNX graph with a symbolic batch, equal to torch on real examples, in a bundle that serves itself."""
+
+    def build(work: Path) -> dict[str, Any]:
+        from tasks.exporting.export import export as export_graph
+
+        return export_graph(checkpoint, dataset, work)
+
+    made_from = (checkpoint.digest, dataset.digest)
+    recipe = {"made_from": made_from, "usecase": checkpoint.usecase.settings(), "code": store.code_version("tasks.exporting", checkpoint.usecase.package())}
+    with step("export") as seen:
+        model, seen.cached = store.make(OnnxModel, recipe, build)
+        seen.detail = f"{model.megabytes:.2f} MB"
+    return model

@@ -1,0 +1,34 @@
+"""Read, check and split the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks import store
+from tasks.artifacts import Dataset
+from tasks.reporting.terminal import step
+from tasks.usecase import UseCase
+
+
+@task(persist_result=False)
+def prepare(usecase: UseCase) -> Dataset:
+    """The prepared data set of a use case.
+
+    Raises:
+        DataError: with the file, the reason and what to do; nothing was trained yet.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        card = usecase.prepare(folder)
+        (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
+        return {"usecase": usecase, "sizes": card["sizes"]}
+
+    recipe = {"data": usecase.data_digest(), "code": store.code_version(usecase.package())}
+    with step("prepare") as seen:
+        dataset, seen.cached = store.make(Dataset, recipe, build)
+        seen.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
+    return dataset.model_copy(update={"usecase": usecase})  # the data may serve several settings of the network

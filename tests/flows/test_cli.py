@@ -1,0 +1,53 @@
+"""The command line: one grammar for every flow, and mistakes answered in words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import parse, presets
+from flows.image_classification import image_classification
+from tasks.errors import SettingError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -> None:
+    parameters, as_json = parse(image_classification, ["--preset", "smoke", "--fit.epochs", "7", "--usecase.width", "16", "--json"])
+    assert as_json
+    assert parameters["fit"].epochs == 7
+    assert parameters["usecase"].width == 16
+    assert parameters["pretraining"].epochs == presets(image_classification)["smoke"]["pretraining"]["epochs"]
+    assert parameters["budget"].objective == "latency"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fit.epoch", "5"], "no setting --fit.epoch. Did you mean --fit.epochs?"),
+        (["--usecase.labelsmoothing", "0"], "Did you mean --usecase.label_smoothing?"),
+        (["--preset", "huge"], "no preset 'huge' for image-classification. There are: smoke, default, full"),
+        (["--fit.epochs", "many"], "--fit.epochs: Input should be a valid integer"),
+        (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
+        (["--fit.optimizer", "adam"], "invalid choice: 'adam'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        parse(image_classification, arguments)
+    assert words in str(refused.value)
+
+
+def test_help_shows_every_setting_with_its_description() -> None:
+    done = subprocess.run([sys.executable, "-m", "flows.image_classification", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = " ".join(done.stdout.split())
+    for parameter in ("usecase", "pretraining", "fit", "budget"):
+        record = parse(image_classification, [])[0][parameter]
+        for name, field in type(record).model_fields.items():
+            assert f"--{parameter}.{name}" in shown
+            assert field.description, name
+            assert " ".join(field.description.split()[:3]) in shown
+    assert "--json" in shown

@@ -1,0 +1,76 @@
+"""The plan of the house: who may import whom, and what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "pytorch_lightning", "lightning", "transformers"}
+CONTRACT = {"tasks.usecase", "tasks.artifacts", "tasks.errors"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """The modules a file imports, those for type checkers aside."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    for_checkers = {id(n) for guard in ast.walk(tree) if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test) for n in guard.body}
+    names: set[str] = set()
+    for node in nodes:
+        if id(node) in for_checkers:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def packages(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", sources("usecases"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_vertical_knows_only_the_contract(path: Path) -> None:
+    names = imported(path)
+    assert not packages(names) & {"prefect", "pytorch_lightning", "lightning", "onnxruntime", "flows", "torchvision"}
+    ours = {name for name in names if name.startswith("tasks.")}
+    assert all(any(name == c or name.startswith(f"{c}.") for c in CONTRACT) for name in ours), ours
+
+
+@pytest.mark.parametrize("path", sources("tasks"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_tasks_know_no_vertical_and_engines_no_prefect(path: Path) -> None:
+    names = imported(path)
+    assert not packages(names) & {"usecases", "flows", "torchvision"}
+    if path.parent != ROOT / "tasks":
+        assert "prefect" not in packages(names)
+    else:
+        assert not packages(names) & HEAVY, "only engines load torch"
+
+
+@pytest.mark.parametrize("path", [p for p in sources("flows") if p.name not in ("__init__.py", "cli.py")], ids=lambda p: p.name)
+def test_a_flow_is_wiring_only(path: Path) -> None:
+    assert packages(imported(path)) <= {"prefect", "tasks", "usecases", "flows"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("flows.image_classification", HEAVY),
+        ("usecases.image_classification", HEAVY | {"prefect"}),
+        ("tasks.serving.__main__", HEAVY | {"prefect"}),
+    ],
+)
+def test_imports_stay_light(module: str, forbidden: set[str]) -> None:
+    code = f"import sys, {module}; print(*(m for m in {sorted(forbidden)!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

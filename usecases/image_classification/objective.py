@@ -1,0 +1,72 @@
+"""What is learnt: names from labels, and before that, without labels, what two views of an image have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.usecase import Examples, Predict
+from usecases.image_classification.augment import Augmentation, mix
+from usecases.image_classification.network import build, build_view_network
+
+if TYPE_CHECKING:
+    from usecases.image_classification import ImageClassification, ImageSettings, ViewInvariance
+
+TEMPERATURE_BATCH = 256
+SMALLEST, LARGEST = 0.05, 20.0  # of a temperature that makes sense
+
+
+def read_card(assets: Path) -> dict[str, Any]:
+    return json.loads((assets / "image.json").read_text(encoding="utf-8"))
+
+
+class Calibrated(nn.Module):
+    """Pixels to probabilities: softmax of the logits over the temperature that the network carries."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """uint8 [N, C, H, W] to probabilities, float32 [N, classes]."""
+        return (torch.softmax(self.network(image).float() / self.network.temperature, dim=1),)
+
+
+def classification_loss(usecase: ImageClassification, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy under augmentation, label smoothing, mixup and CutMix."""
+    image = augmentation(usecase, batch["image"].shape[1])(batch["image"].float() / 255)
+    classes = network.head.out_features
+    image, target = mix(image, batch["label"], classes, usecase.mixup, usecase.cutmix, usecase.label_smoothing)
+    return F.cross_entropy(network(image), target)
+
+
+def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) -> None:
+    """Temperature scaling (Guo 2017): the one number that minimises the validation's negative log-likelihood.
+
+    It changes no answer, only how sure the network says it is.
+    """
+    log_probabilities, labels = [], []
+    for start in range(0, len(examples), TEMPERATURE_BATCH):
+        batch = examples.batch(np.arange(start, min(start + TEMPERATURE_BATCH, len(examples))))
+        labels.append(batch.pop("label"))
+        log_probabilities.append(np.log(np.clip(predict(batch)["probabilities"], 1e-12, None)))
+    logits, label = torch.from_numpy(np.concatenate(log_probabilities)), torch.from_numpy(np.concatenate(labels))
+    log_temperature = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(logits / log_temperature.exp(), label)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    factor = float(log_temperature.exp().clamp(SMALLEST, LARGEST))
+    network.temperature.mul_(factor)  # log-probabilities are logits over the temperature so far
