@@ -101,7 +101,9 @@ def _suggest(message: str, settings_class: type[BaseModel]) -> str:
     if unknown is None:
         return f"{message}. See --help."
     options = [f"--{name}" for name in settings_class.model_fields] + [
-        f"--{name}.{inner}" for name, field in settings_class.model_fields.items() for inner in getattr(field.annotation, "model_fields", ())
+        f"--{name}.{inner}"
+        for name, field in settings_class.model_fields.items()
+        for inner in getattr(field.annotation, "model_fields", ())
     ]
     near = difflib.get_close_matches(unknown[1], options, n=1)
     return f"There is no setting {unknown[1]}." + (f" Did you mean {near[0]}?" if near else " See --help.")

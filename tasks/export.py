@@ -22,7 +22,11 @@ def export(checkpoint: Checkpoint, dataset: Dataset) -> OnnxModel:
         return export_graph(checkpoint, dataset, work)
 
     made_from = (checkpoint.digest, dataset.digest)
-    recipe = {"made_from": made_from, "usecase": checkpoint.usecase.settings(), "code": store.code_version("tasks.exporting", checkpoint.usecase.package())}
+    recipe = {
+        "made_from": made_from,
+        "usecase": checkpoint.usecase.settings(),
+        "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
+    }
     with step("export") as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"

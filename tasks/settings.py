@@ -41,7 +41,9 @@ class Pretraining(Fit):
 class Budget(Record):
     """What a release may cost and lose."""
 
-    max_loss: float = Field(0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine")
+    max_loss: float = Field(
+        0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
+    )
     objective: Literal["latency", "size"] = Field("latency", description="among those within the budget choose the fastest or the smallest")
     max_latency_ms: float = Field(0, ge=0, description="p95 at batch 1; 0: any")
     max_megabytes: float = Field(0, ge=0, description="10^6 bytes; 0: any")

@@ -154,6 +154,7 @@ def _file_away(artifact: type[A], recipe: Recipe, fields: dict[str, Any], work: 
         "host": platform.node(),
         "python": platform.python_version(),
         "seconds": round(seconds, 3),
+        "record": record.model_dump(mode="json"),
         "files": {str(p.relative_to(work)): _file_facts(p) for p in _files(work)},
     }
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1))

@@ -47,6 +47,7 @@ def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: 
     """Train in a supervised process, or find the same training in the store; a killed one resumes."""
     made_from = (dataset.digest, *([start.digest] if start else []))
     recipe = {
+        "name": name,
         "usecase": usecase.settings(),
         "made_from": made_from,
         "fit": fit.model_dump(mode="json"),

@@ -22,7 +22,9 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
     """The modules a file imports, those for type checkers aside."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for_checkers = {id(n) for guard in ast.walk(tree) if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test) for n in guard.body}
+    for_checkers = {
+        id(n) for guard in ast.walk(tree) if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test) for n in guard.body
+    }
     names: set[str] = set()
     for node in nodes:
         if id(node) in for_checkers:

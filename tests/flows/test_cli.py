@@ -42,7 +42,9 @@ def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -
 
 
 def test_help_shows_every_setting_with_its_description() -> None:
-    done = subprocess.run([sys.executable, "-m", "flows.image_classification", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.image_classification", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     shown = " ".join(done.stdout.split())
     for parameter in ("usecase", "pretraining", "fit", "budget"):
         record = parse(image_classification, [])[0][parameter]

@@ -21,14 +21,24 @@ class ImageSettings(UseCase):
     label_column: str = Field("", description="column of the label; empty: found by content")
     size: int = Field(0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
     channels: Literal["auto", "grey", "rgb"] = Field("auto", description="auto: rgb as soon as one image has colour")
-    validation_share: float = Field(0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given")
+    validation_share: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    )
     test_share: float = Field(0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
     split_seed: int = Field(0, ge=0, description="fixes the splits")
     tolerance: float = Field(0.05, ge=0, le=1, description="share of unusable images past which the run is refused before training")
-    backbone: str = Field("", description="'': our network for small images; else a model of transformers: owner/name, a local folder, or config:resnet for random weights")
+    backbone: str = Field(
+        "",
+        description="'': our network for small images; else a model of transformers: owner/name, a local folder, or config:resnet for random weights",
+    )
     width: int = Field(32, ge=4, le=256, description="channels of the first stage of our network")
-    flip: Literal["auto", "yes", "no"] = Field("auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness")
-    augment: Literal["none", "light", "trivial", "rand"] = Field("light", description="light: crop, flip and colour; trivial: TrivialAugment; rand: RandAugment")
+    flip: Literal["auto", "yes", "no"] = Field(
+        "auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness"
+    )
+    shift: float = Field(0.07, ge=0, lt=0.5, description="training moves images by up to this share of the side")
+    colour: float = Field(0.0, ge=0, le=1, description="strength of colour jitter in training; colour images only")
+    erase: float = Field(0.25, ge=0, lt=1, description="side of the square that training blanks, as a share of the image's; 0: off")
+    policy: Literal["none", "trivial", "rand"] = Field("none", description="automatic augmentation: TrivialAugment or RandAugment")
 
     def data_digest(self) -> str:
         from usecases.image_classification.layouts import data_digest

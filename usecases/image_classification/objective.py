@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.usecase import Examples, Predict
-from usecases.image_classification.augment import Augmentation, mix
-from usecases.image_classification.network import build, build_view_network
+from usecases.image_classification.augment import augmentation, mix
+from usecases.image_classification.network import Classifier, ViewNetwork, build_backbone, redundancy_loss
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageClassification, ImageSettings, ViewInvariance
@@ -38,12 +38,39 @@ class Calibrated(nn.Module):
         return (torch.softmax(self.network(image).float() / self.network.temperature, dim=1),)
 
 
+def classifier(usecase: ImageClassification, assets: Path) -> nn.Module:
+    classes = len(read_card(assets)["labels"])
+    return Classifier(_backbone(usecase, assets), classes, usecase.dropout)
+
+
+def view_network(usecase: ViewInvariance, assets: Path) -> nn.Module:
+    return ViewNetwork(_backbone(usecase, assets))
+
+
+def _backbone(usecase: ImageSettings, assets: Path) -> nn.Module:
+    card = read_card(assets)
+    return build_backbone(usecase.backbone, card["size"], usecase.width, card["mean"], card["std"])
+
+
 def classification_loss(usecase: ImageClassification, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Cross-entropy under augmentation, label smoothing, mixup and CutMix."""
-    image = augmentation(usecase, batch["image"].shape[1])(batch["image"].float() / 255)
+    image = augmented(usecase, batch["image"])
     classes = network.head.out_features
     image, target = mix(image, batch["label"], classes, usecase.mixup, usecase.cutmix, usecase.label_smoothing)
     return F.cross_entropy(network(image), target)
+
+
+def view_loss(usecase: ViewInvariance, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Two augmented views of the same images; no label is looked at."""
+    views = (network(augmented(usecase, batch["image"])) for _ in range(2))
+    return redundancy_loss(*views)
+
+
+def augmented(usecase: ImageSettings, image: Tensor) -> Tensor:
+    """uint8 [N, C, H, W] to float in [0, 1], augmented."""
+    channels = image.shape[1]
+    mirror = usecase.flip == "yes" or (usecase.flip == "auto" and channels == 3)
+    return augmentation(mirror, usecase.shift, usecase.colour, usecase.erase, usecase.policy, channels)(image.float() / 255)
 
 
 def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) -> None:

@@ -1,0 +1,123 @@
+"""Choose what is served, let it answer one real request, and tell the whole run in a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, Evaluation, Release
+from tasks.evaluation.choose import choose
+from tasks.reporting import prefect_text
+from tasks.reporting.facts import Facts, Stage
+from tasks.reporting.report import write_report
+from tasks.reporting.terminal import step, summary, take_steps
+from tasks.serving.bundle import open_bundle
+from tasks.settings import Budget
+from tasks.usecase import Record
+
+
+@task(persist_result=False)
+def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget) -> Release:
+    """The chosen candidate, why, why not the others, and its answer to the example request that travels with it."""
+    usecase = dataset.usecase
+    with step("choose", needs=("evaluate",)) as seen:
+        chosen, reason, rejected = choose(evaluations, usecase.monitor, budget)
+        seen.detail = chosen.label
+    with step("answer", needs=("choose",)) as seen:
+        answer = answer_example(chosen.model.folder)
+        seen.detail = prefect_text.one_line(answer)
+    report = store.home() / "reports" / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
+    released = Release(
+        chosen=chosen,
+        reason=reason,
+        rejected=tuple(rejected),
+        bundle=chosen.model.location,
+        report=str(report),
+        answer=answer,
+        seconds=_seconds_so_far(),
+    )
+    with step("report", needs=("choose",)):
+        facts = gather(released, dataset)
+        write_report(facts, report)
+        publish(facts)
+    summary(released, facts.next_commands)
+    return released
+
+
+def answer_example(bundle: Path) -> dict[str, Any]:
+    opened = open_bundle(bundle)
+    return opened.answer([opened.example_request()])[0]
+
+
+def gather(released: Release, dataset: Dataset) -> Facts:
+    """All that the report tells, read back from the artifacts of the run."""
+    chosen = released.chosen.model
+    manifests = store.lineage(chosen.digest)
+    stages = tuple(_stage(manifest) for manifest in reversed(manifests) if manifest["kind"] == "checkpoint")
+    tables = [e.model.folder / "quantization.json" for e in (released.chosen, *(r.evaluation for r in released.rejected))]
+    return Facts(
+        flow=dataset.usecase.name,
+        settings=_settings(dataset, manifests),
+        card=dataset.card,
+        chosen=released.chosen,
+        reason=released.reason,
+        rejected=released.rejected,
+        seconds=released.seconds,
+        steps=take_steps(),
+        stages=stages,
+        recipes=next((tuple(json.loads(table.read_text())) for table in tables if table.exists()), ()),
+        figures=dataset.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder),
+        lineage=tuple(manifests),
+        next_commands=_next_commands(released),
+    )
+
+
+def _settings(dataset: Dataset, manifests: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    fits = {m["recipe"]["name"]: m["recipe"]["fit"] for m in reversed(manifests) if m["kind"] == "checkpoint"}
+    return {"usecase": dataset.usecase.model_dump(mode="json"), **fits}
+
+
+def _stage(manifest: dict[str, Any]) -> Stage:
+    folder = store.find(manifest["digest"])
+    checkpoint = Checkpoint.model_validate(manifest["record"])
+    history = tuple(json.loads((folder / "history.json").read_text()))
+    return Stage(
+        name=manifest["recipe"]["name"],
+        monitor=checkpoint.usecase.monitor,
+        history=history,
+        seconds=checkpoint.seconds,
+        scores=checkpoint.scores,
+    )
+
+
+def _next_commands(released: Release) -> tuple[str, ...]:
+    bundle = os.path.relpath(released.bundle)
+    example = next(iter(sorted((Path(released.bundle) / "example").glob("request*"))))
+    python = os.path.relpath(sys.executable)
+    return (
+        f"{python} -m tasks.serving predict {bundle} {os.path.relpath(example)}",
+        f"{python} -m flows.{released.chosen.model.usecase.name} --usecase.data YOUR_DATA --preset default",
+        "make up    # the same flow on a schedule and on a worker",
+    )
+
+
+def publish(facts: Facts) -> None:
+    """The same facts as artifacts in Prefect."""
+    prefix = facts.flow.replace("_", "-")
+    for name, markdown in prefect_text.artifacts(facts).items():
+        create_markdown_artifact(markdown, key=f"{prefix}-{name}")
+
+
+def _seconds_so_far() -> float:
+    run = FlowRunContext.get()
+    return (datetime.now(UTC) - run.start_time).total_seconds() if run else 0.0

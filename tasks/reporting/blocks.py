@@ -1,0 +1,116 @@
+"""Blocks that any vertical can put into its section of the report; `tasks.reporting.facts.Facts` lists their fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tasks.reporting import charts
+from tasks.reporting.html import Markup, tag
+from tasks.reporting.words import plain
+
+Block = Mapping[str, Any]
+LONG = 16  # rows
+WIDE = 12  # columns of a matrix
+NUMBER = re.compile(r"–|[-+−]?[\d,]*\.?\d+ ?%?")
+
+
+def draw(block: Block) -> Markup:
+    """A block with its title and caption.
+
+    Raises:
+        KeyError: there is no such kind of block, or it lacks a field.
+    """
+    caption = tag("p", block["caption"], class_="muted") if block.get("caption") else None
+    wide = block["kind"] == "gallery" or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
+    return tag("article", tag("h3", block["title"]), caption, KINDS[block["kind"]](block), class_=wide and "wide")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], name: str, marked: int | None = None) -> Markup:
+    """A table that scrolls inside itself; columns of numbers are set right.
+
+    With a `marked` row it becomes a list of cards where the screen is narrow: for tables that people compare by.
+    """
+    right = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    cards = marked is not None
+    head = tag("tr", [tag("th", column, scope="col", class_=right[i] and "num") for i, column in enumerate(columns)])
+    body = [
+        tag("tr", [_cell(value, right[i], cards and columns[i]) for i, value in enumerate(row)], class_=number == marked and "marked")
+        for number, row in enumerate(rows)
+    ]
+    drawn = tag("table", tag("thead", head), tag("tbody", body), class_=cards and "cards")
+    return scrolling(drawn, name, limited=len(rows) > LONG)
+
+
+def scrolling(content: Markup, name: str, limited: bool = False) -> Markup:
+    """Content that may be wider than the screen, and with `limited` of limited height; reachable by keyboard."""
+    return tag("div", content, class_="scroll limited" if limited else "scroll", tabindex=0, role="region", aria_label=name)
+
+
+def bars(items: Sequence[Mapping[str, Any]], unit: str = "", longest: float = 0) -> Markup:
+    """A horizontal bar for each {label, value}; the longest, or one of length `longest`, fills its track."""
+    longest = longest or max((float(item["value"]) for item in items), default=0.0) or 1.0
+    rows = [_bar(str(item["label"]), item["value"], 100 * float(item["value"]) / longest, unit) for item in items]
+    return tag("ul", rows, class_="bars")
+
+
+def matrix(block: Block) -> Markup:
+    """A heat map as a table. With `diagonal`, agreement has a colour of its own and errors are scaled among themselves."""
+    rows, columns = block.get("rows") or block["labels"], block.get("columns") or block["labels"]
+    apart = bool(block.get("diagonal"))
+    cells = [(i, j, float(value)) for i, row in enumerate(block["values"]) for j, value in enumerate(row)]
+    most = {on: max((v for i, j, v in cells if (apart and i == j) == on), default=0.0) or 1.0 for on in (True, False)}
+    head = tag("tr", tag("th"), [tag("th", tag("span", label), scope="col", title=label) for label in columns])
+    body = [
+        tag("tr", tag("th", label, scope="row", title=label), [_heat(value, apart and i == j, most) for j, value in enumerate(row)])
+        for i, (label, row) in enumerate(zip(rows, block["values"], strict=True))
+    ]
+    axes = f"rows: {block.get('row_label', 'row')}, columns: {block.get('column_label', 'column')}"
+    drawn = scrolling(tag("table", tag("thead", head), tag("tbody", body), class_="matrix"), f"{block['title']}, {axes}")
+    return tag("div", tag("p", axes[0].upper() + axes[1:], class_="muted"), drawn)
+
+
+def gallery(items: Sequence[Mapping[str, Any]]) -> Markup:
+    """Pictures with a few lines of text each; only pictures that are inside the page are shown."""
+    return tag("div", [_picture(item) for item in items], class_="gallery")
+
+
+def _is_number(value: object) -> bool:
+    """Also one that was written for people, such as 1,024 or −3.1 %, and an empty cell."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return NUMBER.fullmatch(value) is not None
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _cell(value: object, right: bool, name: object) -> Markup:
+    return tag("td", value if isinstance(value, Markup) else plain(value), class_=right and "num", data_name=name)
+
+
+def _bar(label: str, value: float, percent: float, unit: str) -> Markup:
+    filled = tag("span", tag("i", style=f"width:{percent:.1f}%"), class_="track")
+    return tag("li", tag("span", label, class_="label", title=label), filled, tag("span", f"{plain(value)} {unit}".strip(), class_="num"))
+
+
+def _heat(value: float, diagonal: bool, most: Mapping[bool, float]) -> Markup:
+    strength = value / most[diagonal]
+    shade = f"--a:{0.12 + 0.78 * strength:.2f}" if value else None
+    names = " ".join(["right" if diagonal else "", "hot" if strength > 0.5 else ""]).strip()
+    return tag("td", plain(value) if value % 1 else f"{int(value):,}" if value else "·", style=shade, class_=names or None)
+
+
+def _picture(item: Mapping[str, Any]) -> Markup:
+    image = str(item["image"])
+    shown = tag("img", src=image, alt=item.get("alt", ""), loading="lazy") if image.startswith("data:image/") else None
+    first, *rest = item.get("lines", [""])
+    return tag("figure", shown, tag("figcaption", tag("strong", first), [tag("span", line) for line in rest]))
+
+
+KINDS: dict[str, Callable[[Block], Markup]] = {
+    "table": lambda b: table(b["columns"], b["rows"], b["title"]),
+    "bars": lambda b: bars(b["items"], b.get("unit", "")),
+    "lines": lambda b: charts.lines(b["series"], b.get("x_label", ""), b.get("y_label", ""), b["title"]),
+    "scatter": lambda b: charts.scatter(b["points"], b.get("x_label", ""), b.get("y_label", ""), b["title"]),
+    "matrix": matrix,
+    "gallery": lambda b: gallery(b["items"]),
+}

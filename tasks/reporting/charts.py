@@ -1,0 +1,133 @@
+"""Lines and points as inline SVG. Colours are the page's variables, so that a picture follows light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.reporting.html import Markup, tag
+from tasks.reporting.words import quantity
+
+WIDTH, HEIGHT = 340, 220
+RIGHT, TOP, BOTTOM = 14, 26, 38
+COLOURS = 6  # --c0 to --c5 of the style sheet
+Range = tuple[float, float]
+
+
+def lines(series: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str) -> Markup:
+    """Curves over common axes; `name` is what a screen reader says. Points that are not finite are left out."""
+    kept = [(index, one, _finite(one["x"], one["y"])) for index, one in enumerate(series)]
+    points = [point for _, _, some in kept for point in some]
+    if not points:
+        return tag("p", "There is nothing to draw.", class_="muted")
+    frame = _Frame(points)
+    drawn = [_curve(frame, some, index, bool(one.get("dashed"))) for index, one, some in kept]
+    return tag("div", _figure(frame, drawn, x_label, y_label, name), _legend(series) if len(series) > 1 else None)
+
+
+def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str, floor: float | None = None) -> Markup:
+    """Numbered discs, the area by `size`, the `strong` one filled; `floor` is a dashed level that should be reached."""
+    places = [(float(p["x"]), float(p["y"])) for p in points]
+    levels = [(places[0][0], floor)] if floor is not None else []
+    frame = _Frame([*places, *levels], margin=0.16)
+    largest = max(float(p.get("size", 1)) for p in points) or 1.0
+    order = sorted(range(len(points)), key=lambda i: (bool(points[i].get("strong")), -float(points[i].get("size", 1))))
+    discs = [_disc(frame, points[i], i + 1, math.sqrt(float(points[i].get("size", 1)) / largest)) for i in order]
+    return _figure(frame, [_level(frame, floor), *discs], x_label, y_label, name)
+
+
+def ticks(low: float, high: float, smallest: float = 0) -> list[float]:
+    """Three to six round values within [low, high], in steps of 1, 2, 2.5 or 5 times a power of ten, at least `smallest`."""
+    raw = max((high - low) / 6, smallest)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+class _Frame:
+    """From values to the picture's coordinates."""
+
+    def __init__(self, points: Sequence[tuple[float, float]], margin: float = 0.05) -> None:
+        self.x = _widened([x for x, _ in points], margin)
+        self.y = _widened([y for _, y in points], margin)
+        self.columns = ticks(*self.x, smallest=1 if all(x == int(x) for x, _ in points) and self.x[1] - self.x[0] > 1 else 0)
+        self.rows = ticks(*self.y)
+        self.left = 8 + 6.4 * max(len(_short(value)) for value in self.rows)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        return round(self.left + across * (WIDTH - self.left - RIGHT), 1), round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _widened(values: Sequence[float], margin: float) -> Range:
+    low, high = min(values), max(values)
+    spread = high - low or max(abs(high) * 0.1, 1e-6)
+    return low - margin * spread, high + margin * spread
+
+
+def _finite(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None and math.isfinite(y)]
+
+
+def _curve(frame: _Frame, points: list[tuple[float, float]], index: int, dashed: bool) -> Markup:
+    colour = f"stroke:var(--c{index % COLOURS});fill:none"
+    places = [frame.at(*point) for point in points]
+    path = " ".join(f"{x},{y}" for x, y in places)
+    curve = tag("polyline", points=path, style=colour, class_="curve", stroke_dasharray="5 5" if dashed else None)
+    if dashed or len(places) > 40:
+        return curve
+    dot = f"fill:var(--c{index % COLOURS})"
+    dots = [
+        tag("circle", tag("title", f"{quantity(x)}: {quantity(y)}"), cx=cx, cy=cy, r=2.6, style=dot)
+        for (x, y), (cx, cy) in zip(points, places, strict=True)
+    ]
+    return tag("g", curve, dots)
+
+
+def _disc(frame: _Frame, point: Mapping[str, Any], number: int, share: float) -> Markup:
+    x, y = frame.at(point["x"], point["y"])
+    title = tag("title", f"{point['label']}: {quantity(point['x'])}, {point['y']:.4f}")
+    disc = tag("circle", cx=x, cy=y, r=round(8 + 9 * share, 1))
+    text = tag("text", number, x=x, y=y, dy="0.36em", text_anchor="middle")
+    return tag("g", title, disc, text, class_="disc strong" if point.get("strong") else "disc")
+
+
+def _level(frame: _Frame, value: float | None) -> Markup | None:
+    if value is None:
+        return None
+    _, y = frame.at(frame.x[0], value)
+    return tag("line", x1=frame.left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="floor")
+
+
+def _figure(frame: _Frame, drawn: object, x_label: str, y_label: str, name: str) -> Markup:
+    axes = [*_rows(frame), *_columns(frame)]
+    names = [
+        tag("text", x_label, x=WIDTH - RIGHT, y=HEIGHT - 5, text_anchor="end", class_="axis"),
+        tag("text", y_label, x=0, y=12, class_="axis"),
+    ]
+    return tag("svg", tag("title", name), axes, names, drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
+
+
+def _rows(frame: _Frame) -> list[Markup]:
+    marked = [(value, frame.at(frame.x[0], value)[1]) for value in frame.rows]
+    grid = [tag("line", x1=frame.left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid") for _, y in marked]
+    return grid + [tag("text", _short(value), x=frame.left - 6, y=y, dy="0.33em", text_anchor="end") for value, y in marked]
+
+
+def _columns(frame: _Frame) -> list[Markup]:
+    marked = [(value, frame.at(value, frame.y[0])[0]) for value in frame.columns]
+    return [tag("text", _short(value), x=x, y=HEIGHT - BOTTOM + 16, text_anchor="middle") for value, x in marked]
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _legend(series: Sequence[Mapping[str, Any]]) -> Markup:
+    keys = [
+        tag("li", tag("span", class_="key", style=f"background:var(--c{index % COLOURS})"), one["name"]) for index, one in enumerate(series)
+    ]
+    return tag("ul", keys, class_="legend")

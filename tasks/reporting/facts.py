@@ -1,0 +1,100 @@
+"""What a run leaves to be told: one record that the report, the terminal and Prefect's artifacts are drawn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from tasks.artifacts import Evaluation, Rejection
+from tasks.reporting.words import quantity, score, times
+from tasks.usecase import Record
+
+
+class Step(Record):
+    """One step of the flow as it ran."""
+
+    name: str
+    seconds: float
+    cached: bool = Field(default=False, description="served from the store")
+    needs: tuple[str, ...] = Field(default=(), description="names of the steps whose results it took")
+    detail: str = ""
+
+
+class Stage(Record):
+    """One training: pretraining, fine-tuning, distillation."""
+
+    name: str
+    monitor: str = Field(description="name of the validation score")
+    history: tuple[dict[str, Any], ...] = Field(description="a row per epoch: epoch, and numbers by name")
+    seconds: float
+    scores: dict[str, float] = Field(description="on the validation split, with the kept weights")
+
+
+class Facts(Record):
+    """Everything the report shows.
+
+    `figures["blocks"]` are drawn without knowing the vertical. Each has `kind`, `title`, and optionally `caption`:
+
+        table    columns [str], rows [[cell]]
+        bars     items [{label, value}], unit
+        lines    series [{name, x [float], y [float], dashed}], x_label, y_label
+        scatter  points [{label, x, y, size, strong}], x_label, y_label
+        matrix   labels [str] or rows and columns [str], values [[float]], row_label, column_label, diagonal: true marks agreement
+        gallery  items [{image: data URI, alt, lines [str]}]
+    """
+
+    flow: str
+    settings: dict[str, dict[str, Any]] = Field(description="by argument of the flow: usecase, fit, budget, ...")
+    card: dict[str, Any] = Field(description="of the data set, see `tasks.artifacts.Dataset`")
+    chosen: Evaluation
+    reason: str
+    rejected: tuple[Rejection, ...] = ()
+    reference: str = Field(default="fp32", description="label of the full-precision graph that quality is held against")
+    seconds: float = Field(description="wall time of the whole run")
+    steps: tuple[Step, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    recipes: tuple[dict[str, Any], ...] = Field(default=(), description="a row per quantisation tried, cells by column")
+    figures: dict[str, Any] = Field(default_factory=dict, description="title and blocks, from the use case")
+    lineage: tuple[dict[str, Any], ...] = Field(default=(), description="manifests, the chosen bundle first")
+    next_commands: tuple[str, ...] = ()
+
+    @property
+    def monitor(self) -> str:
+        return self.chosen.model.usecase.monitor
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return (self.chosen, *(rejection.evaluation for rejection in self.rejected))
+
+    @property
+    def full_precision(self) -> Evaluation | None:
+        return next((e for e in self.evaluations if e.label == self.reference), None)
+
+    @property
+    def bundle(self) -> str:
+        return self.chosen.model.location
+
+
+def verdict(facts: Facts) -> str:
+    """The outcome in two or three sentences."""
+    chosen, tested = facts.chosen, facts.card.get("sizes", {}).get("test")
+    on = f"on {tested:,} test examples" if tested else "on the test split"
+    return (
+        f"{chosen.label} was chosen: {facts.monitor} {score(chosen.scores.get(facts.monitor))} {on}, "
+        f"{quantity(chosen.latency_ms.p50)} ms per request (p95 {quantity(chosen.latency_ms.p95)} ms), "
+        f"{quantity(chosen.megabytes)} MB. {against_full_precision(facts)}"
+    )
+
+
+def against_full_precision(facts: Facts) -> str:
+    """What the choice costs and saves, in one sentence."""
+    full, chosen = facts.full_precision, facts.chosen
+    if full is None:
+        return "The full-precision graph was not among the candidates."
+    if full.label == chosen.label:
+        return "That is the full-precision graph itself."
+    change = chosen.scores[facts.monitor] - full.scores[facts.monitor]
+    quality = f"{facts.monitor} {change:+.4f}".replace("-", "−") if round(change, 4) else f"the same {facts.monitor}"
+    speed = times(full.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower")
+    return f"Against full precision ({full.label}): {quality}, {speed}, {times(full.megabytes / chosen.megabytes, 'smaller', 'larger')}."

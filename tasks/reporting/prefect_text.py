@@ -1,0 +1,75 @@
+"""The facts of a run as Markdown, for the artifacts that Prefect's pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.reporting import dag
+from tasks.reporting.facts import Facts, Step, verdict
+from tasks.reporting.words import duration, plain, quantity, score
+
+
+def summary_text(facts: Facts) -> str:
+    """The verdict and every candidate, the chosen one first."""
+    columns = ["", "candidate", facts.monitor, "p50 ms", "p95 ms", "items/s", "MB", "why"]
+    reasons = [facts.reason, *(rejection.reason for rejection in facts.rejected)]
+    rows = [
+        ["✓" if number == 0 else "", e.label, score(e.scores.get(facts.monitor)), *(quantity(v) for v in _measured(e)), reason]
+        for number, (e, reason) in enumerate(zip(facts.evaluations, reasons, strict=True))
+    ]
+    return f"{_escaped(verdict(facts))}\n\n{_table(columns, rows)}\n"
+
+
+def data_text(card: dict[str, Any]) -> str:
+    """What the data check found, the splits, and the extremes of the class counts."""
+    sizes = _table(["split", "examples"], [[split, size] for split, size in card.get("sizes", {}).items()])
+    found = [[f["kind"], f["count"], f["action"], ", ".join(f["examples"])] for f in card.get("findings", [])]
+    findings = _table(["finding", "count", "what was done", "for example"], found) if found else "Every example could be used as it is."
+    return f"Layout: {_escaped(plain(card.get('layout')))}. {_extremes(card)}\n\n{sizes}\n\n{findings}\n"
+
+
+def steps_text(steps: Sequence[Step]) -> str:
+    """The steps as they ran, as a Mermaid graph; a dashed one was served from the store."""
+    order = {step.name: number for number, step in enumerate(steps)}
+    nodes = [f'  s{order[step.name]}["{_in_mermaid(step.name)}<br/>{dag.took(step)}"]' for step in steps]
+    arrows = [f"  s{order[start]} --> s{order[end]}" for start, end in dag.edges(steps)]
+    dashed = [f"  style s{order[step.name]} stroke-dasharray: 5 4" for step in steps if step.cached]
+    return "\n".join(["```mermaid", "graph LR", *nodes, *arrows, *dashed, "```", ""])
+
+
+def lineage_text(manifests: Sequence[dict[str, Any]]) -> str:
+    """From the bundle back to the data."""
+    rows = [
+        [m["kind"], f"`{m['digest'][:16]}`", ", ".join(f"`{d[:8]}`" for d in m["made_from"]), m["made"], duration(m["seconds"])]
+        for m in manifests
+    ]
+    return _table(["kind", "digest", "made from", "made", "took"], rows) + "\n"
+
+
+def _measured(evaluation: Any) -> tuple[float, ...]:
+    return evaluation.latency_ms.p50, evaluation.latency_ms.p95, evaluation.throughput, evaluation.megabytes
+
+
+def _extremes(card: dict[str, Any]) -> str:
+    counts: dict[str, int] = card.get("counts", {}).get("train", {})
+    if not counts:
+        return ""
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    extremes = f"{len(counts)} classes; in training the largest is {most} ({counts[most]:,}), the smallest {least} ({counts[least]:,})."
+    return _escaped(extremes)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_escaped(plain(cell)) if cell != "" else "" for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Data may hold what Markdown or HTML would take for its own."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return " ".join(text.split())
+
+
+def _in_mermaid(text: str) -> str:
+    return text.replace('"', "#quot;").replace("<", "#lt;")

@@ -1,0 +1,260 @@
+"""The report of a run: one HTML file that needs nothing beside itself, neither a host nor a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks.artifacts import Evaluation
+from tasks.reporting import blocks, charts, dag
+from tasks.reporting.facts import Facts, Stage, verdict
+from tasks.reporting.html import Markup, join, tag
+from tasks.reporting.words import duration, plain, quantity, score, times
+
+STYLE = Path(__file__).with_name("style.css")
+CLASSES_SHOWN = 20
+
+
+def write_report(facts: Facts, path: Path) -> Path:
+    """Write the report of a run to `path` and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(facts), encoding="utf-8")
+    return path
+
+
+def page(facts: Facts) -> str:
+    """The whole page. What comes from data is escaped; sections that have nothing to say are left out."""
+    title = f"{facts.flow.replace('_', ' ').capitalize()}: {facts.chosen.label}"
+    sections = [(name, body) for name, body in _sections(facts) if body]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Markup(STYLE.read_text(encoding="utf-8"))),
+    )
+    links = [tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, _ in sections]
+    top = tag(
+        "header",
+        tag("p", f"{facts.flow} · {plain(facts.settings.get('usecase', {}).get('data'))}", class_="kind"),
+        tag("h1", title),
+        tag("p", verdict(facts), class_="verdict"),
+        _tiles(facts),
+        tag("nav", tag("ul", links), aria_label="Sections"),
+    )
+    main = tag("main", [tag("section", tag("h2", name), body, id=_anchor(name)) for name, body in sections])
+    foot = tag("footer", tag("p", f"The run took {duration(facts.seconds)}. Every number was measured on the very graph that is served."))
+    return f"<!doctype html>\n{tag('html', head, tag('body', top, main, foot), lang='en')}\n"
+
+
+def _sections(facts: Facts) -> list[tuple[str, Markup | None]]:
+    return [
+        ("Candidates", _candidates(facts)),
+        ("Use it", _next(facts)),
+        ("What ran", _steps(facts)),
+        ("Training", join([_stage(stage) for stage in facts.stages])),
+        ("Quantisation", _recipes(facts)),
+        ("Data", _data(facts)),
+        (facts.figures.get("title", "A closer look"), _blocks(facts.figures.get("blocks", []))),
+        ("Lineage", _lineage(facts)),
+        ("Environment", _environment(facts)),
+        ("Settings", _settings(facts)),
+    ]
+
+
+def _anchor(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+
+
+def _blocks(listed: list[blocks.Block]) -> Markup | None:
+    return tag("div", [blocks.draw(block) for block in listed], class_="grid two") if listed else None
+
+
+# -- the outcome ---------------------------------------------------------------------------------------------------
+def _tiles(facts: Facts) -> Markup:
+    chosen, full = facts.chosen, facts.full_precision
+    beside = full if full is not None and full.label != chosen.label else None
+    tiles = [
+        (
+            f"{facts.monitor}, test",
+            score(chosen.scores.get(facts.monitor)),
+            beside and f"{beside.label}: {score(beside.scores.get(facts.monitor))}",
+        ),
+        (
+            "Latency p50",
+            f"{quantity(chosen.latency_ms.p50)} ms",
+            beside and times(beside.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower"),
+        ),
+        ("Latency p95", f"{quantity(chosen.latency_ms.p95)} ms", beside and f"{beside.label}: {quantity(beside.latency_ms.p95)} ms"),
+        ("Throughput", f"{quantity(chosen.throughput)}/s", beside and f"{beside.label}: {quantity(beside.throughput)}/s"),
+        ("Size", f"{quantity(chosen.megabytes)} MB", beside and times(beside.megabytes / chosen.megabytes, "smaller", "larger")),
+    ]
+    return tag(
+        "dl",
+        [tag("div", tag("dt", name), tag("dd", value, tag("small", note) if note else None)) for name, value, note in tiles],
+        class_="tiles",
+    )
+
+
+def _candidates(facts: Facts) -> Markup:
+    columns = ["#", "Candidate, and why", facts.monitor, "p50 ms", "p95 ms", "items/s", "MB", "load s"]
+    reasons = [f"Chosen. {facts.reason}", *(rejection.reason for rejection in facts.rejected)]
+    pairs = list(zip(facts.evaluations, reasons, strict=True))
+    rows = [_candidate(number, evaluation, reason, facts.monitor) for number, (evaluation, reason) in enumerate(pairs, 1)]
+    pictures = tag("div", _plane(facts), _key(facts), class_="grid two")
+    return join([blocks.table(columns, rows, "All candidates", marked=0), pictures, _all_scores(facts)])
+
+
+def _candidate(number: int, evaluation: Evaluation, reason: str, monitor: str) -> list[object]:
+    latency = evaluation.latency_ms
+    measured = [latency.p50, latency.p95, evaluation.throughput, evaluation.megabytes, evaluation.load_seconds]
+    words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
+    return [tag("span", number, class_="number"), words, score(evaluation.scores.get(monitor)), *(quantity(value) for value in measured)]
+
+
+def _all_scores(facts: Facts) -> Markup | None:
+    names = list(dict.fromkeys(name for evaluation in facts.evaluations for name in evaluation.scores))
+    if len(names) < 2:
+        return None
+    rows = [[e.label, *(score(e.scores.get(name)) for name in names)] for e in facts.evaluations]
+    return join([tag("h3", "Every score on the test split"), blocks.table(["Candidate", *names], rows, "Every score on the test split")])
+
+
+def _plane(facts: Facts) -> Markup:
+    points = [
+        {"label": e.label, "x": e.latency_ms.p50, "y": e.scores[facts.monitor], "size": e.megabytes, "strong": e is facts.chosen}
+        for e in facts.evaluations
+    ]
+    name = f"{facts.monitor} against latency of every candidate"
+    return tag(
+        "article", tag("h3", "Quality, latency, size"), charts.scatter(points, "p50 latency, ms", facts.monitor, name, _floor(facts))
+    )
+
+
+def _key(facts: Facts) -> Markup:
+    floor = _floor(facts)
+    words = ["The area of a disc is the size of the model; the filled one was chosen."]
+    words += [f"Below the dashed line, {floor:.4f}, more {facts.monitor} is lost than the budget allows."] if floor is not None else []
+    names = [tag("li", tag("span", number, class_="number"), e.label) for number, e in enumerate(facts.evaluations, 1)]
+    return tag("article", tag("h3", "The discs"), tag("ol", names, class_="key-list"), tag("p", " ".join(words), class_="muted"))
+
+
+def _floor(facts: Facts) -> float | None:
+    allowed, full = facts.settings.get("budget", {}).get("max_loss"), facts.full_precision
+    return None if allowed is None or full is None else full.scores[facts.monitor] - allowed
+
+
+def _next(facts: Facts) -> Markup | None:
+    if not facts.next_commands:
+        return None
+    where = tag("p", "The bundle is a folder that can be copied to another machine and served there: ", tag("code", facts.bundle))
+    return join([where, tag("pre", "\n".join(facts.next_commands))])
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+def _steps(facts: Facts) -> Markup | None:
+    if not facts.steps:
+        return None
+    drawn = [tag("div", dag.drawing(facts.steps, across), class_="across" if across else "tall") for across in (True, False)]
+    rows = [[s.name, dag.took(s), ", ".join(s.needs), s.detail] for s in facts.steps]
+    caption = tag(
+        "p", "An arrow means that a result is used; dashed steps were served from the store, with nothing done again.", class_="muted"
+    )
+    return join([caption, *drawn, tag("p"), blocks.table(["Step", "Took", "Needs", "Outcome"], rows, "Steps")])
+
+
+def _stage(stage: Stage) -> Markup:
+    best = ", ".join(f"{name} {score(value)}" for name, value in stage.scores.items())
+    words = f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}. On validation, with the kept weights: {best}."
+    pictures = [_curves(stage, names, label) for names, label in _curve_groups(stage)]
+    return tag("div", tag("h3", stage.name), tag("p", words), tag("div", pictures, class_="grid"), class_="stage")
+
+
+def _curve_groups(stage: Stage) -> list[tuple[list[str], str]]:
+    names = list(dict.fromkeys(name for row in stage.history for name, value in row.items() if isinstance(value, int | float)))
+    losses = [name for name in names if "loss" in name]
+    groups = [
+        (losses, "loss"),
+        ([n for n in (stage.monitor, "score") if n in names][:1], stage.monitor),
+        (["learning_rate"], "learning rate"),
+    ]
+    return [(group, label) for group, label in groups if group and set(group) <= set(names)]
+
+
+def _curves(stage: Stage, names: list[str], label: str) -> Markup:
+    epochs = [row.get("epoch", number) for number, row in enumerate(stage.history, 1)]
+    series = [{"name": name.replace("_", " "), "x": epochs, "y": [row.get(name) for row in stage.history]} for name in names]
+    return tag("article", charts.lines(series, "epoch", label, f"{stage.name}: {label} per epoch"))
+
+
+def _recipes(facts: Facts) -> Markup | None:
+    if not facts.recipes:
+        return None
+    columns = list(dict.fromkeys(name for row in facts.recipes for name in row))
+    rows = [[row.get(name) for name in columns] for row in facts.recipes]
+    return blocks.table([name.replace("_", " ") for name in columns], rows, "Quantisation recipes tried")
+
+
+# -- the data ------------------------------------------------------------------------------------------------------
+def _data(facts: Facts) -> Markup:
+    card = facts.card
+    sizes = [{"label": split, "value": size} for split, size in card.get("sizes", {}).items()]
+    labels = card.get("labels", [])
+    words = f"Layout: {plain(card.get('layout'))}." + (f" {plain(len(labels))} classes." if labels else "")
+    parts = [tag("article", tag("h3", "Splits"), blocks.bars(sizes))]
+    parts += (
+        [tag("article", tag("h3", "Classes in the training split"), _classes(card["counts"]["train"]))]
+        if card.get("counts", {}).get("train")
+        else []
+    )
+    parts += [tag("article", tag("h3", "What the check found"), _findings(card.get("findings", [])), class_="wide")]
+    return join([tag("p", words), tag("div", parts, class_="grid two")])
+
+
+def _classes(counts: dict[str, int]) -> Markup:
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    items = [{"label": label, "value": count} for label, count in ranked]
+    if len(items) <= CLASSES_SHOWN:
+        return blocks.bars(items)
+    half = CLASSES_SHOWN // 2
+    between = tag("p", f"… {len(items) - CLASSES_SHOWN:,} classes between: the largest above, the smallest below", class_="muted")
+    longest = max(items[0]["value"], 1)
+    return join([blocks.bars(items[:half]), between, blocks.bars(items[-half:], longest=longest)])
+
+
+def _findings(findings: list[dict[str, Any]]) -> Markup:
+    if not findings:
+        return tag("p", "Nothing: every example could be used as it is.")
+    rows = [[f["kind"], f["count"], f["action"], tag("div", ", ".join(f["examples"]), class_="why")] for f in findings]
+    return blocks.table(["Finding", "Count", "What was done", "For example"], rows, "Findings of the data check")
+
+
+# -- where it comes from -------------------------------------------------------------------------------------------
+def _lineage(facts: Facts) -> Markup | None:
+    if not facts.lineage:
+        return None
+    rows = [_ancestor(manifest) for manifest in facts.lineage]
+    words = "From the bundle back to the data. A digest is the sha256 of the content; an artifact lies in the store under its first 16 characters."
+    return join([tag("p", words, class_="muted"), blocks.table(["Kind", "Digest", "Made from", "Made", "Took"], rows, "Lineage")])
+
+
+def _ancestor(manifest: dict[str, Any]) -> list[object]:
+    parents = ", ".join(digest[:8] for digest in manifest["made_from"])
+    data = manifest.get("recipe", {}).get("data")
+    source = parents or (f"data {str(data)[:8]}" if data else "–")
+    return [manifest["kind"], tag("code", manifest["digest"][:16]), tag("code", source), manifest["made"], duration(manifest["seconds"])]
+
+
+def _environment(facts: Facts) -> Markup:
+    newest: dict[str, Any] = facts.lineage[0] if facts.lineage else {}
+    known = {"CPU": facts.chosen.cpu, "threads": facts.chosen.threads, "host": newest.get("host"), "Python": newest.get("python")}
+    rows = [[name, value] for name, value in {**known, **newest.get("libraries", {})}.items() if value is not None]
+    return blocks.table(["What", "Value"], rows, "Environment")
+
+
+def _settings(facts: Facts) -> Markup | None:
+    groups = [
+        tag("details", tag("summary", name), blocks.table(["Setting", "Value"], [[key, value] for key, value in group.items()], name))
+        for name, group in facts.settings.items()
+    ]
+    return join(groups) if groups else None

@@ -1,0 +1,54 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """0.04 s, 12.3 s, 3 min 20 s, 1 h 05 min."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def quantity(value: float) -> str:
+    """About three significant digits, without exponents for what has a size or takes a while."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    if abs(value) >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3g}"
+
+
+def score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def times(ratio: float, more: str, less: str) -> str:
+    """A ratio as a comparison: `times(2.1, "faster", "slower")` is "2.1× faster"."""
+    if ratio >= 1.05:
+        return f"{quantity(ratio)}× {more}"
+    if 0 < ratio <= 1 / 1.05:
+        return f"{quantity(1 / ratio)}× {less}"
+    return f"no {more} or {less}"
+
+
+def plain(value: object) -> str:
+    """Any setting or cell of a table: numbers short, lists by commas, nothing as a dash."""
+    if value is None or value == "" or value == () or value == []:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value)
+    return str(value)

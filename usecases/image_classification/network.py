@@ -1,0 +1,214 @@
+"""Networks that see: our own for small images, or any image model of transformers, behind one interface.
+
+All take uint8 [N, C, H, W], or float in [0, 1], and normalise inside, so that what is served takes raw pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.errors import SettingError
+
+WORKING_SIDE = 40  # larger images are halved until they are smaller: cost falls with the square of the side
+SMALLEST_SIDE = 3  # of a feature map that is still worth a convolution
+
+
+class Normalise(nn.Module):
+    """Pixels to zero mean and unit deviation per channel, over the training split."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).clamp(min=1e-3).view(1, -1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        return (image - self.mean) / self.std
+
+
+def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    """Two convolutions round a shortcut (He 2016)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = conv_norm(width, width)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
+        nn.init.zeros_(self.second[1].weight)  # starts as the identity (Goyal 2017)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class SmallBackbone(nn.Module):
+    """A residual network after ResNet-9: convolutions and pooling only, so that int8 fuses well.
+
+    image [N, C, H, W] to features [N, features].
+    """
+
+    def __init__(self, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        stem, side = [conv_norm(len(mean), width)], size
+        while side > WORKING_SIDE:
+            stem = [conv_norm(len(mean), width, 2)] if side == size else [*stem, conv_norm(width, width, 2)]
+            side //= 2
+        stages, inputs = [nn.Sequential(*stem)], width
+        for multiple, residuals in ((2, 1), (4, 0), (4, 1)):
+            stage: list[nn.Module] = [conv_norm(inputs, width * multiple)]
+            if side >= 2 * SMALLEST_SIDE:
+                stage.append(nn.MaxPool2d(2))
+                side //= 2
+            inputs = width * multiple
+            stages.append(nn.Sequential(*stage, *(Residual(inputs) for _ in range(residuals))))
+        self.stages = nn.Sequential(*stages)
+        self.features = inputs
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.stages(self.normalise(image)).amax(dim=(2, 3))
+
+    def layers(self) -> list[nn.Module]:
+        return list(self.stages)
+
+
+class TransformersBackbone(nn.Module):
+    """An image model of transformers: image [N, C, H, W] to its pooled features [N, features]."""
+
+    def __init__(self, model: nn.Module, features: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.model = model
+        self.features = features
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.normalise(image)
+        if image.shape[1] == 1:
+            image = image.expand(-1, 3, -1, -1)
+        found = self.model(pixel_values=image)
+        pooled = getattr(found, "pooler_output", None)
+        if pooled is None:  # [N, tokens, features] or [N, features, H, W]
+            hidden = found.last_hidden_state
+            pooled = hidden.mean(dim=1) if hidden.ndim == 3 else hidden.mean(dim=(2, 3))
+        return pooled.flatten(1)
+
+    def layers(self) -> list[nn.Module]:
+        """Its blocks, found as the longest list of modules; what comes before them counts as the first."""
+        lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
+        blocks = list(max(lists, key=len, default=[]))
+        inside = {id(p) for block in blocks for p in block.parameters()}
+        before = nn.ParameterList([p for p in self.parameters() if id(p) not in inside])
+        return [before, *blocks]
+
+
+class Classifier(nn.Module):
+    """A backbone and a head; carries the temperature of its calibration."""
+
+    def __init__(self, backbone: SmallBackbone | TransformersBackbone, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.features, classes)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.dropout(self.backbone(image))).float()
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.backbone.layers(), self.head]
+
+
+class ViewNetwork(nn.Module):
+    """A backbone and the projector of Barlow Twins (Zbontar 2021): image to embedding [N, dimensions]."""
+
+    def __init__(self, backbone: SmallBackbone | TransformersBackbone, dimensions: int = 256) -> None:
+        super().__init__()
+        self.backbone = backbone
+        hidden = nn.Sequential(nn.Linear(backbone.features, dimensions, bias=False), nn.BatchNorm1d(dimensions), nn.ReLU(inplace=True))
+        self.projector = nn.Sequential(hidden, nn.Linear(dimensions, dimensions, bias=False))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.projector(self.backbone(image)).float()
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.backbone.layers(), self.projector]
+
+
+def redundancy_loss(one: Tensor, other: Tensor, off_diagonal: float = 5e-3) -> Tensor:
+    """Barlow Twins (Zbontar 2021): the cross-correlation of two views' embeddings [N, D] should be the identity."""
+    one, other = ((view - view.mean(0)) / (view.std(0) + 1e-5) for view in (one, other))
+    correlation = one.T @ other / len(one)
+    diagonal = torch.diagonal(correlation)
+    same = (1 - diagonal).square().sum()
+    different = correlation.square().sum() - diagonal.square().sum()
+    return (same + off_diagonal * different) / len(diagonal)
+
+
+def build_backbone(name: str, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> SmallBackbone | TransformersBackbone:
+    """Ours for '', else a model of transformers: `owner/name`, a local folder, or `config:<type>` with random weights.
+
+    Raises:
+        SettingError: the model cannot be had, in words.
+    """
+    if not name:
+        return SmallBackbone(size, width, mean, std)
+    model, mean, std = _from_transformers(name, size, mean, std)
+    with torch.no_grad():
+        probe = TransformersBackbone(model, 0, mean, std).eval()
+        features = probe(torch.zeros(1, len(mean), size, size)).shape[1]
+    return TransformersBackbone(model, features, mean, std)
+
+
+def _from_transformers(
+    name: str, size: int, mean: Sequence[float], std: Sequence[float]
+) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if name.startswith("config:"):
+        return AutoModel.from_config(_random_config(name.removeprefix("config:"), size, AutoConfig)), mean, std
+    if not Path(name).exists() and name.count("/") != 1:
+        raise SettingError(f"--usecase.backbone {name!r} is neither a folder nor owner/name of a model on the hub.")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, config=config)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"The backbone {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
+    return model, *_its_normalisation(name, len(mean), mean, std)
+
+
+def _random_config(kind: str, size: int, auto: Any) -> Any:
+    try:
+        config = auto.for_model(kind)
+    except ValueError:
+        raise SettingError(
+            f"transformers knows no model type {kind!r}. Types of image models: resnet, vit, convnext, deit, swin."
+        ) from None
+    if hasattr(config, "image_size"):
+        config.image_size = size
+        if hasattr(config, "patch_size") and isinstance(config.patch_size, int):
+            config.patch_size = max(2, min(config.patch_size, size // 8))
+    return config
+
+
+def _its_normalisation(name: str, channels: int, mean: Sequence[float], std: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    """What it was pretrained with, where it says so; grey images get the average of its three channels."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        card, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        theirs = card["image_mean"], card["image_std"]
+    except (OSError, KeyError):
+        return mean, std
+    return theirs if channels == 3 else tuple([sum(values) / len(values)] for values in theirs)

@@ -1,0 +1,208 @@
+"""How good a classifier is, how good features without labels are, and what the report shows of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import DataError
+from tasks.usecase import Examples, Predict
+
+BATCH = 256
+NEIGHBOURS = 512
+BINS = 15
+SHOWN_CLASSES = 20
+SHOWN_SAMPLES = 12
+
+
+def scores(predict: Predict, examples: Examples) -> dict[str, float]:
+    """accuracy, top5_accuracy (top k with fewer than five classes), macro_f1, nll (nats) and ece, each over all examples.
+
+    ece is the expected calibration error (Guo 2017) over 15 bins of equal width. A probability of 0 for the right class
+    counts as 1e-12 in nll.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    import torch
+    from torchmetrics.functional import classification as metrics
+
+    predicted, true = _predictions(predict, examples)
+    probabilities, label = torch.from_numpy(predicted), torch.from_numpy(true)
+    classes = probabilities.shape[1]
+    right = probabilities[torch.arange(len(label)), label].clamp(min=1e-12)
+    measured = {
+        "accuracy": metrics.multiclass_accuracy(probabilities, label, classes, average="micro"),
+        "top5_accuracy": metrics.multiclass_accuracy(probabilities, label, classes, average="micro", top_k=min(5, classes)),
+        "macro_f1": metrics.multiclass_f1_score(probabilities, label, classes, average="macro"),
+        "nll": -right.log().mean(),
+        "ece": metrics.multiclass_calibration_error(probabilities, label, classes, n_bins=BINS),
+    }
+    return {name: float(value) for name, value in measured.items()}
+
+
+def invariance(predict: Predict, examples: Examples) -> dict[str, float]:
+    """Share of images whose perturbed twin is the nearest of up to 512 twins, by the cosine of their embeddings.
+
+    The twin is the image moved by a sixteenth of its side and under noise of a tenth of the contrast. No labels are
+    used; higher is better; features that ignore the image get one in the number of images.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    _refuse_empty(examples)
+    noise = np.random.default_rng(0)
+    order = noise.permutation(len(examples))  # splits may be sorted by class
+    found = 0
+    for start in range(0, len(order), NEIGHBOURS):
+        image = examples.batch(order[start : start + NEIGHBOURS])["image"]
+        near = _embeddings(predict, image) @ _embeddings(predict, _twin(image, noise)).T
+        found += int((near.argmax(axis=1) == np.arange(len(image))).sum())
+    return {"invariance": found / len(order)}
+
+
+def figures(predict: Predict, examples: Examples, assets: Path) -> dict[str, Any]:
+    """Blocks for the report: confusion, classes one by one, calibration, the surest mistakes and the surest hits."""
+    probabilities, true = _predictions(predict, examples)
+    labels: list[str] = json.loads((assets / "image.json").read_text(encoding="utf-8"))["labels"]
+    sure, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    np.add.at(confusion, (true, predicted), 1)
+    by_confidence = np.argsort(-sure, kind="stable")
+    wrong, right = (by_confidence[(predicted == true)[by_confidence] == hit][:SHOWN_SAMPLES] for hit in (False, True))
+
+    def gallery(title: str, caption: str, rows: np.ndarray) -> dict[str, Any]:
+        items = [_sample(examples, int(row), labels[true[row]], labels[predicted[row]], float(sure[row])) for row in rows]
+        return {"kind": "gallery", "title": title, "caption": caption if len(rows) else "There are none.", "items": items}
+
+    blocks = [
+        _confusion_block(confusion, labels),
+        _pairs_block(confusion, labels),
+        _reliability_block(sure, predicted == true),
+        _classes_block(confusion, labels),
+        gallery("Surest mistakes", "Look for wrong labels here first: true class, then what the model said.", wrong),
+        gallery("Surest hits", "What the model finds most typical.", right),
+    ]
+    return {"title": "Right and wrong on the test split", "blocks": blocks}
+
+
+# -- predictions ---------------------------------------------------------------------------------------------------
+def _refuse_empty(examples: Examples) -> None:
+    if len(examples) == 0:
+        raise DataError("There are no images in the split that is to be scored. Give more data or a larger share for it.")
+
+
+def _predictions(predict: Predict, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, float32 [N, classes], and true classes, int64 [N]."""
+    _refuse_empty(examples)
+    found, true = [], []
+    for start in range(0, len(examples), BATCH):
+        batch = examples.batch(np.arange(start, min(start + BATCH, len(examples))))
+        found.append(predict({"image": batch["image"]})["probabilities"])
+        true.append(batch["label"])
+    return np.concatenate(found).astype(np.float32), np.concatenate(true).astype(np.int64)
+
+
+def _embeddings(predict: Predict, image: np.ndarray) -> np.ndarray:
+    """Of length 1, [B, D]."""
+    parts = [predict({"image": image[start : start + BATCH]})["embedding"] for start in range(0, len(image), BATCH)]
+    embedding = np.concatenate(parts).astype(np.float32)
+    return embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
+
+
+def _twin(image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """Images, uint8 [B, C, H, W], moved down and to the right, the edge repeated, under Gaussian noise."""
+    step = max(1, image.shape[-1] // 16)
+    moved = np.pad(image, ((0, 0), (0, 0), (step, 0), (step, 0)), mode="edge")[..., :-step, :-step].astype(np.float32)
+    noisy = moved + noise.standard_normal(moved.shape, dtype=np.float32) * (0.1 * moved.std())
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+# -- blocks of the report ------------------------------------------------------------------------------------------
+def _confusion_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    errors = confusion - np.diag(np.diag(confusion))
+    confused = np.argsort(-(errors.sum(axis=0) + errors.sum(axis=1)), kind="stable")[:SHOWN_CLASSES]
+    shown = np.sort(confused)
+    caption = f"The {len(shown)} most confused of {len(labels)} classes." if len(shown) < len(labels) else "Counts of images."
+    return {
+        "kind": "matrix",
+        "title": "Confusion matrix",
+        "caption": caption,
+        "labels": [labels[i] for i in shown],
+        "values": confusion[np.ix_(shown, shown)].tolist(),
+        "row_label": "true class",
+        "column_label": "predicted class",
+        "diagonal": True,
+    }
+
+
+def _pairs_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    errors = confusion - np.diag(np.diag(confusion))
+    ranked = np.argsort(-errors, axis=None, kind="stable")[:10]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(ranked, errors.shape), strict=True) if errors[i, j]]
+    rows = [[labels[i], labels[j], int(errors[i, j]), f"{errors[i, j] / confusion[i].sum():.1%}"] for i, j in pairs]
+    return {
+        "kind": "table",
+        "title": "Most confused pairs",
+        "caption": "The share is of all images of the true class.",
+        "columns": ["True", "Taken for", "Images", "Share"],
+        "rows": rows,
+    }
+
+
+def _classes_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    hits, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + said, 1)
+    worst_first = np.argsort(f1, kind="stable")
+    columns = ["Class", "Precision", "Recall", "F1", "Images"]
+    rows = [[labels[i], *(f"{of[i]:.3f}" for of in (precision, recall, f1)), int(support[i])] for i in worst_first]
+    return {"kind": "table", "title": "Class by class", "caption": "The weakest first.", "columns": columns, "rows": rows}
+
+
+def _reliability_block(sure: np.ndarray, hit: np.ndarray) -> dict[str, Any]:
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    filled = [b for b in range(BINS) if (bins == b).any()]
+    model = {
+        "name": "this model",
+        "x": [round(float(sure[bins == b].mean()), 4) for b in filled],
+        "y": [round(float(hit[bins == b].mean()), 4) for b in filled],
+    }
+    ideal = {"name": "as sure as right", "x": [0, 1], "y": [0, 1], "dashed": True}
+    surest = float((sure > 0.9).mean())
+    return {
+        "kind": "lines",
+        "title": "Calibration",
+        "caption": f"Above the diagonal it is more often right than it says, below it boasts. {surest:.0%} of the answers are surer than 0.9.",
+        "series": [model, ideal],
+        "x_label": "probability it gives",
+        "y_label": "share that is right",
+    }
+
+
+def _sample(examples: Examples, row: int, true: str, predicted: str, sure: float) -> dict[str, Any]:
+    image = examples.batch(np.array([row]))["image"][0]
+    said = f"{true} as {predicted}" if true != predicted else true
+    return {
+        "image": _png(image),
+        "alt": f"Test image {row}, {true}, taken for {predicted}",
+        "lines": [said, f"{sure:.1%} sure", f"test image {row}"],
+    }
+
+
+def _png(image: np.ndarray) -> str:
+    """uint8 [C, H, W] as a data URI of at most 128 pixels a side."""
+    from PIL import Image
+
+    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((128, 128))
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
