@@ -13,6 +13,7 @@ from tasks.reporting.words import plain
 Block = Mapping[str, Any]
 LONG = 16  # rows
 WIDE = 12  # columns of a matrix
+LABEL = 16  # letters beside a matrix
 NUMBER = re.compile(r"–|[-+−]?[\d,]*\.?\d+ ?%?")
 
 
@@ -48,11 +49,10 @@ def scrolling(content: Markup, name: str, limited: bool = False) -> Markup:
     return tag("div", content, class_="scroll limited" if limited else "scroll", tabindex=0, role="region", aria_label=name)
 
 
-def bars(items: Sequence[Mapping[str, Any]], unit: str = "", longest: float = 0) -> Markup:
-    """A horizontal bar for each {label, value}; the longest, or one of length `longest`, fills its track."""
-    longest = longest or max((float(item["value"]) for item in items), default=0.0) or 1.0
-    rows = [_bar(str(item["label"]), item["value"], 100 * float(item["value"]) / longest, unit) for item in items]
-    return tag("ul", rows, class_="bars")
+def bars(items: Sequence[Mapping[str, Any]], unit: str = "") -> Markup:
+    """A horizontal bar for each {label, value}, the longest full; an item without a value is a remark between bars."""
+    longest = max((float(item["value"]) for item in items if item.get("value") is not None), default=0.0) or 1.0
+    return tag("ul", [_bar(str(item["label"]), item.get("value"), longest, unit) for item in items], class_="bars")
 
 
 def matrix(block: Block) -> Markup:
@@ -61,9 +61,13 @@ def matrix(block: Block) -> Markup:
     apart = bool(block.get("diagonal"))
     cells = [(i, j, float(value)) for i, row in enumerate(block["values"]) for j, value in enumerate(row)]
     most = {on: max((v for i, j, v in cells if (apart and i == j) == on), default=0.0) or 1.0 for on in (True, False)}
-    head = tag("tr", tag("th"), [tag("th", tag("span", label), scope="col", title=label) for label in columns])
+    head = tag("tr", tag("th"), [tag("th", tag("span", _shortened(label)), scope="col", title=label) for label in columns])
     body = [
-        tag("tr", tag("th", label, scope="row", title=label), [_heat(value, apart and i == j, most) for j, value in enumerate(row)])
+        tag(
+            "tr",
+            tag("th", _shortened(label), scope="row", title=label),
+            [_heat(value, apart and i == j, most) for j, value in enumerate(row)],
+        )
         for i, (label, row) in enumerate(zip(rows, block["values"], strict=True))
     ]
     axes = f"rows: {block.get('row_label', 'row')}, columns: {block.get('column_label', 'column')}"
@@ -87,9 +91,17 @@ def _cell(value: object, right: bool, name: object) -> Markup:
     return tag("td", value if isinstance(value, Markup) else plain(value), class_=right and "num", data_name=name)
 
 
-def _bar(label: str, value: float, percent: float, unit: str) -> Markup:
-    filled = tag("span", tag("i", style=f"width:{percent:.1f}%"), class_="track")
+def _bar(label: str, value: float | None, longest: float, unit: str) -> Markup:
+    if value is None:
+        return tag("li", tag("span", label, class_="remark"))
+    filled = tag("span", tag("i", style=f"width:{100 * value / longest:.1f}%"), class_="track")
     return tag("li", tag("span", label, class_="label", title=label), filled, tag("span", f"{plain(value)} {unit}".strip(), class_="num"))
+
+
+def _shortened(label: object) -> str:
+    """Both ends of a long label: numbered classes differ at the end."""
+    text = str(label)
+    return text if len(text) <= LABEL else f"{text[: LABEL // 2]}…{text[-LABEL // 2 + 1 :]}"
 
 
 def _heat(value: float, diagonal: bool, most: Mapping[bool, float]) -> Markup:

@@ -54,7 +54,7 @@ class _Frame:
         self.y = _widened([y for _, y in points], margin)
         self.columns = ticks(*self.x, smallest=1 if all(x == int(x) for x, _ in points) and self.x[1] - self.x[0] > 1 else 0)
         self.rows = ticks(*self.y)
-        self.left = 8 + 6.4 * max(len(_short(value)) for value in self.rows)
+        self.left = 8 + 7 * max(len(_short(value)) for value in self.rows)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
@@ -64,8 +64,8 @@ class _Frame:
 
 def _widened(values: Sequence[float], margin: float) -> Range:
     low, high = min(values), max(values)
-    spread = high - low or max(abs(high) * 0.1, 1e-6)
-    return low - margin * spread, high + margin * spread
+    room = margin * (high - low) or abs(high) / 2 or 1.0
+    return low - room, high + room
 
 
 def _finite(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ from tasks.reporting.words import duration
 Place = tuple[float, float]
 BOX_WIDTH, BOX_HEIGHT = 118, 46
 GAP_WIDTH, GAP_HEIGHT = 30, 26
+LETTERS = 16  # that fit a box
 
 
 def edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
@@ -25,19 +26,20 @@ def edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
     return [(need, step.name) for step in steps for need in step.needs if need in needs and need not in implied[step.name]]
 
 
-def layers(steps: Sequence[Step]) -> list[list[Step]]:
-    """The steps by the length of the longest way to them; `steps` are in the order in which they ran."""
-    depth: dict[str, int] = {}
+def slots(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
+    """(layer, lane) of each step: the layer by the longest way to it, the lane that of a step it needs where that is free."""
+    placed: dict[str, tuple[int, int]] = {}
     for step in steps:
-        depth[step.name] = 1 + max((depth[need] for need in step.needs if need in depth), default=-1)
-    return [[step for step in steps if depth[step.name] == level] for level in range(max(depth.values(), default=-1) + 1)]
+        parents = [placed[start] for start, end in edges(steps) if end == step.name and start in placed]
+        layer = 1 + max((parent_layer for parent_layer, _ in parents), default=-1)
+        wanted = [*(lane for _, lane in parents), *range(len(steps))]
+        placed[step.name] = layer, next(lane for lane in wanted if (layer, lane) not in placed.values())
+    return placed
 
 
 def drawing(steps: Sequence[Step], across: bool) -> Markup:
     """Inline SVG, the layers from left to right (`across`, for wide screens) or from top to bottom."""
-    rows = layers(steps)
-    widest = max(len(row) for row in rows)
-    places = {step.name: _place(level, i, len(row), widest, across) for level, row in enumerate(rows) for i, step in enumerate(row)}
+    places = {name: _place(layer, lane, across) for name, (layer, lane) in slots(steps).items()}
     width = max(x for x, _ in places.values()) + BOX_WIDTH + 2
     height = max(y for _, y in places.values()) + BOX_HEIGHT + 2
     arrows = [_arrow(places[a], places[b], across) for a, b in edges(steps)]
@@ -51,29 +53,30 @@ def took(step: Step) -> str:
     return "from cache" if step.cached else duration(step.seconds)
 
 
-def _place(level: int, index: int, count: int, widest: int, across: bool) -> Place:
-    sideways = index + (widest - count) / 2
+def _place(layer: int, lane: int, across: bool) -> Place:
     if across:
-        return 2 + level * (BOX_WIDTH + GAP_WIDTH), 2 + sideways * (BOX_HEIGHT + GAP_HEIGHT / 2)
-    return 2 + sideways * (BOX_WIDTH + GAP_WIDTH / 2), 2 + level * (BOX_HEIGHT + GAP_HEIGHT)
+        return 2 + layer * (BOX_WIDTH + GAP_WIDTH), 2 + lane * (BOX_HEIGHT + GAP_HEIGHT / 2)
+    return 2 + lane * (BOX_WIDTH + GAP_WIDTH / 2), 2 + layer * (BOX_HEIGHT + GAP_HEIGHT)
 
 
 def _box(step: Step, place: Place) -> Markup:
     x, y = place
     middle = x + BOX_WIDTH / 2
     shape = tag("rect", x=x, y=y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=8)
-    name = tag("text", step.name, x=middle, y=y + 20, text_anchor="middle", class_="name")
+    shown = step.name if len(step.name) <= LETTERS else f"{step.name[: LETTERS - 1]}…"
+    name = tag("text", shown, x=middle, y=y + 20, text_anchor="middle", class_="name")
     time = tag("text", took(step), x=middle, y=y + 36, text_anchor="middle", class_="time")
     return tag("g", shape, name, time, class_="cached" if step.cached else None)
 
 
 def _arrow(start: Place, end: Place, across: bool) -> Markup:
+    """Along its own lane as far as it can, so that a long one does not run through the boxes between."""
     if across:
         (x1, y1), (x2, y2) = (start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT / 2), (end[0] - 7, end[1] + BOX_HEIGHT / 2)
-        middle = (x1 + x2) / 2
-        path, tip = f"M{x1},{y1}C{middle},{y1} {middle},{y2} {x2},{y2}", f"M{x2},{y2 - 4}l7,4l-7,4z"
+        bend, middle = x2 - GAP_WIDTH + 7, x2 - GAP_WIDTH / 2 + 4
+        path, tip = f"M{x1},{y1}H{bend}C{middle},{y1} {middle},{y2} {x2},{y2}", f"M{x2},{y2 - 4}l7,4l-7,4z"
     else:
         (x1, y1), (x2, y2) = (start[0] + BOX_WIDTH / 2, start[1] + BOX_HEIGHT), (end[0] + BOX_WIDTH / 2, end[1] - 7)
-        middle = (y1 + y2) / 2
-        path, tip = f"M{x1},{y1}C{x1},{middle} {x2},{middle} {x2},{y2}", f"M{x2 - 4},{y2}l4,7l4,-7z"
+        bend, middle = y2 - GAP_HEIGHT + 7, y2 - GAP_HEIGHT / 2 + 4
+        path, tip = f"M{x1},{y1}V{bend}C{x1},{middle} {x2},{middle} {x2},{y2}", f"M{x2 - 4},{y2}l4,7l4,-7z"
     return tag("g", tag("path", d=path, class_="arrow"), tag("path", d=tip, class_="tip"))

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.reporting import dag
 from tasks.reporting.facts import Facts, Step, verdict
 from tasks.reporting.words import duration, plain, quantity, score
+
+
+def artifacts(facts: Facts) -> dict[str, str]:
+    """All of them, by a name that suits an artifact's key."""
+    return {
+        "summary": summary_text(facts),
+        "data": data_text(facts.card),
+        "steps": steps_text(facts.steps),
+        "lineage": lineage_text(facts.lineage),
+    }
+
+
+def one_line(answer: Mapping[str, Any], width: int = 60) -> str:
+    """The plain values of an answer: "label cat, probability 0.9731"."""
+    values = [f"{name} {plain(value)}" for name, value in answer.items() if isinstance(value, str | int | float)]
+    return textwrap.shorten(", ".join(values), width, placeholder=" …")
 
 
 def summary_text(facts: Facts) -> str:
@@ -67,7 +84,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _escaped(text: str) -> str:
     """Data may hold what Markdown or HTML would take for its own."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("[", "&#91;")
     return " ".join(text.split())
 
 

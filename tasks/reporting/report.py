@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tasks.artifacts import Evaluation
-from tasks.reporting import blocks, charts, dag
+from tasks.reporting import blocks, charts, dag, origins
 from tasks.reporting.facts import Facts, Stage, verdict
 from tasks.reporting.html import Markup, join, tag
 from tasks.reporting.words import duration, plain, quantity, score, times
 
 STYLE = Path(__file__).with_name("style.css")
-CLASSES_SHOWN = 20
 
 
 def write_report(facts: Facts, path: Path) -> Path:
@@ -54,11 +52,11 @@ def _sections(facts: Facts) -> list[tuple[str, Markup | None]]:
         ("What ran", _steps(facts)),
         ("Training", join([_stage(stage) for stage in facts.stages])),
         ("Quantisation", _recipes(facts)),
-        ("Data", _data(facts)),
+        ("Data", origins.data(facts)),
         (facts.figures.get("title", "A closer look"), _blocks(facts.figures.get("blocks", []))),
-        ("Lineage", _lineage(facts)),
-        ("Environment", _environment(facts)),
-        ("Settings", _settings(facts)),
+        ("Lineage", origins.lineage(facts)),
+        ("Environment", origins.environment(facts)),
+        ("Settings", origins.settings(facts)),
     ]
 
 
@@ -117,7 +115,12 @@ def _all_scores(facts: Facts) -> Markup | None:
     if len(names) < 2:
         return None
     rows = [[e.label, *(score(e.scores.get(name)) for name in names)] for e in facts.evaluations]
-    return join([tag("h3", "Every score on the test split"), blocks.table(["Candidate", *names], rows, "Every score on the test split")])
+    return join(
+        [
+            tag("h3", "Every score on the test split", class_="apart"),
+            blocks.table(["Candidate", *names], rows, "Every score on the test split"),
+        ]
+    )
 
 
 def _plane(facts: Facts) -> Markup:
@@ -193,68 +196,3 @@ def _recipes(facts: Facts) -> Markup | None:
     columns = list(dict.fromkeys(name for row in facts.recipes for name in row))
     rows = [[row.get(name) for name in columns] for row in facts.recipes]
     return blocks.table([name.replace("_", " ") for name in columns], rows, "Quantisation recipes tried")
-
-
-# -- the data ------------------------------------------------------------------------------------------------------
-def _data(facts: Facts) -> Markup:
-    card = facts.card
-    sizes = [{"label": split, "value": size} for split, size in card.get("sizes", {}).items()]
-    labels = card.get("labels", [])
-    words = f"Layout: {plain(card.get('layout'))}." + (f" {plain(len(labels))} classes." if labels else "")
-    parts = [tag("article", tag("h3", "Splits"), blocks.bars(sizes))]
-    parts += (
-        [tag("article", tag("h3", "Classes in the training split"), _classes(card["counts"]["train"]))]
-        if card.get("counts", {}).get("train")
-        else []
-    )
-    parts += [tag("article", tag("h3", "What the check found"), _findings(card.get("findings", [])), class_="wide")]
-    return join([tag("p", words), tag("div", parts, class_="grid two")])
-
-
-def _classes(counts: dict[str, int]) -> Markup:
-    ranked = sorted(counts.items(), key=lambda item: -item[1])
-    items = [{"label": label, "value": count} for label, count in ranked]
-    if len(items) <= CLASSES_SHOWN:
-        return blocks.bars(items)
-    half = CLASSES_SHOWN // 2
-    between = tag("p", f"… {len(items) - CLASSES_SHOWN:,} classes between: the largest above, the smallest below", class_="muted")
-    longest = max(items[0]["value"], 1)
-    return join([blocks.bars(items[:half]), between, blocks.bars(items[-half:], longest=longest)])
-
-
-def _findings(findings: list[dict[str, Any]]) -> Markup:
-    if not findings:
-        return tag("p", "Nothing: every example could be used as it is.")
-    rows = [[f["kind"], f["count"], f["action"], tag("div", ", ".join(f["examples"]), class_="why")] for f in findings]
-    return blocks.table(["Finding", "Count", "What was done", "For example"], rows, "Findings of the data check")
-
-
-# -- where it comes from -------------------------------------------------------------------------------------------
-def _lineage(facts: Facts) -> Markup | None:
-    if not facts.lineage:
-        return None
-    rows = [_ancestor(manifest) for manifest in facts.lineage]
-    words = "From the bundle back to the data. A digest is the sha256 of the content; an artifact lies in the store under its first 16 characters."
-    return join([tag("p", words, class_="muted"), blocks.table(["Kind", "Digest", "Made from", "Made", "Took"], rows, "Lineage")])
-
-
-def _ancestor(manifest: dict[str, Any]) -> list[object]:
-    parents = ", ".join(digest[:8] for digest in manifest["made_from"])
-    data = manifest.get("recipe", {}).get("data")
-    source = parents or (f"data {str(data)[:8]}" if data else "–")
-    return [manifest["kind"], tag("code", manifest["digest"][:16]), tag("code", source), manifest["made"], duration(manifest["seconds"])]
-
-
-def _environment(facts: Facts) -> Markup:
-    newest: dict[str, Any] = facts.lineage[0] if facts.lineage else {}
-    known = {"CPU": facts.chosen.cpu, "threads": facts.chosen.threads, "host": newest.get("host"), "Python": newest.get("python")}
-    rows = [[name, value] for name, value in {**known, **newest.get("libraries", {})}.items() if value is not None]
-    return blocks.table(["What", "Value"], rows, "Environment")
-
-
-def _settings(facts: Facts) -> Markup | None:
-    groups = [
-        tag("details", tag("summary", name), blocks.table(["Setting", "Value"], [[key, value] for key, value in group.items()], name))
-        for name, group in facts.settings.items()
-    ]
-    return join(groups) if groups else None

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tasks.artifacts import Evaluation, Release
 from tasks.reporting.facts import Step
-from tasks.reporting.words import duration, quantity, score
+from tasks.reporting.words import clock, duration, quantity, score
 
 Row = Mapping[str, Any]
 CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
@@ -44,15 +44,14 @@ def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextMa
     if not CONSOLE.is_terminal:
         epochs = _EpochLines(name)
         return _step(name, needs, Seen(update=epochs.update), epochs)
-    bar = _training_bar()
-    task = bar.add_task(name, total=None, facts="starting", epoch="")
-    return _step(name, needs, Seen(update=lambda row: _advance(bar, task, row)), bar)
+    bar = _TrainingBar(name)
+    return _step(name, needs, Seen(update=bar.update), bar.progress)
 
 
 def take_steps() -> tuple[Step, ...]:
     """The steps this process has ended since it was last asked, in their order; forgets them."""
-    taken = tuple(_steps.values())
-    _steps.clear()
+    global _steps
+    taken, _steps = tuple(_steps.values()), {}
     return taken
 
 
@@ -61,8 +60,8 @@ def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
     CONSOLE.print()
     CONSOLE.print(_candidates(release))
     for rejection in release.rejected:
-        CONSOLE.print(Padding(Text.assemble((rejection.evaluation.label, "bold"), f": {rejection.reason}"), (0, 0, 0, 2)))
-    CONSOLE.print(Padding(Text.assemble("\nChosen: ", (release.chosen.label, "bold"), f". {release.reason}"), (0, 0, 1, 0)))
+        CONSOLE.print(Padding(Text.assemble((rejection.evaluation.label, "bold"), f": {rejection.reason}"), (0, 0, 0, 2), expand=False))
+    CONSOLE.print(Padding(Text.assemble("\nChosen: ", (release.chosen.label, "bold"), f". {release.reason}"), (0, 0, 1, 0), expand=False))
     _line("Report  ", release.report)
     _line("Bundle  ", release.bundle)
     for number, command in enumerate(next_commands):
@@ -72,7 +71,7 @@ def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
 
 @contextmanager
 def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextManager[Any]) -> Iterator[Seen]:
-    started = time.monotonic()
+    started, steps = time.monotonic(), _steps  # a step that is still open when they are taken belongs to no later run
     try:
         with display:
             yield seen
@@ -82,47 +81,57 @@ def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextM
     seconds = time.monotonic() - started
     took = "from cache" if seen.cached else duration(seconds)
     CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<12}", (f" {took:>12}", "dim"), f"  {seen.detail}"))
-    _steps.pop(name, None)
-    _steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=tuple(needs), detail=seen.detail)
+    steps.pop(name, None)
+    steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=tuple(needs), detail=seen.detail)
 
 
-def _training_bar() -> Progress:
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TextColumn("{task.fields[epoch]}")
-    return Progress(*columns, TextColumn("{task.fields[facts]}", markup=False), console=CONSOLE, transient=True, expand=True)
+class _TrainingBar:
+    def __init__(self, name: str) -> None:
+        texts = [TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in ("epoch", "facts")]
+        columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), *texts
+        self.progress = Progress(*columns, console=CONSOLE, transient=True, expand=True)
+        self.task = self.progress.add_task(name, total=None, facts="starting", epoch="")
+        self.row: Row = {}
 
-
-def _advance(bar: Progress, task: Any, row: Row) -> None:
-    done = (row["epoch"] - 1) * row["steps"] + row["step"]
-    total = row["epochs"] * row["steps"]
-    bar.update(task, completed=done, total=total, epoch=f"{row['epoch']}/{row['epochs']}", facts=_facts_of(row))
+    def update(self, row: Row) -> None:
+        self.row = row = _merged(self.row, row)
+        if "epoch" not in row:
+            return
+        done, total = (row["epoch"] - 1) * row["steps"] + row["step"], row["epochs"] * row["steps"]
+        self.progress.update(self.task, completed=done, total=total, epoch=f"{row['epoch']}/{row['epochs']}", facts=_facts_of(row))
 
 
 class _EpochLines(AbstractContextManager["_EpochLines"]):
-    """Prints the last row of each epoch, which is known to be the last once the next epoch begins or all ends."""
+    """Prints what is known at the end of each epoch, which shows when the next one begins or all ends."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.row: Row | None = None
+        self.row: Row = {}
 
     def update(self, row: Row) -> None:
-        if self.row is not None and self.row["epoch"] != row["epoch"]:
-            self._print(self.row)
-        self.row = row
+        if row.get("epoch", self.row.get("epoch")) != self.row.get("epoch"):
+            self._print()
+        self.row = _merged(self.row, row)
 
     def __exit__(self, *reason: object) -> None:
-        if self.row is not None:
-            self._print(self.row)
+        self._print()
 
-    def _print(self, row: Row) -> None:
-        CONSOLE.print(Text(f"  {self.name}  epoch {row['epoch']}/{row['epochs']}  {_facts_of(row)}"))
+    def _print(self) -> None:
+        if self.row.get("epoch"):
+            CONSOLE.print(Text(f"  {self.name}  epoch {self.row['epoch']}/{self.row['epochs']}  {_facts_of(self.row)}"))
+
+
+def _merged(known: Row, row: Row) -> Row:
+    """Not every row says everything: what was last said holds."""
+    return {**known, **{name: value for name, value in row.items() if value is not None}}
 
 
 def _facts_of(row: Row) -> str:
     parts = [
-        f"loss {row['loss']:.3f}" if row.get("loss") is not None else "",
-        f"{row['monitor']} {row['score']:.3f}" if row.get("score") is not None else "",
+        f"loss {row['loss']:.3f}" if "loss" in row else "",
+        f"{row['monitor']} {row['score']:.3f}" if "score" in row else "",
         f"{quantity(row['examples_per_second'])}/s" if row.get("examples_per_second") else "",
-        f"{duration(row['seconds_left'])} left" if row.get("seconds_left") is not None else "",
+        f"{clock(row['seconds_left'])} left" if "seconds_left" in row else "",
     ]
     return "  ".join(part for part in parts if part)
 

@@ -15,6 +15,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def clock(seconds: float) -> str:
+    """0:07, 12:30, 1:05:00: of one width while it counts down."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
 def quantity(value: float) -> str:
     """About three significant digits, without exponents for what has a size or takes a while."""
     if abs(value) >= 100:
@@ -33,9 +39,9 @@ def score(value: float | None) -> str:
 def times(ratio: float, more: str, less: str) -> str:
     """A ratio as a comparison: `times(2.1, "faster", "slower")` is "2.1× faster"."""
     if ratio >= 1.05:
-        return f"{quantity(ratio)}× {more}"
+        return f"{round(ratio, 1):g}× {more}"
     if 0 < ratio <= 1 / 1.05:
-        return f"{quantity(1 / ratio)}× {less}"
+        return f"{round(1 / ratio, 1):g}× {less}"
     return f"no {more} or {less}"
 
 

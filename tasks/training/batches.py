@@ -1,0 +1,86 @@
+"""The order in which examples are seen: a function of seed, epoch and step alone, so that a fit can resume at any step."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.usecase import Examples
+
+AHEAD = 3  # batches read while the network computes
+
+
+class Batches:
+    """All batches of a fit from `first_step` to its end, this rank's share of each; read ahead by a thread.
+
+    The last few examples of an epoch that fill no batch are left out; each epoch leaves out others.
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, epochs: int, seed: int, rank: int = 0, ranks: int = 1, first_step: int = 0) -> None:
+        self.examples = examples
+        self.batch_size = min(batch_size, len(examples))
+        self.steps_per_epoch = len(examples) // self.batch_size
+        self.steps = self.steps_per_epoch * epochs
+        self.seed, self.rank, self.ranks, self.first_step = seed, rank, ranks, first_step
+
+    def __len__(self) -> int:
+        return self.steps - self.first_step
+
+    def indices(self, step: int) -> np.ndarray:
+        """The examples of one step for this rank, int64."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        return order[position * self.batch_size : (position + 1) * self.batch_size][self.rank :: self.ranks]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._permutation = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.examples))
+        return self._permutation
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        ready: queue.Queue[dict[str, Tensor] | BaseException] = queue.Queue(AHEAD)
+        stop = threading.Event()
+        reader = threading.Thread(target=self._read, args=(ready, stop), daemon=True)
+        reader.start()
+        try:
+            for _ in range(len(self)):
+                batch = ready.get()
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch
+        finally:
+            stop.set()
+            while reader.is_alive():
+                with_room(ready)
+                reader.join(0.05)
+
+    def _read(self, ready: queue.Queue[dict[str, Tensor] | BaseException], stop: threading.Event) -> None:
+        try:
+            for step in range(self.first_step, self.steps):
+                if stop.is_set():
+                    return
+                ready.put(as_tensors(self.examples.batch(self.indices(step))))
+        except BaseException as error:  # noqa: BLE001 - raised again where the batch was waited for
+            ready.put(error)
+
+
+def with_room(full: queue.Queue[dict[str, Tensor] | BaseException]) -> None:
+    """Let a reader that waits for room go on to see that it is to stop."""
+    try:
+        full.get_nowait()
+    except queue.Empty:
+        return
+
+
+def as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: _for_convolutions(torch.from_numpy(np.ascontiguousarray(array))) for name, array in arrays.items()}
+
+
+def _for_convolutions(tensor: Tensor) -> Tensor:
+    """Images with their channels last in memory: 1.4 times faster on the CPU, and on tensor cores."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -1,0 +1,65 @@
+"""Where and how precisely to compute."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from tasks.errors import SettingError
+from tasks.settings import Fit
+
+Lightning = Literal["32-true", "bf16-mixed", "16-mixed"]
+MIXED_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bf16 is emulated, and slower than fp32
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that this CPU names; empty where the system does not tell."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return set()
+    return set(found[1].split()) if found else set()
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(fit: Fit) -> tuple[Literal["cpu", "gpu"], int]:
+    """The accelerator and the number of ranks.
+
+    Raises:
+        SettingError: a GPU is asked for that is not there.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if fit.accelerator == "gpu" and not gpus:
+        raise SettingError("--fit.accelerator gpu: torch sees no GPU on this machine. Use auto or cpu.")
+    if fit.accelerator == "cpu" or not gpus:
+        return "cpu", fit.devices or 1
+    if fit.devices > gpus:
+        raise SettingError(f"--fit.devices {fit.devices}: this machine has {gpus} GPUs.")
+    return "gpu", fit.devices or gpus
+
+
+def resolve_precision(fit: Fit, accelerator: str) -> Lightning:
+    """Mixed precision where the device computes it natively, else fp32.
+
+    Raises:
+        SettingError: fp16 on a CPU.
+    """
+    if fit.precision == "fp32":
+        return "32-true"
+    if fit.precision == "bf16":
+        return "bf16-mixed"
+    if fit.precision == "fp16":
+        if accelerator == "cpu":
+            raise SettingError("--fit.precision fp16 needs a GPU; on a CPU use bf16 or auto.")
+        return "16-mixed"
+    if accelerator == "cpu":
+        return "bf16-mixed" if cpu_flags() & MIXED_CPU_FLAGS else "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

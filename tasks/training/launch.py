@@ -1,0 +1,181 @@
+"""From the flow's process: fit a network in processes of their own, and bring back the outcome or the root cause."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks import errors
+from tasks.settings import Fit
+from tasks.training.job import SCRATCH, Job, Outcome, write_atomically
+from tasks.usecase import UseCase
+
+PROJECT = Path(__file__).parents[2]
+POLL_SECONDS = 0.05
+STALLED_SECONDS = float(os.environ.get("VERTICALS_STALLED_SECONDS", "1800"))
+NOT_FOR_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "PREFECT__FLOW_RUN_ID", "PREFECT__CONTROL_")
+ERRORS = {e.kind: e for e in (errors.OutOfMemory, errors.Infrastructure, errors.TrainingError)}
+
+Row = dict[str, Any]
+_supervisor: subprocess.Popen[str] | None = None
+_one_at_a_time = threading.Lock()
+
+
+def fit(
+    usecase: UseCase,
+    data: Path,
+    settings: Fit,
+    work: Path,
+    start: Path | None = None,
+    on_progress: Callable[[Row], None] | None = None,
+) -> Outcome:
+    """Fit the use case's network to prepared data; a `work` folder with the progress of a killed attempt is resumed.
+
+    Leaves `weights.safetensors`, `assets/`, `history.json`, `fit.json` and `logs/` (TensorBoard) in `work`.
+
+    Args:
+        usecase: whose network, loss and score are used.
+        data: folder of a prepared data set.
+        work: of this very fit: nothing else may use it.
+        start: folder of a checkpoint whose backbone to start from.
+        on_progress: gets rows such as `{"phase": "training", "epoch": 1, "step": 10, "loss": 0.3, ...}` as they come.
+
+    Raises:
+        TrainingError: with the root cause of the rank that failed first; its subclasses say whose fault it was.
+        UserError: what a use case or the settings refused.
+    """
+    accelerator, ranks = _device(settings)
+    (work / SCRATCH).mkdir(parents=True, exist_ok=True)
+    job = Job(
+        usecase=usecase,
+        data=str(data),
+        fit=settings,
+        work=str(work),
+        start=str(start) if start else None,
+        ranks=ranks,
+        accelerator=accelerator,
+        nonce=uuid.uuid4().hex[:12],
+    )
+    write_atomically(job.spec, job.model_dump(mode="json"))
+    with _one_at_a_time:
+        try:
+            return _run(job, on_progress or (lambda row: None))
+        except BaseException as error:
+            if not isinstance(error, errors.UserError) or isinstance(error, errors.Infrastructure | errors.Stalled):
+                stop()  # cancelled, stalled or lost: no process may be left
+            raise
+
+
+def warm_up() -> None:
+    """Start the supervisor, which imports torch and Lightning while the flow does something else."""
+    global _supervisor
+    if _supervisor is None or _supervisor.poll() is not None:
+        _supervisor = subprocess.Popen(
+            [sys.executable, "-m", "tasks.training.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=PROJECT,
+            env=_environment(),
+        )
+
+
+def stop() -> None:
+    """End the supervisor and all its ranks, now."""
+    global _supervisor
+    if _supervisor is None:
+        return
+    if _supervisor.stdin:
+        try:
+            _supervisor.stdin.close()
+        except BrokenPipeError:
+            pass
+    try:
+        _supervisor.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        _supervisor.kill()
+        _supervisor.wait()
+    _supervisor = None
+
+
+atexit.register(stop)
+
+
+def _device(settings: Fit) -> tuple[str, int]:
+    """Asks torch only where there may be a GPU: the flow's process stays light on a laptop."""
+    if settings.accelerator == "cpu" or not (Path("/dev/nvidiactl").exists() or settings.accelerator == "gpu"):
+        return "cpu", settings.devices or 1
+    from tasks.training.device import resolve_device
+
+    return resolve_device(settings)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_RANKS)}
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    return kept | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def _run(job: Job, on_progress: Callable[[Row], None]) -> Outcome:
+    warm_up()
+    assert _supervisor is not None and _supervisor.stdin is not None
+    try:
+        _supervisor.stdin.write(f"{job.spec}\n")
+        _supervisor.stdin.flush()
+    except BrokenPipeError:
+        raise errors.Infrastructure("The training supervisor ended before it could be told what to do.") from None
+    rows = _Tail(job.progress)
+    heard = time.monotonic()
+    while True:
+        over = job.result.exists() or job.error.exists()
+        fresh = rows.read()
+        for row in fresh:
+            on_progress(row)
+        heard = time.monotonic() if fresh else heard
+        if over:
+            break
+        if _supervisor.poll() is not None:
+            raise errors.Infrastructure(f"The training supervisor was lost (exit code {_supervisor.returncode}). The same command resumes.")
+        if time.monotonic() - heard > STALLED_SECONDS:
+            raise errors.Stalled(f"Training said nothing for {STALLED_SECONDS:.0f} s and was stopped. Logs: {job.logs}")
+        time.sleep(POLL_SECONDS)
+    if job.result.exists():
+        return Outcome.model_validate_json(job.result.read_text())
+    raise _typed(json.loads(job.error.read_text()), job)
+
+
+def _typed(error: Row, job: Job) -> errors.UserError:
+    if error["kind"] == "user":
+        return getattr(errors, error["type"], errors.UserError)(error["message"])
+    where = f" Trace: {error['trace']}." if "trace" in error else f" Logs: {job.logs}."
+    who = f" on rank {error['rank']}" if "rank" in error else ""
+    message = f"Training failed{who}: {error['message']}\n{where.strip()} To repeat it: {sys.executable} -m tasks.training.worker {job.spec}"
+    return ERRORS.get(error["kind"], errors.TrainingError)(message)
+
+
+class _Tail:
+    """New whole lines of a growing file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.position = path, 0
+
+    def read(self) -> list[Row]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.position)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self.position += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,241 @@
+"""The one LightningModule of the house: any use case, one training loop.
+
+The Trainer sees one long epoch of all steps; epochs, validation and resumption are counted here. So a fit can resume
+at any step, and every random draw of a step depends on the seed, the step and the rank alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from tasks.errors import TrainingError
+from tasks.settings import Fit
+from tasks.training import checkpoints
+from tasks.training.batches import Batches
+from tasks.training.optimization import build_optimizer, learning_rate_factor
+from tasks.training.predicting import torch_predict
+from tasks.usecase import UseCase
+
+CHECKPOINT_SECONDS = 60.0
+TELL_SECONDS = 0.25
+LOG_STEPS = 50
+WARM_STEPS = 5  # not counted in examples per second: first calls choose kernels
+
+
+class Learner(pl.LightningModule):
+    """Fits `network` with the loss and score of `usecase`."""
+
+    def __init__(self, usecase: UseCase, network: nn.Module, batches: Batches, data: Path, fit: Fit, folder: Path, tell: Callable[..., None]) -> None:
+        super().__init__()
+        self.usecase, self.network, self.batches, self.data, self.fit, self.folder, self.tell = usecase, network, batches, data, fit, folder, tell
+        self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True) if fit.ema else None
+        self.step = 0  # batches seen
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[float, int] = (float("-inf"), -1)  # score, epoch
+        self.loss_sum: Tensor | float = 0.0
+        self.seconds_before = 0.0
+        self.training_seconds = 0.0
+        self.examples_timed = 0
+        self._resumed: dict[str, Any] | None = None
+
+    # -- what the Trainer calls ---------------------------------------------------------------------------------------
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = build_optimizer(self.network, self.fit)
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"] * group["scale"]
+        return optimizer
+
+    def on_train_start(self) -> None:
+        self.started = self.marked = self.saved = self.told = time.monotonic()
+        if self._resumed is not None:
+            self.trainer.optimizers[0].load_state_dict(self._resumed["optimizer"])
+            if self._resumed["precision"]:
+                self.trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+            self._resumed = None
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        torch.manual_seed(hash((self.fit.seed, self.step, self.global_rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+        epoch = self.step // self.batches.steps_per_epoch
+        factor = learning_rate_factor(self.fit, self.progress())
+        for group in self.trainer.optimizers[0].param_groups:
+            frozen = epoch < self.fit.frozen_epochs and not group["head"]
+            group["lr"] = 0.0 if frozen else group["peak"] * factor
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return self.usecase.loss(self.network, batch)
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
+        loss = outputs["loss"].detach() * self.fit.accumulate  # Lightning divides it
+        self.step += 1
+        self.loss_sum = self.loss_sum + loss
+        if self.averaged is not None and self.step % self.fit.accumulate == 0:
+            self.averaged.update_parameters(self.network)
+        if batch_idx >= WARM_STEPS:
+            self.examples_timed += self.batches.batch_size
+            self.training_seconds += time.monotonic() - self.marked
+        self.marked = time.monotonic()
+        self._tell(loss)
+        if self.step % self.batches.steps_per_epoch == 0 or self.progress() >= 1:
+            self._end_epoch()
+        elif self._on_every_rank(time.monotonic() - self.saved > CHECKPOINT_SECONDS) and self.step % self.fit.accumulate == 0:
+            self._save()
+        self.marked = time.monotonic()
+
+    # -- epochs -------------------------------------------------------------------------------------------------------
+    def _end_epoch(self) -> None:
+        """Score the validation split, remember, and decide whether to go on. Rank 0 scores; the others wait for its word."""
+        epoch = -(-self.step // self.batches.steps_per_epoch)
+        steps = self.step - (self.history[-1]["step"] if self.history else 0)
+        stop = False
+        if self.global_rank == 0:
+            self.tell("validating", force=True, **self.position())
+            scores = self.usecase.score(self.predict(), self.data, "validation")
+            row = {"epoch": epoch, "step": self.step, "train_loss": float(self.loss_sum) / steps, **scores, "learning_rate": self._learning_rate()}
+            self.history.append({name: round(value, 6) for name, value in row.items()})
+            stop = self._judge(scores[self.usecase.monitor], epoch)
+            self._log(row)
+            self.tell("training", force=True, **self.position(), loss=row["train_loss"])
+        self.loss_sum = 0.0
+        if self._on_every_rank(stop) or self.progress() >= 1:
+            self.trainer.should_stop = True
+        self._save()
+
+    def _judge(self, score: float, epoch: int) -> bool:
+        """Keep the best weights; whether it is time to stop early."""
+        if not self.fit.patience:
+            return False
+        if score > self.best[0]:
+            self.best = (score, epoch)
+            torch.save(self.kept().state_dict(), self.folder / "best.pt")
+        return epoch - self.best[1] >= self.fit.patience
+
+    def kept(self) -> nn.Module:
+        """The network whose weights are validated and kept: the average where there is one."""
+        return self.averaged.module if self.averaged is not None else self.network
+
+    def predict(self, mixed: bool = True) -> Any:
+        precision = self.trainer.precision_plugin.forward_context if mixed else None
+        return torch_predict(self.usecase, self.kept(), self.device, precision or _full_precision)
+
+    def progress(self) -> float:
+        """In [0, 1]: of the steps, or of the time where that is shorter."""
+        by_steps = self.step / self.batches.steps
+        return max(by_steps, self._clock() / (60 * self.fit.max_minutes)) if self.fit.max_minutes else by_steps
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _clock(self) -> float:
+        """Seconds of fitting by the clock of rank 0, so that all ranks stop at the same step."""
+        if self.trainer.world_size == 1:
+            return self.seconds()
+        return float(self.trainer.strategy.broadcast(self.seconds()))
+
+    def _on_every_rank(self, decision: bool) -> bool:
+        """The decision of rank 0."""
+        return decision if self.trainer.world_size == 1 else bool(self.trainer.strategy.broadcast(decision))
+
+    def _average(self, averaged: Any, current: Any, count: Any) -> None:
+        """Exponential moving average; its decay rises from nothing, so that the first weights are soon forgotten."""
+        decay = min(self.fit.ema, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    # -- telling ------------------------------------------------------------------------------------------------------
+    def position(self) -> dict[str, Any]:
+        per_epoch = self.batches.steps_per_epoch
+        return {
+            "epoch": min((self.step - 1) // per_epoch + 1, self.fit.epochs),
+            "epochs": self.fit.epochs,
+            "step": (self.step - 1) % per_epoch + 1,
+            "steps": per_epoch,
+            "monitor": self.usecase.monitor,
+            "score": self.history[-1][self.usecase.monitor] if self.history else None,
+        }
+
+    def _tell(self, loss: Tensor) -> None:
+        """Not at every step: reading the loss waits for the device."""
+        if self.device.type != "cpu" and time.monotonic() - self.told < TELL_SECONDS:
+            return
+        value = float(loss)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise TrainingError(
+                f"The loss became {value} at step {self.step} (epoch {self.position()['epoch']}). "
+                f"Try a smaller --fit.learning_rate (it was {self.fit.learning_rate:g}), a gradient clip, or --fit.precision fp32."
+            )
+        if self.step % LOG_STEPS == 0 and self.logger and self.global_rank == 0:
+            self.logger.log_metrics({"loss": value, "learning_rate": self._learning_rate()}, step=self.step)
+        if time.monotonic() - self.told < TELL_SECONDS:
+            return
+        self.told = time.monotonic()
+        fresh = max(self.progress() - self.progress_at_start, 1e-9) if hasattr(self, "progress_at_start") else 1e-9
+        left = (time.monotonic() - self.started) * (1 - self.progress()) / fresh
+        self.tell("training", **self.position(), loss=value, examples_per_second=self.speed(), seconds_left=left, learning_rate=self._learning_rate())
+
+    def speed(self) -> float:
+        return self.examples_timed / self.training_seconds if self.training_seconds else 0.0
+
+    def _learning_rate(self) -> float:
+        return max(group["lr"] for group in self.trainer.optimizers[0].param_groups)
+
+    def _log(self, row: dict[str, float]) -> None:
+        if self.logger:
+            self.logger.log_metrics({f"epoch/{name}": value for name, value in row.items()}, step=self.step)
+            self.logger.save()
+
+    # -- resuming -----------------------------------------------------------------------------------------------------
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        if self.global_rank:
+            return
+        checkpoints.save(
+            self.folder,
+            self.step,
+            {
+                "step": self.step,
+                "network": self.network.state_dict(),
+                "averaged": None if self.averaged is None else self.averaged.state_dict(),
+                "optimizer": self.trainer.optimizers[0].state_dict(),
+                "precision": self.trainer.precision_plugin.state_dict(),
+                "history": self.history,
+                "best": self.best,
+                "loss_sum": float(self.loss_sum),
+                "seconds": self.seconds(),
+            },
+        )
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where an earlier attempt stopped; the optimiser's state follows once the Trainer has made it."""
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.step, self.history, self.best = state["step"], state["history"], tuple(state["best"])
+        self.loss_sum, self.seconds_before = state["loss_sum"], state["seconds"]
+        self.batches.first_step = self.step
+        self._resumed = state
+
+    def stopped_early(self) -> bool:
+        return bool(self.fit.patience and self.history and self.history[-1]["epoch"] - self.best[1] >= self.fit.patience)
+
+    def final(self) -> nn.Module:
+        """A copy of the weights to keep, in fp32 on the CPU."""
+        network = copy.deepcopy(self.kept())
+        if self.fit.patience:
+            network.load_state_dict(torch.load(self.folder / "best.pt", map_location="cpu", weights_only=True))
+        return network.float().cpu().eval()
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    return torch.autocast("cpu", enabled=False)  # pyright: ignore[reportReturnType]

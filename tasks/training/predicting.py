@@ -1,0 +1,33 @@
+"""A torch module as the callable that scores are computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from tasks.training.batches import as_tensors
+from tasks.usecase import Arrays, Predict, UseCase
+
+
+def torch_predict(
+    usecase: UseCase,
+    network: nn.Module,
+    device: torch.device | str = "cpu",
+    precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Predict:
+    """`network` as a function from named input arrays to named output arrays, both with a batch axis."""
+    module = usecase.predictor(network)
+
+    def predict(inputs: Arrays) -> Arrays:
+        was_training = network.training
+        module.eval()
+        tensors = as_tensors({name: inputs[name] for name in usecase.input_names})
+        with torch.inference_mode(), precision():
+            outputs = module(*(tensor.to(device) for tensor in tensors.values()))
+        network.train(was_training)
+        return {name: output.float().cpu().numpy() for name, output in zip(usecase.output_names, outputs, strict=True)}
+
+    return predict

@@ -1,0 +1,204 @@
+"""One of the processes that train: builds the learner, resumes it, fits it, and leaves the result."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from safetensors.torch import load_file, save_file
+
+from tasks.errors import DataError, UserError
+from tasks.training import checkpoints
+from tasks.training.batches import Batches
+from tasks.training.device import cores, resolve_precision
+from tasks.training.job import Job, Outcome, write_atomically
+from tasks.training.learner import TELL_SECONDS, Learner
+from tasks.training.sizing import resolve_batch_size
+
+KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+COLLECTIVE_TIMEOUT = timedelta(hours=6)  # rank 0 may validate for long while the others wait
+
+
+def main(spec: str) -> None:
+    """The entry point that the supervisor forks, once for each rank."""
+    _die_with_parent()
+    job = Job.model_validate_json(Path(spec).read_text(encoding="utf-8"))
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        _fit(job, rank)
+    except BaseException as error:
+        trace = job.logs / f"error-rank-{rank}.txt"
+        trace.parent.mkdir(parents=True, exist_ok=True)
+        trace.write_text(traceback.format_exc())
+        write_atomically(job.logs / f"error-rank-{rank}.json", {**describe(error), "trace": str(trace), "rank": rank, "time": time.time()})
+        sys.exit(1)
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Whose fault it was, and the error in words."""
+    if isinstance(error, UserError):
+        return {"kind": "user", "type": type(error).__name__, "message": str(error)}
+    text = f"{type(error).__name__}: {error}"
+    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    return {"kind": "memory" if out_of_memory else "code", "type": type(error).__name__, "message": text}
+
+
+def _fit(job: Job, rank: int) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(max(1, cores() // job.ranks))
+    tell = progress_writer(job.progress) if rank == 0 else _silent
+    tell("starting", force=True)
+    fit = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})
+    learner = build(job, fit, rank, tell)
+    if not _is_finished(learner):
+        _trainer(job, fit).fit(learner, train_dataloaders=learner.batches)
+    if rank == 0:
+        tell("finishing", force=True, **learner.position())
+        write_atomically(job.result, finish(job, learner, fit).model_dump(mode="json"))
+
+
+def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
+    """The learner, where an earlier attempt left it, or new from the seed and the backbone to start from.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    data = Path(job.data)
+    examples = job.usecase.examples(data, "train")
+    if len(examples) < 2:
+        raise DataError(f"There are {len(examples)} examples to train on; at least 2 are needed.")
+    batches = Batches(examples, fit.batch_size, fit.epochs, fit.seed, rank, job.ranks)
+    torch.manual_seed(fit.seed)
+    network = job.usecase.network(data / "assets")
+    if job.start:
+        load_backbone(network, Path(job.start))
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    learner = Learner(job.usecase, network, batches, data, fit, job.scratch / "checkpoints", tell)
+    state = checkpoints.newest(learner.folder)
+    if state is not None:
+        learner.resume(state)
+    return learner
+
+
+def load_backbone(network: torch.nn.Module, checkpoint: Path) -> None:
+    """Start the backbone from the weights of another network; what has another name or shape stays as it was.
+
+    Raises:
+        DataError: nothing fits.
+    """
+    saved = load_file(checkpoint / "weights.safetensors")
+    own = network.state_dict()
+    fitting = {name: value for name, value in saved.items() if name.startswith("backbone.") and own.get(name, torch.empty(0)).shape == value.shape}
+    if not fitting:
+        raise DataError(f"No weight of the checkpoint {checkpoint} fits the network: its backbone has other settings.")
+    network.load_state_dict(own | fitting)
+
+
+def _is_finished(learner: Learner) -> bool:
+    learner.progress_at_start = learner.step / learner.batches.steps
+    learner.started = time.monotonic()
+    return learner.step >= learner.batches.steps or learner.progress() >= 1 or learner.stopped_early()
+
+
+def _trainer(job: Job, fit: Any) -> pl.Trainer:
+    precision = resolve_precision(fit, job.accelerator)
+    strategy = DDPStrategy(process_group_backend="nccl" if job.accelerator == "gpu" else "gloo", timeout=COLLECTIVE_TIMEOUT)
+    return pl.Trainer(
+        accelerator=job.accelerator,
+        devices=job.ranks,
+        strategy=strategy if job.ranks > 1 else "auto",
+        precision=precision,
+        plugins=[TorchElasticEnvironment()] if job.ranks > 1 else None,
+        max_epochs=1,  # one long epoch: see learner.py
+        accumulate_grad_batches=fit.accumulate,
+        gradient_clip_val=fit.gradient_clip or None,
+        deterministic="warn" if job.ranks == 1 else False,
+        logger=TensorBoardLogger(job.work, name=None, version="logs"),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        barebones=False,
+        log_every_n_steps=1_000_000_000,  # the learner logs
+        callbacks=[QuickDeath()],
+    )
+
+
+class QuickDeath(pl.Callback):
+    """Ends at once on SIGTERM: Lightning would save first, which can deadlock; the periodic checkpoints are the guarantee."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
+    """Write what is kept into the work folder."""
+    work, data, usecase = Path(job.work), Path(job.data), job.usecase
+    mixed = learner.history[-1][usecase.monitor] if learner.history else float("nan")
+    seconds = learner.seconds()
+    network = learner.final()
+    if fit.patience:
+        mixed = learner.best[0]
+    from tasks.training.predicting import torch_predict
+
+    predict = torch_predict(usecase, network)
+    with torch.no_grad():
+        usecase.finish(network, predict, data)
+    scores = usecase.score(predict, data, "validation")
+    gap = mixed - scores[usecase.monitor]
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, work / "weights.safetensors")
+    shutil.copytree(data / "assets", work / "assets", dirs_exist_ok=True)
+    precision = resolve_precision(fit, job.accelerator)
+    (work / "history.json").write_text(json.dumps(learner.history, indent=1))
+    resolved = {**fit.model_dump(mode="json"), "precision": precision, "accelerator": job.accelerator, "devices": job.ranks}
+    (work / "fit.json").write_text(json.dumps({**resolved, "precision_gap": round(gap, 6)}, indent=1))
+    return Outcome(
+        scores=scores,
+        precision_gap=gap,
+        epochs=int(learner.history[-1]["epoch"]) if learner.history else 0,
+        seconds=seconds,
+        examples_per_second=learner.speed(),
+        precision=precision,
+        ranks=job.ranks,
+        batch_size=learner.batches.batch_size,
+    )
+
+
+def progress_writer(path: Path) -> Callable[..., None]:
+    """Appends a row of progress, at most a few a second unless forced."""
+    last = 0.0
+
+    def tell(phase: str, force: bool = False, **facts: Any) -> None:
+        nonlocal last
+        if force or time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"phase": phase, **facts}) + "\n")
+
+    return tell
+
+
+def _silent(phase: str, force: bool = False, **facts: Any) -> None:
+    return
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel kills this rank when the process it was forked from ends; elsewhere the supervisor does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(KILL_WITH_PARENT, signal.SIGKILL)

@@ -1,0 +1,98 @@
+"""The supervisor: a process between the flow and the ranks, kept warm so that the next fit starts in a moment.
+
+Without arguments it reads the paths of job files from standard input, one a line, and ends when its input does: so
+neither it nor a rank outlives the flow, however that dies. With a path it runs that job once, to repeat a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from tasks.training.job import Job, write_atomically
+
+IDLE_SECONDS = 15 * 60
+PRELOADED = ["tasks.training.rank"]
+
+
+def main() -> None:
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    if len(sys.argv) > 1:
+        sys.exit(run(Path(sys.argv[1])))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the flow, which then closes our input
+    _warm_up()
+    jobs: queue.Queue[Path] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+    while True:
+        try:
+            run(jobs.get(timeout=IDLE_SECONDS))
+        except queue.Empty:
+            return
+
+
+def _read_jobs(jobs: queue.Queue[Path]) -> None:
+    for line in sys.stdin:
+        jobs.put(Path(line.strip()))
+    os._exit(0)  # the fork server sees it and ends, and the kernel ends the ranks with the fork server
+
+
+def _warm_up() -> None:
+    """Start the fork server now: it imports torch and Lightning while the flow prepares its data."""
+    from multiprocessing import forkserver
+
+    forkserver.ensure_running()
+
+
+def run(spec: Path) -> int:
+    """Run one job on its ranks; whatever happens, a result or an error is left. Returns the exit code."""
+    job = Job.model_validate_json(spec.read_text(encoding="utf-8"))
+    try:
+        _launch(job, spec)
+    except BaseException as error:  # noqa: BLE001 - told to the flow, which raises it
+        write_atomically(job.error, _root_cause(job, error))
+    if not job.result.exists() and not job.error.exists():
+        write_atomically(job.error, {"kind": "infrastructure", "message": "The training processes ended without a result."})
+    return 0 if job.result.exists() else 1
+
+
+def _launch(job: Job, spec: Path) -> None:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from tasks.training import rank
+
+    job.logs.mkdir(parents=True, exist_ok=True)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=job.ranks,
+        run_id=job.nonce,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,  # the flow's task owns retries
+        monitor_interval=0.1,
+        start_method="forkserver",
+        logs_specs=DefaultLogsSpecs(log_dir=str(job.logs), redirects=Std.ALL),
+    )
+    elastic_launch(config, rank.main)(str(spec))
+
+
+def _root_cause(job: Job, error: BaseException) -> dict[str, Any]:
+    """What the rank that failed first said; a rank that was killed says nothing."""
+    told = [json.loads(path.read_text()) for path in job.logs.glob("error-rank-*.json")]
+    if told:
+        # a rank whose neighbour is gone fails too, with a message about the connection
+        return min(told, key=lambda e: (e["kind"] == "code" and "Connection" in e["message"], e["time"]))
+    return {"kind": "infrastructure", "message": f"A training process was lost ({type(error).__name__}: {str(error).strip().splitlines()[0]})."}
+
+
+if __name__ == "__main__":
+    main()

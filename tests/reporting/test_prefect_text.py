@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from tasks.reporting.facts import Facts
+from tasks.reporting.prefect_text import artifacts, data_text, lineage_text, one_line, steps_text, summary_text
+from tests.reporting.conftest import TRAP
+
+
+def test_tables_keep_their_shape_and_markup_stays_text(facts: Facts) -> None:
+    for text in (summary_text(facts), data_text(facts.card), lineage_text(facts.lineage)):
+        assert TRAP not in text
+        tables = [[line.count("|") for line in part.splitlines()] for part in text.split("\n\n") if part.startswith("|")]
+        assert tables
+        assert all(len(set(counts)) == 1 for counts in tables)
+
+
+def test_the_summary_names_every_candidate_and_reason(facts: Facts) -> None:
+    text = summary_text(facts)
+    assert "| ✓ | int8 static | 0.9500 | 0.2 | 0.3 | 5,000 | 0.3 | The fastest within the budget. |" in text
+    assert "Twice as slow." in text
+
+
+def test_the_graph_is_mermaid_with_cached_steps_dashed(facts: Facts) -> None:
+    assert steps_text(facts.steps).splitlines() == [
+        "```mermaid",
+        "graph LR",
+        '  s0["prepare<br/>from cache"]',
+        '  s1["train<br/>40.0 s"]',
+        '  s2["export<br/>2.0 s"]',
+        '  s3["release<br/>1.0 s"]',
+        "  s0 --> s1",
+        "  s1 --> s2",
+        "  s2 --> s3",
+        "  style s0 stroke-dasharray: 5 4",
+        "```",
+    ]
+
+
+def test_an_answer_fits_a_line(facts: Facts) -> None:
+    answer = {"label": "cat", "probability": 0.97312, "top": [{"label": "dog"}], "note": 30 * "long "}
+    assert one_line(answer).startswith("label cat, probability 0.9731, note long")
+    assert len(one_line(answer)) <= 60
+
+
+def test_keys_suit_prefect(facts: Facts) -> None:
+    assert set(artifacts(facts)) == {"summary", "data", "steps", "lineage"}

@@ -1,0 +1,96 @@
+"""A use case small enough to read at once: it stands in for every vertical in the tests of the tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from tasks.usecase import Arrays, Codec, Examples, Predict, Split, UseCase
+
+SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
+
+
+class Points:
+    def __init__(self, folder: Path) -> None:
+        self.point, self.label = np.load(folder / "point.npy"), np.load(folder / "label.npy")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        return {"point": self.point[indices], "label": self.label[indices]}
+
+
+class NumbersCodec:
+    def read(self, argument: str) -> list[float]:
+        return json.loads(Path(argument).read_text())
+
+    def encode(self, requests: Any) -> Arrays:
+        return {"point": np.array(requests, dtype=np.float32)}
+
+    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+        return [{"label": "ab"[row.argmax()], "probability": float(row.max())} for row in outputs["probabilities"]]
+
+
+class ToyUseCase(UseCase):
+    """On which side of the circle is a point?"""
+
+    name: ClassVar[str] = "toy"
+    monitor: ClassVar[str] = "accuracy"
+    input_names: ClassVar[tuple[str, ...]] = ("point",)
+    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
+    seed: int = Field(0, description="of the points")
+    hidden: int = Field(32, description="width of the network")
+    fault: str = Field("", description="what goes wrong in the loss: raise, nan, memory, words, hang")
+    slow: float = Field(0.0, description="seconds per step")
+
+    def data_digest(self) -> str:
+        return f"toy-{self.seed}"
+
+    def prepare(self, folder: Path) -> dict[str, Any]:
+        random = np.random.default_rng(self.seed)
+        for split, size in SIZES.items():
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            point = random.normal(size=(size, 2)).astype(np.float32)
+            np.save(folder / split / "point.npy", point)
+            np.save(folder / split / "label.npy", (np.square(point).sum(1) > 1.4).astype(np.int64))
+        (folder / "assets").mkdir(exist_ok=True)
+        (folder / "assets" / "labels.json").write_text('["a", "b"]')
+        (folder / "example.json").write_text("[0.1, 0.2]")
+        return {"layout": "made up", "sizes": dict(SIZES), "labels": ["a", "b"], "counts": {}, "findings": []}
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        return Points(folder / split)
+
+    def network(self, assets: Path) -> Any:
+        from tests.toy_network import ToyNetwork
+
+        return ToyNetwork(self.hidden)
+
+    def predictor(self, network: Any) -> Any:
+        from tests.toy_network import Probabilities
+
+        return Probabilities(network)
+
+    def loss(self, network: Any, batch: Any) -> Any:
+        from tests.toy_network import loss
+
+        return loss(self, network, batch)
+
+    def pretraining(self) -> UseCase | None:
+        return ToyUseCase(seed=self.seed, hidden=self.hidden)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        examples = self.examples(folder, split).batch(np.arange(SIZES[split]))
+        label = examples.pop("label")
+        return {"accuracy": float((predict(examples)["probabilities"].argmax(1) == label).mean())}
+
+    def codec(self, assets: Path) -> Codec:
+        return NumbersCodec()
+
+    def example_request(self, folder: Path) -> Path:
+        return folder / "example.json"
