@@ -1,0 +1,36 @@
+"""Measure the very graphs that would be served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+from pydantic import Field
+
+from tasks import store
+from tasks.artifacts import Dataset, Evaluation, OnnxModel
+from tasks.evaluation.measure import cpu
+from tasks.evaluation.measure import evaluate as measure
+from tasks.reporting.terminal import step
+from tasks.usecase import Record
+
+
+class Evaluations(Record):
+    """Measured together, so that they can be compared."""
+
+    each: tuple[Evaluation, ...] = Field(description="in the order of the candidates")
+
+
+@task(persist_result=False)
+def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
+    """Quality on the test split, latency, throughput, size and load time of each candidate, on this machine."""
+    recipe = {
+        "models": [(model.label, model.digest) for model in models],
+        "data": dataset.digest,
+        "cpu": cpu(),
+        "code": store.code_version("tasks.evaluation", "tasks.serving", dataset.usecase.package()),
+    }
+    with step("evaluate", needs=("export", "quantize")) as seen:
+        found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset))))
+        seen.detail = f"{len(models)} candidates"
+    return list(found.each)

@@ -1,0 +1,76 @@
+"""Which candidate is released, and in words why each other one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tasks.artifacts import Evaluation, Rejection
+from tasks.settings import Budget
+
+REFERENCE = "fp32"
+ALIKE = 0.05  # latencies closer than this share are one: the machine is noisier
+
+
+def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> tuple[Evaluation, str, list[Rejection]]:
+    """The fastest, or smallest, candidate whose quality is within the budget of the full-precision graph's.
+
+    Where none is within the budget, the best in quality is chosen and the reason says that the budget was missed.
+
+    Returns the chosen one, the reason in words, and the others, each with its reason.
+    """
+    reference = next((e for e in evaluations if e.label == REFERENCE), evaluations[0])
+    misses = {id(e): over_budget(e, reference, monitor, budget) for e in evaluations}
+    within = [e for e in evaluations if not misses[id(e)]]
+    if not within:
+        chosen = max(evaluations, key=lambda e: e.scores[monitor])
+        reason = f"No candidate is within the budget; this one has the best {monitor}, but {misses[id(chosen)]}."
+        return chosen, reason, [Rejection(evaluation=e, reason=_sentence(misses[id(e)])) for e in evaluations if e is not chosen]
+    chosen = min(within, key=_cost(budget))
+    rejected = [Rejection(evaluation=e, reason=_sentence(misses[id(e)] or _why_not(e, chosen, budget))) for e in evaluations if e is not chosen]
+    return chosen, _why(chosen, reference, monitor, budget, len(within)), rejected
+
+
+def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:
+    """What of the budget a candidate misses, in words; empty: nothing."""
+    have, want = candidate.scores[monitor], reference.scores[monitor]
+    if want - have > budget.max_loss:
+        return f"its {monitor} of {have:.4f} is {100 * (want - have):.2f} points below {reference.label}'s {want:.4f}; {100 * budget.max_loss:.2f} are allowed"
+    if budget.max_latency_ms and candidate.latency_ms.p95 > budget.max_latency_ms:
+        return f"its p95 of {candidate.latency_ms.p95:.2f} ms is over the {budget.max_latency_ms:g} ms allowed"
+    if budget.max_megabytes and candidate.megabytes > budget.max_megabytes:
+        return f"its {candidate.megabytes:.2f} MB are over the {budget.max_megabytes:g} MB allowed"
+    return ""
+
+
+def _cost(budget: Budget) -> Callable[[Evaluation], tuple[float, float]]:
+    def by_latency(e: Evaluation) -> tuple[float, float]:
+        return e.latency_ms.p50, e.megabytes
+
+    def by_size(e: Evaluation) -> tuple[float, float]:
+        return e.megabytes, e.latency_ms.p50
+
+    return by_size if budget.objective == "size" else by_latency
+
+
+def _why(chosen: Evaluation, reference: Evaluation, monitor: str, budget: Budget, within: int) -> str:
+    best = "smallest" if budget.objective == "size" else "fastest"
+    lead = f"The {best} of {within} candidates within the budget" if within > 1 else "The only candidate within the budget"
+    if chosen is reference:
+        return f"{lead}."
+    change = 100 * (chosen.scores[monitor] - reference.scores[monitor])
+    speed, size = reference.latency_ms.p50 / chosen.latency_ms.p50, reference.megabytes / chosen.megabytes
+    return f"{lead}: {change:+.2f} points of {monitor}, {speed:.1f} times as fast and {size:.1f} times smaller than {reference.label}."
+
+
+def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget) -> str:
+    if budget.objective == "size":
+        return f"within the budget, but {candidate.megabytes / chosen.megabytes:.1f} times larger: {candidate.megabytes:.2f} against {chosen.megabytes:.2f} MB"
+    slower = candidate.latency_ms.p50 / chosen.latency_ms.p50
+    figures = f"{candidate.latency_ms.p50:.3f} against {chosen.latency_ms.p50:.3f} ms"
+    if slower < 1 + ALIKE:
+        return f"within the budget, and about as fast as the chosen one: {figures}"
+    return f"within the budget, but {slower:.1f} times slower: {figures}"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

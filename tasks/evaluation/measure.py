@@ -1,0 +1,103 @@
+"""Quality, speed and size of the very graph that would be served."""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasks.artifacts import Dataset, Evaluation, Latency, OnnxModel
+from tasks.serving.bundle import Bundle, open_bundle
+from tasks.usecase import Arrays
+
+THREADS = 1  # one request on one core: what a server gives it
+WARM_RUNS = 10
+ROUNDS = 20  # candidates take turns, so that a noisy neighbour hits all alike
+ROUND_SECONDS = 0.05
+MOST_RUNS = 50  # of one candidate per round
+BATCHES = (1, 4, 16, 64)
+THROUGHPUT_SECONDS = 0.25
+INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def evaluate(models: Sequence[OnnxModel], dataset: Dataset, told: Callable[[str], None] = lambda label: None) -> list[Evaluation]:
+    """Score every model on the test split, and time them in turns on the same real examples."""
+    bundles, seconds, scores = [], [], []
+    for model in models:
+        told(model.label)
+        started = time.perf_counter()
+        bundles.append(open_bundle(model.folder, THREADS, spinning=True))
+        seconds.append(time.perf_counter() - started)
+        scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
+    examples = real_inputs(models[0], dataset, max(BATCHES))
+    latencies = time_in_turns([bundle.predict for bundle in bundles], {name: array[:1] for name, array in examples.items()})
+    return [
+        Evaluation(
+            model=model,
+            scores=score,
+            latency_ms=latency,
+            throughput=throughput(bundle, examples),
+            megabytes=model.megabytes,
+            load_seconds=load,
+            cpu=cpu(),
+            threads=THREADS,
+        )
+        for model, bundle, load, score, latency in zip(models, bundles, seconds, scores, latencies, strict=True)
+    ]
+
+
+def real_inputs(model: OnnxModel, dataset: Dataset, count: int) -> Arrays:
+    """Inputs of real test examples, repeated where there are fewer than `count`."""
+    examples = model.usecase.examples(dataset.folder, "test")
+    batch = examples.batch(np.arange(count) % len(examples))
+    return {name: batch[name] for name in model.usecase.input_names}
+
+
+def time_in_turns(predictors: Sequence[Callable[[Arrays], Arrays]], inputs: Arrays, rounds: int = ROUNDS) -> list[Latency]:
+    """Latency of each predictor on the same inputs, in milliseconds; they take turns."""
+    for predict in predictors:
+        for _ in range(WARM_RUNS):
+            predict(inputs)
+    taken: list[list[float]] = [[] for _ in predictors]
+    for _ in range(rounds):
+        for predict, times in zip(predictors, taken, strict=True):
+            times += _one_turn(predict, inputs)
+    return [Latency(p50=statistics.median(times), p95=float(np.percentile(times, 95))) for times in taken]
+
+
+def _one_turn(predict: Callable[[Arrays], Arrays], inputs: Arrays) -> list[float]:
+    times: list[float] = []
+    while len(times) < MOST_RUNS and sum(times) < 1e3 * ROUND_SECONDS:
+        started = time.perf_counter()
+        predict(inputs)
+        times.append(1e3 * (time.perf_counter() - started))
+    return times
+
+
+def throughput(bundle: Bundle, examples: Arrays) -> float:
+    """Examples per second at the batch size that is best."""
+    best = 0.0
+    for size in BATCHES:
+        inputs = {name: array[:size] for name, array in examples.items()}
+        bundle.predict(inputs)
+        runs, started = 0, time.perf_counter()
+        while time.perf_counter() - started < THROUGHPUT_SECONDS:
+            bundle.predict(inputs)
+            runs += 1
+        best = max(best, runs * size / (time.perf_counter() - started))
+    return best
+
+
+def cpu() -> str:
+    """The model of this CPU and the flags that decide the speed, and with some the result, of int8."""
+    try:
+        facts = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    except OSError:
+        facts = {}
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    return " ".join([facts.get("model name") or platform.processor() or platform.machine(), *(f for f in INT8_FLAGS if f in flags)])

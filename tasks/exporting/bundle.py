@@ -1,0 +1,47 @@
+"""Write what makes a graph servable on its own: settings, assets, an example with its answer, a card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tasks.artifacts import Dataset
+from tasks.serving.bundle import open_bundle
+from tasks.usecase import UseCase, write_typed
+
+
+def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, dataset: Dataset, made_from: tuple[str, ...]) -> dict[str, Any]:
+    """Complete a folder that holds `model.onnx`; returns the fields of its `OnnxModel`.
+
+    The example is answered by the bundle itself, so that whoever opens it later can tell that it still works.
+    """
+    (folder / "usecase.json").write_text(json.dumps(write_typed(usecase), indent=1, ensure_ascii=False), encoding="utf-8")
+    shutil.copytree(assets, folder / "assets", dirs_exist_ok=True)
+    example = usecase.example_request(dataset.folder)
+    (folder / "example").mkdir(exist_ok=True)
+    shutil.copyfile(example, folder / "example" / f"request{example.suffix}")
+    bundle = open_bundle(folder)
+    answer = bundle.answer([bundle.example_request()])[0]
+    (folder / "example" / "answer.json").write_text(json.dumps(answer, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "README.md").write_text(_card(label, usecase, dataset, example.suffix), encoding="utf-8")
+    return {"usecase": usecase, "made_from": made_from, "label": label, "megabytes": (folder / "model.onnx").stat().st_size / 1e6}
+
+
+def _card(label: str, usecase: UseCase, dataset: Dataset, suffix: str) -> str:
+    labels = dataset.card.get("labels", [])
+    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
+    return f"""# {usecase.name.replace("_", " ").capitalize()}, {label}
+
+{(usecase.__doc__ or "").strip().splitlines()[0]}
+
+- Trained on: {dataset.card.get("layout", "")} ({sizes}); data digest `{dataset.digest}`
+- Answers: {shown or "see `usecase.json`"}
+- Input: {", ".join(usecase.input_names)}; output: {", ".join(usecase.output_names)}
+
+    python -m tasks.serving predict . example/request{suffix}
+
+`example/answer.json` is what it should say.
+"""

@@ -1,0 +1,109 @@
+"""A trained network as an ONNX graph that is checked against torch before anything else may use it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tasks.artifacts import Checkpoint, Dataset
+from tasks.errors import BundleError
+from tasks.exporting.bundle import write_bundle
+from tasks.serving.bundle import open_session
+from tasks.training.predicting import torch_predict
+from tasks.usecase import Arrays, UseCase
+
+OPSET = 20
+BATCHES = (1, 2, 7)
+TOLERANCE = 1e-3  # of outputs that are probabilities or of that order; kernels add in other orders
+
+
+def export(checkpoint: Checkpoint, dataset: Dataset, work: Path) -> dict[str, Any]:
+    """Fill `work` with the full-precision bundle of a checkpoint; returns the fields of its `OnnxModel`.
+
+    Raises:
+        BundleError: the batch was fixed by the exporter, or the graph differs from torch on real examples.
+    """
+    usecase = checkpoint.usecase
+    network = usecase.network(checkpoint.assets)
+    network.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
+    network.eval()
+    examples = usecase.examples(dataset.folder, "test")
+    rows = np.linspace(0, len(examples) - 1, max(BATCHES)).astype(np.int64)
+    sample = {name: array for name, array in examples.batch(rows).items() if name in usecase.input_names}
+    write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, work / "model.onnx")
+    check_symbolic_batch(work / "model.onnx")
+    check_parity(usecase, network, sample, work / "model.onnx")
+    return write_bundle(work, "fp32", usecase, checkpoint.assets, dataset, (checkpoint.digest, dataset.digest))
+
+
+def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path) -> None:
+    """Export the use case's predictor; `sample` holds two rows, since the exporter takes sizes 0 and 1 for constants."""
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in usecase.input_names)
+    batch = torch.export.Dim("batch")
+    shapes = ({0: batch},) * len(inputs)
+    with silence():
+        program = torch.onnx.export(
+            usecase.predictor(network).eval(),
+            inputs,
+            input_names=list(usecase.input_names),
+            output_names=list(usecase.output_names),
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    del model.metadata_props[:]  # the exporter writes paths and times into the graph: the same weights would differ
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    onnx.save(model, str(path))
+
+
+def check_symbolic_batch(graph: Path) -> None:
+    """Raises `BundleError` where the exporter fixed the batch, which it can do without a word."""
+    model = onnx.load(str(graph), load_external_data=False)
+    for value in (*model.graph.input, *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.dim_param:
+            raise BundleError(f"The exporter fixed the batch of {value.name!r} to {first.dim_value}: the network looks at its size.")
+
+
+def check_parity(usecase: UseCase, network: nn.Module, sample: Arrays, graph: Path) -> None:
+    """Raises `BundleError` where the graph and torch disagree on real examples, at several batch sizes."""
+    session = open_session(graph)
+    in_torch = torch_predict(usecase, network)
+    for size in BATCHES:
+        rows = {name: array[:size] for name, array in sample.items()}
+        expected = in_torch(rows)
+        found = dict(zip(usecase.output_names, session.run(list(usecase.output_names), rows), strict=True))
+        for name in usecase.output_names:
+            scale = max(1.0, float(np.abs(expected[name]).max()))
+            off = float(np.abs(expected[name] - found[name]).max()) / scale
+            if not off <= TOLERANCE:
+                raise BundleError(f"The exported graph differs from torch by {off:.2g} in {name!r} at batch {size}; {TOLERANCE:g} is allowed.")
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """The exporter prints its progress and warns of its own libraries."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)

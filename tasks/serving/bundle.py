@@ -1,0 +1,137 @@
+"""A bundle opened for use: requests in, answers out, with ONNX Runtime and NumPy alone.
+
+A bundle is a folder: `model.onnx`, `usecase.json` (the settings, with the name of their class), `assets/` (what a request
+needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from pydantic import ValidationError
+
+from tasks.errors import BundleError
+from tasks.usecase import Arrays, Codec, UseCase, read_typed
+
+LARGEST_SETTINGS = 1_000_000  # bytes
+LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
+DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An open bundle. `predict` is the callable that scores are computed with; `answer` speaks the words of its vertical."""
+
+    folder: Path
+    usecase: UseCase
+    codec: Codec
+    session: ort.InferenceSession
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        """Named arrays with a batch axis to named arrays with the same batch axis.
+
+        Raises:
+            BundleError: an input is missing, unknown, or of a wrong type or shape.
+        """
+        checked = {value.name: _checked(value, inputs) for value in self.session.get_inputs()}
+        names = [value.name for value in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, checked), strict=True))
+
+    def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """One answer per request, ready for JSON."""
+        return self.codec.decode(self.predict(self.codec.encode(requests)))
+
+    def example_request(self) -> Any:
+        """The real request that travels with the bundle."""
+        return self.codec.read(str(example_path(self.folder)))
+
+
+def open_bundle(folder: Path | str, threads: int = 1, spinning: bool = False) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        folder: of the bundle.
+        threads: for one request; ONNX Runtime would take all cores of the machine, allowed or not.
+        spinning: threads wait busily: a little faster, at the cost of whoever else uses the CPU.
+
+    Raises:
+        BundleError: something is missing, damaged, too large or of another version; what, and where.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BundleError(f"There is no bundle at {folder}: it should be a folder with model.onnx and usecase.json.")
+    usecase = _read_usecase(folder / "usecase.json")
+    session = open_session(folder / "model.onnx", threads, spinning)
+    try:
+        codec = usecase.codec(folder / "assets")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"The assets of the bundle {folder} are damaged: {error}. Export it again.") from error
+    return Bundle(folder, usecase, codec, session)
+
+
+def open_session(graph: Path, threads: int = 1, spinning: bool = False, optimise: bool = True) -> ort.InferenceSession:
+    """A session on the CPU with explicit threads.
+
+    Raises:
+        BundleError: no graph there, or one that ONNX Runtime refuses.
+    """
+    if not graph.is_file():
+        raise BundleError(f"The bundle has no graph: {graph} is missing. Export it again.")
+    if graph.stat().st_size > LARGEST_GRAPH:
+        raise BundleError(f"{graph} has {graph.stat().st_size:,} bytes; at most {LARGEST_GRAPH:,} are opened.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises classes of its own without a common base
+        raise BundleError(f"{graph} cannot be opened, it is damaged or of another version: {str(error).splitlines()[0]}") from error
+
+
+def example_path(folder: Path) -> Path:
+    """The example request of a bundle, whatever its suffix."""
+    found = sorted((folder / "example").glob("request.*"))
+    if not found:
+        raise BundleError(f"The bundle {folder} carries no example request. Export it again.")
+    return found[0]
+
+
+def _read_usecase(path: Path) -> UseCase:
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: this is no bundle, or an incomplete copy of one.")
+    if path.stat().st_size > LARGEST_SETTINGS:
+        raise BundleError(f"{path} has {path.stat().st_size:,} bytes; settings are never that large.")
+    try:
+        usecase = read_typed(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not readable as JSON: {error}.") from error
+    except ValidationError as error:
+        raise BundleError(f"{path} holds settings of another version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from error
+    if not isinstance(usecase, UseCase):
+        raise BundleError(f"{path} names {type(usecase).__name__}, which is no use case.")
+    return usecase
+
+
+def _checked(expected: Any, inputs: Arrays) -> np.ndarray:
+    array = inputs.get(expected.name)
+    if array is None:
+        raise BundleError(f"The input {expected.name!r} is missing; there is {', '.join(map(repr, inputs)) or 'none'}.")
+    dtype = DTYPES.get(expected.type)
+    if dtype is not None and array.dtype != dtype:
+        raise BundleError(f"The input {expected.name!r} should be {np.dtype(dtype)}, not {array.dtype}.")
+    fits = len(array.shape) == len(expected.shape) and all(
+        not isinstance(want, int) or want == have for want, have in zip(expected.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise BundleError(f"The input {expected.name!r} should have the shape {expected.shape}, not {list(array.shape)}.")
+    return array
