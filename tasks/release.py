@@ -23,7 +23,6 @@ from tasks.reporting.report import write_report
 from tasks.reporting.terminal import step, summary, take_steps
 from tasks.serving.bundle import open_bundle
 from tasks.settings import Budget
-from tasks.usecase import Record
 
 
 @task(persist_result=False)

@@ -93,7 +93,13 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, told: Callable[[
         sizes = [(bundle.folder / "model.onnx").stat().st_size / 1e6 for bundle in opened[1:]]
     ranked = sorted(zip(offered, scores, latencies[1:], sizes, strict=True), key=lambda row: (base - row[1] > max_loss, row[2].p50))
     rows = [
-        {"label": r.label, monitor: round(score, 4), "p50 ms": round(t.p50, 4), "times faster": round(latencies[0].p50 / t.p50, 2), "MB": round(mb, 3)}
+        {
+            "label": r.label,
+            monitor: round(score, 4),
+            "p50 ms": round(t.p50, 4),
+            "times faster": round(latencies[0].p50 / t.p50, 2),
+            "MB": round(mb, 3),
+        }
         for r, score, t, mb in ranked
     ]
     best = {row[0].kind: row[0] for row in reversed(ranked)}
@@ -121,7 +127,12 @@ def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> Non
         operators = list(recipe.operators) or None
         if recipe.kind == "dynamic":
             quantize_dynamic(
-                prepared, path, op_types_to_quantize=operators, per_channel=True, reduce_range=recipe.reduce_range, weight_type=QuantType.QInt8
+                prepared,
+                path,
+                op_types_to_quantize=operators,
+                per_channel=True,
+                reduce_range=recipe.reduce_range,
+                weight_type=QuantType.QInt8,
             )
             return
         quantize_static(
@@ -177,5 +188,3 @@ class Calibration(CalibrationDataReader):
     def get_next(self) -> Arrays | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         batch = next(self.batches, None)
         return None if batch is None else {name: batch[name] for name in self.names}
-
-

@@ -26,7 +26,9 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
         reason = f"No candidate is within the budget; this one has the best {monitor}, but {misses[id(chosen)]}."
         return chosen, reason, [Rejection(evaluation=e, reason=_sentence(misses[id(e)])) for e in evaluations if e is not chosen]
     chosen = min(within, key=_cost(budget))
-    rejected = [Rejection(evaluation=e, reason=_sentence(misses[id(e)] or _why_not(e, chosen, budget))) for e in evaluations if e is not chosen]
+    rejected = [
+        Rejection(evaluation=e, reason=_sentence(misses[id(e)] or _why_not(e, chosen, budget))) for e in evaluations if e is not chosen
+    ]
     return chosen, _why(chosen, reference, monitor, budget, len(within)), rejected
 
 

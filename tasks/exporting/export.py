@@ -94,7 +94,9 @@ def check_parity(usecase: UseCase, network: nn.Module, sample: Arrays, graph: Pa
             scale = max(1.0, float(np.abs(expected[name]).max()))
             off = float(np.abs(expected[name] - found[name]).max()) / scale
             if not off <= TOLERANCE:
-                raise BundleError(f"The exported graph differs from torch by {off:.2g} in {name!r} at batch {size}; {TOLERANCE:g} is allowed.")
+                raise BundleError(
+                    f"The exported graph differs from torch by {off:.2g} in {name!r} at batch {size}; {TOLERANCE:g} is allowed."
+                )
 
 
 @contextlib.contextmanager

@@ -21,7 +21,13 @@ from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
 LARGEST_SETTINGS = 1_000_000  # bytes
 LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
-DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ class Batches:
     The last few examples of an epoch that fill no batch are left out; each epoch leaves out others.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, epochs: int, seed: int, rank: int = 0, ranks: int = 1, first_step: int = 0) -> None:
+    def __init__(
+        self, examples: Examples, batch_size: int, epochs: int, seed: int, rank: int = 0, ranks: int = 1, first_step: int = 0
+    ) -> None:
         self.examples = examples
         self.batch_size = min(batch_size, len(examples))
         self.steps_per_epoch = len(examples) // self.batch_size
@@ -65,7 +67,7 @@ class Batches:
                 if stop.is_set():
                     return
                 ready.put(as_tensors(self.examples.batch(self.indices(step))))
-        except BaseException as error:  # noqa: BLE001 - raised again where the batch was waited for
+        except BaseException as error:
             ready.put(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import subprocess
@@ -96,10 +97,8 @@ def stop() -> None:
     if _supervisor is None:
         return
     if _supervisor.stdin:
-        try:
+        with contextlib.suppress(BrokenPipeError):
             _supervisor.stdin.close()
-        except BrokenPipeError:
-            pass
     try:
         _supervisor.wait(timeout=5)
     except subprocess.TimeoutExpired:
@@ -159,7 +158,9 @@ def _typed(error: Row, job: Job) -> errors.UserError:
         return getattr(errors, error["type"], errors.UserError)(error["message"])
     where = f" Trace: {error['trace']}." if "trace" in error else f" Logs: {job.logs}."
     who = f" on rank {error['rank']}" if "rank" in error else ""
-    message = f"Training failed{who}: {error['message']}\n{where.strip()} To repeat it: {sys.executable} -m tasks.training.worker {job.spec}"
+    message = (
+        f"Training failed{who}: {error['message']}\n{where.strip()} To repeat it: {sys.executable} -m tasks.training.worker {job.spec}"
+    )
     return ERRORS.get(error["kind"], errors.TrainingError)(message)
 
 

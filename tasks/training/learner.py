@@ -35,9 +35,19 @@ WARM_STEPS = 5  # not counted in examples per second: first calls choose kernels
 class Learner(pl.LightningModule):
     """Fits `network` with the loss and score of `usecase`."""
 
-    def __init__(self, usecase: UseCase, network: nn.Module, batches: Batches, data: Path, fit: Fit, folder: Path, tell: Callable[..., None]) -> None:
+    def __init__(
+        self, usecase: UseCase, network: nn.Module, batches: Batches, data: Path, fit: Fit, folder: Path, tell: Callable[..., None]
+    ) -> None:
         super().__init__()
-        self.usecase, self.network, self.batches, self.data, self.fit, self.folder, self.tell = usecase, network, batches, data, fit, folder, tell
+        self.usecase, self.network, self.batches, self.data, self.fit, self.folder, self.tell = (
+            usecase,
+            network,
+            batches,
+            data,
+            fit,
+            folder,
+            tell,
+        )
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True) if fit.ema else None
         self.step = 0  # batches seen
         self.history: list[dict[str, float]] = []
@@ -100,7 +110,13 @@ class Learner(pl.LightningModule):
         if self.global_rank == 0:
             self.tell("validating", force=True, **self.position())
             scores = self.usecase.score(self.predict(), self.data, "validation")
-            row = {"epoch": epoch, "step": self.step, "train_loss": float(self.loss_sum) / steps, **scores, "learning_rate": self._learning_rate()}
+            row = {
+                "epoch": epoch,
+                "step": self.step,
+                "train_loss": float(self.loss_sum) / steps,
+                **scores,
+                "learning_rate": self._learning_rate(),
+            }
             self.history.append({name: round(value, 6) for name, value in row.items()})
             stop = self._judge(scores[self.usecase.monitor], epoch)
             self._log(row)
@@ -182,7 +198,14 @@ class Learner(pl.LightningModule):
         self.told = time.monotonic()
         fresh = max(self.progress() - self.progress_at_start, 1e-9) if hasattr(self, "progress_at_start") else 1e-9
         left = (time.monotonic() - self.started) * (1 - self.progress()) / fresh
-        self.tell("training", **self.position(), loss=value, examples_per_second=self.speed(), seconds_left=left, learning_rate=self._learning_rate())
+        self.tell(
+            "training",
+            **self.position(),
+            loss=value,
+            examples_per_second=self.speed(),
+            seconds_left=left,
+            learning_rate=self._learning_rate(),
+        )
 
     def speed(self) -> float:
         return self.examples_timed / self.training_seconds if self.training_seconds else 0.0

@@ -104,7 +104,9 @@ def load_backbone(network: torch.nn.Module, checkpoint: Path) -> None:
     """
     saved = load_file(checkpoint / "weights.safetensors")
     own = network.state_dict()
-    fitting = {name: value for name, value in saved.items() if name.startswith("backbone.") and own.get(name, torch.empty(0)).shape == value.shape}
+    fitting = {
+        name: value for name, value in saved.items() if name.startswith("backbone.") and own.get(name, torch.empty(0)).shape == value.shape
+    }
     if not fitting:
         raise DataError(f"No weight of the checkpoint {checkpoint} fits the network: its backbone has other settings.")
     network.load_state_dict(own | fitting)

@@ -55,7 +55,7 @@ def run(spec: Path) -> int:
     job = Job.model_validate_json(spec.read_text(encoding="utf-8"))
     try:
         _launch(job, spec)
-    except BaseException as error:  # noqa: BLE001 - told to the flow, which raises it
+    except BaseException as error:
         write_atomically(job.error, _root_cause(job, error))
     if not job.result.exists() and not job.error.exists():
         write_atomically(job.error, {"kind": "infrastructure", "message": "The training processes ended without a result."})
@@ -91,7 +91,10 @@ def _root_cause(job: Job, error: BaseException) -> dict[str, Any]:
     if told:
         # a rank whose neighbour is gone fails too, with a message about the connection
         return min(told, key=lambda e: (e["kind"] == "code" and "Connection" in e["message"], e["time"]))
-    return {"kind": "infrastructure", "message": f"A training process was lost ({type(error).__name__}: {str(error).strip().splitlines()[0]})."}
+    return {
+        "kind": "infrastructure",
+        "message": f"A training process was lost ({type(error).__name__}: {str(error).strip().splitlines()[0]}).",
+    }
 
 
 if __name__ == "__main__":

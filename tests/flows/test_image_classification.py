@@ -63,7 +63,11 @@ def test_the_bundle_serves_itself_elsewhere(released: dict[str, Any], tmp_path: 
     try:
         example = next((moved / "example").glob("request*"))
         done = subprocess.run(
-            [sys.executable, "-m", "tasks.serving", "predict", str(moved), str(example), "--json"], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-m", "tasks.serving", "predict", str(moved), str(example), "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     finally:
         moved.rename(released["bundle"])

@@ -1,0 +1,50 @@
+"""Between an image file and the network; NumPy and Pillow only, since it runs in the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import BundleError
+from tasks.usecase import Arrays
+from usecases.image_classification.images import UnusableImage, decode, to_pixels
+
+TOP = 5
+
+
+class ImageCodec:
+    """Requests are the bytes of an image file; answers are labels with probabilities."""
+
+    def __init__(self, assets: Path) -> None:
+        card = json.loads((assets / "image.json").read_text(encoding="utf-8"))
+        self.size, self.channels, self.labels = int(card["size"]), int(card["channels"]), list(card["labels"])
+
+    def read(self, argument: str) -> bytes:
+        """Raises `BundleError`: no such file."""
+        try:
+            return Path(argument).read_bytes()
+        except OSError as error:
+            raise BundleError(f"The image {argument} cannot be read: {error.strerror}.") from None
+
+    def encode(self, requests: Sequence[bytes]) -> Arrays:
+        """uint8 [B, C, size, size]. Raises `BundleError`: one of them is no image, damaged or too large."""
+        return {"image": np.stack([self._pixels(index, request) for index, request in enumerate(requests)])}
+
+    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+        """From probabilities [B, classes] to `{"label", "probability", "top": [{"label", "probability"}, ...]}`."""
+        return [self._answer(row) for row in outputs["probabilities"]]
+
+    def _pixels(self, index: int, request: bytes) -> np.ndarray:
+        try:
+            return to_pixels(decode(request), self.size, self.channels)
+        except UnusableImage as reason:
+            raise BundleError(f"Image {index + 1} of the request cannot be used: {reason}.") from None
+
+    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+        order = np.argsort(-probabilities, kind="stable")[:TOP]
+        top = [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
+        return {**top[0], "top": top}

@@ -1,0 +1,100 @@
+"""IDX files as MNIST publishes them (LeCun 1998), gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.errors import DataError
+
+if TYPE_CHECKING:
+    from usecases.image_classification.layouts import Source
+
+NAME = re.compile(r"^(?P<split>.+?)[-_.](?P<what>images|labels)[-_.]idx\d.*?(\.gz)?$", re.IGNORECASE)
+UNSIGNED_BYTE = 8
+
+
+def is_images(path: Path) -> bool:
+    name = NAME.match(path.name)
+    return name is not None and name["what"].casefold() == "images"
+
+
+def source(folder: Path) -> Source:
+    """The image files of a folder, each with its labels.
+
+    Raises:
+        DataError: labels are missing, a file is damaged, or counts differ.
+    """
+    from usecases.image_classification.layouts import Item, Source
+
+    found = Source("IDX files as MNIST publishes them", [])
+    names = _class_names(folder)
+    for path in sorted(p for p in folder.iterdir() if is_images(p)):
+        labels_path = _labels_of(path)
+        images, labels = read(path), read(labels_path)
+        if len(images) != len(labels):
+            raise DataError(
+                f"{path.name} holds {len(images)} images but {labels_path.name} {len(labels)} labels. One of them is of another set."
+            )
+        split = _split(path)
+        for index, label in enumerate(labels):
+            name = names[label] if names and label < len(names) else str(label)
+            found.items.append(Item(f"{path.name} image {index}", name, _reader(images, index), split))
+    return found
+
+
+def read(path: Path) -> np.ndarray:
+    """The array in an IDX file, uint8.
+
+    Raises:
+        DataError: not IDX, not of bytes, truncated, or damaged.
+    """
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} is a damaged gzip file: {error}. Download it again.") from None
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UNSIGNED_BYTE:
+        raise DataError(f"{path} does not begin as an IDX file of bytes does (it begins with {data[:4].hex() or 'nothing'}).")
+    dimensions = data[3]
+    header = 4 + 4 * dimensions
+    shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
+    expected = header + int(np.prod(shape, dtype=np.int64))
+    if len(data) < expected:
+        raise DataError(f"{path} is truncated: its header promises {expected:,} bytes, it has {len(data):,}. Download it again.")
+    return np.frombuffer(data, np.uint8, offset=header, count=expected - header).reshape(shape)
+
+
+def _labels_of(images: Path) -> Path:
+    for candidate in images.parent.iterdir():
+        name, own = NAME.match(candidate.name), NAME.match(images.name)
+        if name and own and name["what"].casefold() == "labels" and name["split"] == own["split"]:
+            return candidate
+    raise DataError(
+        f"The labels of {images} are missing: a file such as {images.name.replace('images-idx3', 'labels-idx1')} should lie beside it."
+    )
+
+
+def _split(path: Path) -> str | None:
+    from usecases.image_classification.layouts import split_of
+
+    return "test" if path.name.casefold().startswith("t10k") else split_of(path.name)
+
+
+def _class_names(folder: Path) -> list[str]:
+    """A text file with a name per line, where there is one."""
+    for name in ("labels.txt", "classes.txt", "class_names.txt", "batches.meta.txt"):
+        if (folder / name).is_file():
+            return [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return []
+
+
+def _reader(images: np.ndarray, index: int) -> Callable[[], np.ndarray]:
+    return lambda: images[index]

@@ -1,0 +1,90 @@
+"""One way from bytes to pixels, for training and for serving, so that the two never differ."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MOST_PIXELS = 100_000_000  # of one image: beyond that it is a mistake or an attack
+MOST_BYTES = 200_000_000
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"})
+
+
+class UnusableImage(ValueError):
+    """Its text is the reason, to be put after the name of the file."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """An image upright and in mode L or RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8.
+
+    Of an animation the first frame.
+
+    Raises:
+        UnusableImage: empty, truncated, no image, or too large.
+    """
+    if not data:
+        raise UnusableImage("the file is empty")
+    if len(data) > MOST_BYTES:
+        raise UnusableImage(f"{len(data):,} bytes are more than the {MOST_BYTES:,} that are opened")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MOST_PIXELS:
+                raise UnusableImage(f"{image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are opened")
+            image.load()
+            return _plain(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UnusableImage("this is no image, or of an unknown format") from None
+    except UnusableImage:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise UnusableImage(f"the image is damaged: {error}") from None
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64)))
+    if image.mode == "LA" or (image.mode == "P" and "transparency" in image.info) or "A" in image.getbands():
+        return _on_white(image.convert("RGBA"), grey=image.mode == "LA")
+    return image.convert("RGB")
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """16-bit and float images, by the range they use: 0..1, 0..255 or 0..65535."""
+    most = values.max(initial=0)
+    full = 1.0 if most <= 1 else 255.0 if most <= 255 else 65535.0
+    return np.clip(np.rint(values * (255 / full)), 0, 255).astype(np.uint8)
+
+
+def _on_white(image: Image.Image, grey: bool) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    return white.convert("L" if grey else "RGB")
+
+
+def to_pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """uint8 [channels, size, size].
+
+    The shorter side is brought to `size`, with antialias, and the middle is cut out: shapes stay as they are, and what
+    is photographed is usually in the middle. An image that fits already is not touched.
+    """
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Whether any pixel is not grey; looked at in small, since noise of a JPEG is no colour."""
+    if image.mode == "L":
+        return False
+    small = np.asarray(image.resize((16, 16), Image.Resampling.BOX), dtype=np.int16)
+    return bool((small.max(axis=2) - small.min(axis=2)).max() > 8)

@@ -1,0 +1,256 @@
+"""From a source of images to arrays on disk that training reads as it goes, whatever their size."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from tasks.errors import DataError
+from tasks.usecase import Arrays
+from usecases.image_classification.findings import Findings
+from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
+from usecases.image_classification.layouts import Item, find_source
+from usecases.image_classification.splits import SPLITS, complete, leaks
+
+if TYPE_CHECKING:
+    from usecases.image_classification import ImageSettings
+
+T = TypeVar("T")
+SMALL = 96  # images of one size up to this are left as they are
+LARGEST, STEP = 128, 16  # others are brought to their median side, in steps, and at most to this
+AHEAD = 64  # images decoded before they are written
+
+
+class StoredImages:
+    """One split of a prepared data set, read from disk as it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images = np.load(folder / "images.npy", mmap_mode="r")
+        self.labels = np.load(folder / "labels.npy")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        """image uint8 [B, C, H, W] and label int64 [B]."""
+        return {"image": np.ascontiguousarray(self.images[indices]), "label": self.labels[indices]}
+
+    def names(self, indices: np.ndarray) -> list[str]:
+        """Where each example came from, for people."""
+        listed = (self.folder / "names.txt").read_text(encoding="utf-8").splitlines()
+        return [listed[i] for i in indices]
+
+
+class Seen:
+    """What the first look at an image tells."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.size = image.size
+        self.colour = has_colour(image)
+        self.content = hashlib.blake2b(repr((image.size, image.mode)).encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+def prepare(settings: ImageSettings, folder: Path) -> dict[str, Any]:
+    """Look at every image once, decide, then write arrays, assets, an example; returns the card of the data set.
+
+    Raises:
+        DataError: too much is unusable, or too little is left.
+    """
+    source = find_source(settings)
+    findings, total = source.findings, len(source.items) + source.findings.unusable
+    if not total:
+        raise DataError(f"No images were found in --usecase.data {settings.data}.")
+    items, seen = _look(source.items, findings)
+    findings.refuse_past(settings.tolerance, total)
+    items, seen, splits = _split(items, seen, findings, settings)
+    labels = sorted({item.label for item in items}, key=_by_number)
+    _check(items, splits, labels, findings)
+    size = settings.size or _common_size([s.size for s in seen])
+    channels = 1 if settings.channels == "grey" or (settings.channels == "auto" and not any(s.colour for s in seen)) else 3
+    for split in SPLITS:
+        chosen = [item for item, name in zip(items, splits, strict=True) if name == split]
+        _write(folder / split, chosen, labels, size, channels)
+    mean, std = _statistics(np.load(folder / "train" / "images.npy", mmap_mode="r"))
+    (folder / "assets").mkdir(exist_ok=True)
+    assets = {"size": size, "channels": channels, "labels": labels, "mean": mean, "std": std}
+    (folder / "assets" / "image.json").write_text(json.dumps(assets, ensure_ascii=False), encoding="utf-8")
+    _example(folder, next(item for item, name in zip(items, splits, strict=True) if name == "test"))
+    counts = {split: Counter(item.label for item, name in zip(items, splits, strict=True) if name == split) for split in SPLITS}
+    return {
+        "layout": source.layout,
+        "sizes": {split: sum(counts[split].values()) for split in SPLITS},
+        "labels": labels,
+        "counts": {split: {label: counts[split][label] for label in labels} for split in SPLITS},
+        "findings": findings.listed(),
+        "pixels": f"{size} x {size}, {'grey' if channels == 1 else 'RGB'}",
+    }
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+def _look(items: Sequence[Item], findings: Findings) -> tuple[list[Item], list[Seen]]:
+    kept, seen = [], []
+    for item, result in zip(items, _in_threads(_try_open, items, "Checking images"), strict=True):
+        if isinstance(result, Seen):
+            kept.append(item)
+            seen.append(result)
+        else:
+            findings.set_aside("unreadable image", f"{item.name}: {result}")
+    return kept, seen
+
+
+def _try_open(item: Item, data: bytes | np.ndarray | str) -> Seen | str:
+    if isinstance(data, str):
+        return data
+    try:
+        return Seen(_opened(item, data))
+    except UnusableImage as reason:
+        return str(reason)
+
+
+def _opened(item: Item, data: bytes | np.ndarray) -> Image.Image:
+    image = Image.fromarray(data) if isinstance(data, np.ndarray) else decode(data)
+    return image.crop(item.box) if item.box else image
+
+
+def _split(items: list[Item], seen: list[Seen], findings: Findings, settings: ImageSettings) -> tuple[list[Item], list[Seen], list[str]]:
+    """Splits for the items, those aside that would be in two."""
+    contents = [s.content for s in seen]
+    groups = [item.group or content for item, content in zip(items, contents, strict=True)]
+    given = [item.split for item in items]
+    labels = [item.label for item in items]
+    splits = complete(given, labels, groups, settings.validation_share, settings.test_share, settings.split_seed)
+    _note_copies(items, contents, findings)
+    doubled = dict(leaks(splits, contents))
+    for copy, original in doubled.items():
+        findings.note("identical image in two splits", f"{items[copy].name} = {items[original].name}", f"removed from {splits[copy]}")
+    keep = [i for i in range(len(items)) if i not in doubled]
+    return [items[i] for i in keep], [seen[i] for i in keep], [splits[i] for i in keep]
+
+
+def _note_copies(items: Sequence[Item], contents: Sequence[str], findings: Findings) -> None:
+    first: dict[str, Item] = {}
+    for item, content in zip(items, contents, strict=True):
+        original = first.setdefault(content, item)
+        if original is item:
+            continue
+        if original.label != item.label:
+            findings.note("identical images with different labels", f"{item.name} ({item.label}) = {original.name} ({original.label})")
+        else:
+            findings.note("identical images of one class", f"{item.name} = {original.name}", "kept, in one split")
+
+
+def _check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], findings: Findings) -> None:
+    if len(labels) < 2:
+        raise DataError(f"There is only one class, {labels[0] if labels else 'none'!r}. To tell classes apart at least two are needed.")
+    per_class = Counter(item.label for item in items)
+    learnt = Counter(item.label for item, split in zip(items, splits, strict=True) if split == "train")
+    for label in labels:
+        if per_class[label] == 1:
+            findings.note("class with a single image", label, "kept for training; it cannot be tested")
+        if not learnt[label]:
+            findings.note("class without training images", label, "kept; the network cannot learn it")
+    _note_similar_names(labels, findings)
+    for split in SPLITS:
+        if split not in splits:
+            raise DataError(
+                f"No image is left for the {split} split: there are {len(items)} images in {len(labels)} classes. Add images, at least three per class."
+            )
+
+
+def _note_similar_names(labels: Sequence[str], findings: Findings) -> None:
+    first: dict[str, str] = {}
+    for label in labels:
+        original = first.setdefault(" ".join(label.replace("_", " ").casefold().split()), label)
+        if original != label:
+            findings.note("class names that differ only in spelling", f"{original!r} and {label!r}")
+
+
+def _common_size(sizes: Sequence[tuple[int, int]]) -> int:
+    """One size for all: their own where they agree and are small, else their median short side, within reason."""
+    if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1] <= SMALL:
+        return sizes[0][0]
+    middle = int(np.median([min(size) for size in sizes]))
+    return max(STEP, min(LARGEST, middle // STEP * STEP))
+
+
+def _by_number(label: str) -> tuple[int, float, str]:
+    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int, channels: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    number = {label: index for index, label in enumerate(labels)}
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(items), channels, size, size))
+
+    def pixels(item: Item, data: bytes | np.ndarray | str) -> np.ndarray:
+        assert not isinstance(data, str), data
+        return to_pixels(_opened(item, data), size, channels)
+
+    for row, image in enumerate(_in_threads(pixels, items, f"Writing {folder.name}")):
+        images[row] = image
+    images.flush()
+    np.save(folder / "labels.npy", np.array([number[item.label] for item in items], dtype=np.int64))
+    (folder / "names.txt").write_text("".join(item.name.replace("\n", " ") + "\n" for item in items), encoding="utf-8")
+
+
+def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Sequence[Item], what: str) -> Iterator[T]:
+    """The results in order. Files are read one after the other, and decoded beside that by a few threads."""
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for item in _shown(items, what):
+            waiting.append(pool.submit(work, item, _read(item)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(item: Item) -> bytes | np.ndarray | str:
+    """The image as it is, or in words why it cannot be read."""
+    try:
+        return item.read()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _shown(items: Sequence[Item], what: str) -> Iterable[Item]:
+    if len(items) < 2_000 or not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, what, console=Console(stderr=True), transient=True)
+
+
+def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and deviation per channel, in [0, 1], without loading all images at once."""
+    count, total, squares = 0, 0.0, 0.0
+    for start in range(0, len(images), 1024):
+        part = images[start : start + 1024].astype(np.float64) / 255
+        count += part.shape[0] * part.shape[2] * part.shape[3]
+        total = total + part.sum(axis=(0, 2, 3))
+        squares = squares + np.square(part).sum(axis=(0, 2, 3))
+    mean = np.asarray(total) / count
+    std = np.sqrt(np.maximum(np.asarray(squares) / count - np.square(mean), 1e-6))
+    return [round(float(v), 6) for v in mean], [round(float(v), 6) for v in std]
+
+
+def _example(folder: Path, item: Item) -> None:
+    """One real test image, all its pixels, as a file that a person could send."""
+    data = item.read()
+    file = io.BytesIO()
+    _opened(item, data).save(file, "PNG")
+    (folder / "example.png").write_bytes(file.getvalue())

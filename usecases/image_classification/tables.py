@@ -1,0 +1,244 @@
+"""Images named or held by tables: CSV of paths and labels, parquet with image bytes, data sets of the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import DataError
+from usecases.image_classification.images import SUFFIXES
+
+if TYPE_CHECKING:
+    from usecases.image_classification import ImageSettings
+    from usecases.image_classification.layouts import Item, Source
+
+LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "y", "fine_label", "coarse_label")
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
+SNIFFED_ROWS = 50
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+def from_text(path: Path, settings: ImageSettings) -> Source:
+    """A CSV or TSV of paths and labels, with or without a header; paths are relative to its folder.
+
+    Raises:
+        DataError: no column of paths or of labels can be told.
+    """
+    from usecases.image_classification.layouts import SPLIT_NAMES, Item, Source
+
+    rows = _rows(path)
+    header, image, label, split = _columns(path, rows, settings)
+    found = Source("a list of paths and labels", [])
+    for number, row in enumerate(rows[1:] if header else rows, start=2 if header else 1):
+        line = f"{path.name} line {number}"
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) <= max(image, label) or not row[label].strip():
+            found.findings.set_aside("row without a label", line)
+            continue
+        named = Path(row[image].strip().replace("\\", "/"))
+        file = named if named.is_absolute() else path.parent / named
+        if not file.is_file():
+            found.findings.set_aside("missing image", f"{line}: {row[image].strip()}")
+            continue
+        given = SPLIT_NAMES.get(row[split].strip().casefold()) if split is not None and split < len(row) else None
+        found.items.append(Item(f"{line}: {row[image].strip()}", row[label].strip(), file.read_bytes, given))
+    return found
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = path.read_text(encoding="latin-1")
+    try:
+        dialect = csv.Sniffer().sniff(text[:20_000], delimiters=",;\t|")
+    except csv.Error:
+        dialect = csv.excel_tab if path.suffix.casefold() == ".tsv" else csv.excel
+    rows = list(csv.reader(text.splitlines(), dialect))
+    if not rows:
+        raise DataError(f"{path} is empty. It should hold a path and a label per line.")
+    return rows
+
+
+def _columns(path: Path, rows: list[list[str]], settings: ImageSettings) -> tuple[bool, int, int, int | None]:
+    """Whether there is a header, and the numbers of the columns of paths, labels and, where there is one, splits."""
+    header = not any(_is_image_name(cell) for cell in rows[0])
+    names = [name.strip() for name in rows[0]] if header else [str(i) for i in range(len(rows[0]))]
+    body = rows[1:SNIFFED_ROWS] if header else rows[:SNIFFED_ROWS]
+    likely = {i: sum(_is_image_name(row[i]) for row in body if i < len(row)) for i in range(len(names))}
+    image = _named(settings.image_column, names, path, "image") if settings.image_column else max(likely, key=lambda i: likely[i])
+    if not settings.image_column and not likely[image]:
+        raise DataError(f"No column of {path} holds names of images. Columns: {', '.join(names)}. Say which with --usecase.image_column.")
+    others = [i for i in range(len(names)) if i != image]
+    split = next((i for i in others if names[i].casefold() in SPLIT_COLUMNS), None)
+    if settings.label_column:
+        return header, image, _named(settings.label_column, names, path, "label"), split
+    others = [i for i in others if i != split]
+    by_name = [i for i in others if names[i].casefold() in LABEL_NAMES]
+    if not by_name and len(others) != 1:
+        raise DataError(
+            f"It cannot be told which column of {path} holds the labels: {', '.join(names)}. Say which with --usecase.label_column."
+        )
+    return header, image, (by_name or others)[0], split
+
+
+def _named(column: str, names: Sequence[str], path: Path | str, what: str) -> int:
+    if column not in names:
+        raise DataError(f"{path} has no column {column!r} (--usecase.{what}_column). Columns: {', '.join(names)}.")
+    return list(names).index(column)
+
+
+def _is_image_name(cell: str) -> bool:
+    return Path(cell.strip().replace("\\", "/")).suffix.casefold() in SUFFIXES
+
+
+# -- parquet ----------------------------------------------------------------------------------------------------------
+def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
+    """Parquet files whose image column holds bytes, bare or as the hub writes them: {bytes, path}.
+
+    Raises:
+        DataError: not parquet, or no such columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from usecases.image_classification.layouts import Source, split_of
+
+    found = Source(f"parquet with image bytes, {len(shards)} file{'s' if len(shards) > 1 else ''}", [])
+    for path in shards:
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} cannot be read as parquet: {error}.") from None
+        image, label = _parquet_columns(path, file.schema_arrow, settings)
+        names = _class_names(file.schema_arrow, label)
+        split, row = split_of(path.stem) or split_of(path.parent.name), 0
+        for group in range(file.num_row_groups):
+            for number, value in enumerate(file.read_row_group(group, columns=[label]).column(label).to_pylist()):
+                name = f"{path.name} row {row}"
+                row += 1
+                if value is None:
+                    found.findings.set_aside("row without a label", name)
+                else:
+                    found.items.append(_parquet_item(name, _label_text(value, names), path, group, image, number, split))
+    if {item.split for item in found.items} == {"train"}:
+        found.layout += ", without splits"
+    return found
+
+
+def _parquet_item(name: str, label: str, path: Path, group: int, column: str, number: int, split: str | None) -> Item:
+    from usecases.image_classification.layouts import Item
+
+    def read() -> bytes:
+        value = _row_group(path, group, column)[number].as_py()
+        value = value.get("bytes") if isinstance(value, dict) else value
+        return value or b""
+
+    return Item(name, label, read, split)
+
+
+@lru_cache(maxsize=1)
+def _row_group(path: Path, group: int, column: str) -> Any:
+    """Items are read in their order, so that one row group at a time is in memory."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+
+
+def _parquet_columns(path: Path, schema: Any, settings: ImageSettings) -> tuple[str, str]:
+    import pyarrow as pa
+
+    def holds_bytes(kind: pa.DataType) -> bool:
+        if pa.types.is_struct(kind):
+            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    held = [f.name for f in schema if holds_bytes(f.type)]
+    if settings.image_column:
+        image = schema.names[_named(settings.image_column, schema.names, path, "image")]
+    elif held:
+        image = held[0]
+    else:
+        raise DataError(f"No column of {path} holds image bytes. Columns: {', '.join(schema.names)}.")
+    if settings.label_column:
+        return image, schema.names[_named(settings.label_column, schema.names, path, "label")]
+    others = [name for name in schema.names if name != image]
+    by_name = [name for name in others if name.casefold() in LABEL_NAMES]
+    if not by_name and len(others) != 1:
+        raise DataError(
+            f"It cannot be told which column of {path} holds the labels: {', '.join(others)}. Say which with --usecase.label_column."
+        )
+    return image, (by_name or others)[0]
+
+
+def _class_names(schema: Any, label: str) -> list[str]:
+    """As the hub's data sets keep them, in the metadata of the schema."""
+    written = (schema.metadata or {}).get(b"huggingface")
+    features = json.loads(written).get("info", {}).get("features", {}) if written else {}
+    return list(features.get(label, {}).get("names") or [])
+
+
+def _label_text(value: Any, names: Sequence[str]) -> str:
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return str(value)
+
+
+# -- hub --------------------------------------------------------------------------------------------------------------
+def from_hub(name: str, settings: ImageSettings) -> Source:
+    """A data set of the Hugging Face hub, cached on disk by `datasets`.
+
+    Raises:
+        DataError: it cannot be had, or has no such columns.
+    """
+    import datasets
+
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(name)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"hf://{name} cannot be had from the hub: {reason}. Check the name and the network, or give a local copy."
+        ) from None
+    return from_datasets(name, dict(loaded), settings)  # pyright: ignore[reportArgumentType]
+
+
+def from_datasets(name: str, splits: dict[str, Any], settings: ImageSettings) -> Source:
+    """Loaded splits of a hub data set, by the hub's names."""
+    import datasets
+
+    from usecases.image_classification.layouts import Item, Source, split_of
+
+    found = Source(f"the hub's data set {name}", [])
+    for split, rows in splits.items():
+        features = rows.features
+        images = [c for c in features if isinstance(features[c], datasets.Image)]
+        labels = [c for c in features if isinstance(features[c], datasets.ClassLabel)] or [
+            c for c in features if c.casefold() in LABEL_NAMES
+        ]
+        image = settings.image_column or next(iter(images), "")
+        label = settings.label_column or next(iter(labels), "")
+        for column, what in ((image, "image"), (label, "label")):
+            _named(column, list(features), f"hf://{name}", what)
+        encoded = rows.cast_column(image, datasets.Image(decode=False))
+        names = list(getattr(features[label], "names", None) or [])
+        for index, value in enumerate(rows[label]):
+            found.items.append(Item(f"{split} row {index}", _label_text(value, names), _hub_reader(encoded, image, index), split_of(split)))
+    return found
+
+
+def _hub_reader(rows: Any, column: str, index: int) -> Callable[[], bytes | np.ndarray]:
+    def read() -> bytes:
+        value = rows[index][column]
+        return value["bytes"] or Path(value["path"]).read_bytes()
+
+    return read
