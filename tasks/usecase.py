@@ -141,7 +141,7 @@ class UseCase(Record, ABC):
         return
 
     def predictor(self, network: nn.Module) -> nn.Module:
-        """The module to be exported: takes the inputs of `input_names` in order, returns a tuple as `output_names`."""
+        """The module to be exported: takes the inputs of `input_names` in order, returns a tensor or tuple as `output_names`."""
         return network
 
     input_names: ClassVar[tuple[str, ...]]

@@ -28,6 +28,7 @@ def torch_predict(
         with torch.inference_mode(), precision():
             outputs = module(*(tensor.to(device) for tensor in tensors.values()))
         network.train(was_training)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {name: output.float().cpu().numpy() for name, output in zip(usecase.output_names, outputs, strict=True)}
 
     return predict

@@ -72,12 +72,12 @@ def _on_white(image: Image.Image, grey: bool) -> Image.Image:
 def to_pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
     """uint8 [channels, size, size].
 
-    The shorter side is brought to `size`, with antialias, and the middle is cut out: shapes stay as they are, and what
-    is photographed is usually in the middle. An image that fits already is not touched.
+    The whole image is brought to a square, with antialias. Cutting out the middle would keep shapes, but lose what the
+    class may hang on: the red of a traffic light is at its end. An image that fits already is not touched.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SMALL = 96  # images of one size up to this are left as they are
-LARGEST, STEP = 128, 16  # others are brought to their median side, in steps, and at most to this
+LEAST, LARGEST, STEP = 16, 128, 8  # others are brought to their median side, in steps, within these
 AHEAD = 64  # images decoded before they are written
 
 
@@ -178,11 +178,11 @@ def _note_similar_names(labels: Sequence[str], findings: Findings) -> None:
 
 
 def _common_size(sizes: Sequence[tuple[int, int]]) -> int:
-    """One size for all: their own where they agree and are small, else their median short side, within reason."""
+    """One side for all: their own where they agree and are small, else that of the square of their median area."""
     if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1] <= SMALL:
         return sizes[0][0]
-    middle = int(np.median([min(size) for size in sizes]))
-    return max(STEP, min(LARGEST, middle // STEP * STEP))
+    side = float(np.median([width * height for width, height in sizes])) ** 0.5
+    return max(LEAST, min(LARGEST, round(side / STEP) * STEP))
 
 
 def _by_number(label: str) -> tuple[int, float, str]:
