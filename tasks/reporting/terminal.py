@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.artifacts import Evaluation, Release
+from tasks.errors import TrainingError
 from tasks.reporting.facts import Step
 from tasks.reporting.words import clock, duration, quantity, score
 
@@ -75,8 +76,11 @@ def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextM
     try:
         with display:
             yield seen
-    except BaseException:
-        CONSOLE.print(Text.assemble(("✗ ", "red"), name, (f"  stopped after {duration(time.monotonic() - started)}", "dim")))
+    except BaseException as error:
+        stopped = f"  stopped after {duration(time.monotonic() - started)}"
+        CONSOLE.print(Text.assemble(("✗ ", "red"), name, (stopped, "dim")))
+        if isinstance(error, TrainingError):  # the step may be tried again, and what was wrong would be lost
+            CONSOLE.print(Padding(Text(str(error)), (0, 0, 0, 2)), soft_wrap=True)
         raise
     seconds = time.monotonic() - started
     took = "from cache" if seen.cached else duration(seconds)

@@ -48,6 +48,11 @@ class Job(Record):
         return self.scratch / f"error-{self.nonce}.json"
 
     @property
+    def over(self) -> Path:
+        """Written last: the ranks are gone and nobody looks at the folder any more."""
+        return self.scratch / f"over-{self.nonce}"
+
+    @property
     def logs(self) -> Path:
         return self.scratch / "logs" / self.nonce
 

@@ -136,7 +136,7 @@ def _run(job: Job, on_progress: Callable[[Row], None]) -> Outcome:
     rows = _Tail(job.progress)
     heard = time.monotonic()
     while True:
-        over = job.result.exists() or job.error.exists()
+        over = job.over.exists()
         fresh = rows.read()
         for row in fresh:
             on_progress(row)

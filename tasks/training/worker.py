@@ -59,7 +59,9 @@ def run(spec: Path) -> int:
         write_atomically(job.error, _root_cause(job, error))
     if not job.result.exists() and not job.error.exists():
         write_atomically(job.error, {"kind": "infrastructure", "message": "The training processes ended without a result."})
-    return 0 if job.result.exists() else 1
+    succeeded = job.result.exists()
+    job.over.touch()
+    return 0 if succeeded else 1
 
 
 def _launch(job: Job, spec: Path) -> None:
