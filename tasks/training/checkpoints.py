@@ -14,16 +14,19 @@ KEPT = 2  # a crash of the machine can spoil the newest
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:09d}.pt"
+    write(folder / f"step-{step:09d}.pt", state)
+    for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
+        old.unlink()
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     with draft.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
-        old.unlink()
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

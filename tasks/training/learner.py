@@ -49,6 +49,8 @@ class Learner(pl.LightningModule):
             tell,
         )
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True) if fit.ema else None
+        if self.averaged is not None:
+            self.averaged.requires_grad_(False)  # or the ranks would wait for its gradients
         self.step = 0  # batches seen
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int] = (float("-inf"), -1)  # score, epoch
@@ -56,6 +58,8 @@ class Learner(pl.LightningModule):
         self.seconds_before = 0.0
         self.training_seconds = 0.0
         self.examples_timed = 0
+        self.started = time.monotonic()
+        self.progress_at_start = 0.0
         self._resumed: dict[str, Any] | None = None
 
     # -- what the Trainer calls ---------------------------------------------------------------------------------------
@@ -67,6 +71,7 @@ class Learner(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.started = self.marked = self.saved = self.told = time.monotonic()
+        self.progress_at_start = self.progress()
         if self._resumed is not None:
             self.trainer.optimizers[0].load_state_dict(self._resumed["optimizer"])
             if self._resumed["precision"]:
@@ -132,7 +137,7 @@ class Learner(pl.LightningModule):
             return False
         if score > self.best[0]:
             self.best = (score, epoch)
-            torch.save(self.kept().state_dict(), self.folder / "best.pt")
+            checkpoints.write(self.folder / "best.pt", self.kept().state_dict())
         return epoch - self.best[1] >= self.fit.patience
 
     def kept(self) -> nn.Module:
@@ -196,7 +201,7 @@ class Learner(pl.LightningModule):
         if time.monotonic() - self.told < TELL_SECONDS:
             return
         self.told = time.monotonic()
-        fresh = max(self.progress() - self.progress_at_start, 1e-9) if hasattr(self, "progress_at_start") else 1e-9
+        fresh = max(self.progress() - self.progress_at_start, 1e-9)
         left = (time.monotonic() - self.started) * (1 - self.progress()) / fresh
         self.tell(
             "training",
@@ -249,8 +254,11 @@ class Learner(pl.LightningModule):
         self.batches.first_step = self.step
         self._resumed = state
 
-    def stopped_early(self) -> bool:
-        return bool(self.fit.patience and self.history and self.history[-1]["epoch"] - self.best[1] >= self.fit.patience)
+    def is_finished(self) -> bool:
+        """Whether an earlier attempt came to the end and only its result is missing."""
+        out_of_time = bool(self.fit.max_minutes) and self.seconds_before >= 60 * self.fit.max_minutes
+        stopped_early = bool(self.fit.patience and self.history) and self.history[-1]["epoch"] - self.best[1] >= self.fit.patience
+        return self.step >= self.batches.steps or out_of_time or stopped_early
 
     def final(self) -> nn.Module:
         """A copy of the weights to keep, in fp32 on the CPU."""

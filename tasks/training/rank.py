@@ -66,7 +66,7 @@ def _fit(job: Job, rank: int) -> None:
     tell("starting", force=True)
     fit = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})
     learner = build(job, fit, rank, tell)
-    if not _is_finished(learner):
+    if not learner.is_finished():
         _trainer(job, fit).fit(learner, train_dataloaders=learner.batches)
     if rank == 0:
         tell("finishing", force=True, **learner.position())
@@ -110,12 +110,6 @@ def load_backbone(network: torch.nn.Module, checkpoint: Path) -> None:
     if not fitting:
         raise DataError(f"No weight of the checkpoint {checkpoint} fits the network: its backbone has other settings.")
     network.load_state_dict(own | fitting)
-
-
-def _is_finished(learner: Learner) -> bool:
-    learner.progress_at_start = learner.step / learner.batches.steps
-    learner.started = time.monotonic()
-    return learner.step >= learner.batches.steps or learner.progress() >= 1 or learner.stopped_early()
 
 
 def _trainer(job: Job, fit: Any) -> pl.Trainer:
