@@ -7,6 +7,7 @@ at any step, and every random draw of a step depends on the seed, the step and t
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,7 +27,7 @@ from tasks.training.optimization import build_optimizer, learning_rate_factor
 from tasks.training.predicting import torch_predict
 from tasks.usecase import UseCase
 
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = float(os.environ.get("VERTICALS_CHECKPOINT_SECONDS", "60"))
 TELL_SECONDS = 0.25
 LOG_STEPS = 50
 WARM_STEPS = 5  # not counted in examples per second: first calls choose kernels
