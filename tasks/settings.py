@@ -12,30 +12,30 @@ from tasks.usecase import Record
 class Fit(Record):
     """How to fit a network."""
 
-    epochs: int = Field(20, ge=0, description="passes over the training split; 0 skips this training where it can be skipped")
-    max_minutes: float = Field(0, ge=0, description="budget of wall time in minutes; the schedule is fitted into it; 0: none")
-    batch_size: int = Field(128, ge=0, description="examples per step over all devices; 0: the largest that fits and pays")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="SGD is with Nesterov momentum 0.9")
+    epochs: int = Field(default=20, ge=0, description="passes over the training split; 0 skips this training where it can be skipped")
+    max_minutes: float = Field(default=0, ge=0, description="budget of wall time in minutes; the schedule is fitted into it; 0: none")
+    batch_size: int = Field(default=128, ge=0, description="examples per step over all devices; 0: the largest that fits and pays")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="SGD is with Nesterov momentum 0.9")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field("one_cycle", description="cosine and constant follow a warm-up")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.05, ge=0, description="not applied to norms and biases")
-    gradient_clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0: no clipping")
-    accumulate: int = Field(1, ge=1, description="batches per optimiser step")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged weights that are validated and kept; 0: off")
-    patience: int = Field(0, ge=0, description="epochs without a better validation score before stopping early; 0: never")
-    frozen_epochs: int = Field(0, ge=0, description="fine-tuning: epochs in which only the head learns")
-    layer_decay: float = Field(1.0, gt=0, le=1, description="fine-tuning: factor of the learning rate per layer towards the input")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: mixed where the device gains by it")
-    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
-    devices: int = Field(0, ge=0, description="ranks; 0: every GPU, or one process on the CPU")
-    seed: int = Field(0, ge=0, description="one seed, one result, on one device")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(default="one_cycle", description="cosine and constant follow a warm-up")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(default=0.05, ge=0, description="not applied to norms and biases")
+    gradient_clip: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: no clipping")
+    accumulate: int = Field(default=1, ge=1, description="batches per optimiser step")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step of the averaged weights that are validated and kept; 0: off")
+    patience: int = Field(default=0, ge=0, description="epochs without a better validation score before stopping early; 0: never")
+    frozen_epochs: int = Field(default=0, ge=0, description="fine-tuning: epochs in which only the head learns")
+    layer_decay: float = Field(default=1.0, gt=0, le=1, description="fine-tuning: factor of the learning rate per layer towards the input")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto: mixed where the device gains by it")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="where to train")
+    devices: int = Field(default=0, ge=0, description="ranks; 0: every GPU, or one process on the CPU")
+    seed: int = Field(default=0, ge=0, description="one seed, one result, on one device")
 
 
 class Pretraining(Fit):
     """How to pretrain the backbone, without labels."""
 
-    epochs: int = Field(5, ge=0, description="passes over the training split; 0: no pretraining")
+    epochs: int = Field(default=5, ge=0, description="passes over the training split; 0: no pretraining")
 
 
 class Budget(Record):
@@ -44,6 +44,8 @@ class Budget(Record):
     max_loss: float = Field(
         0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
     )
-    objective: Literal["latency", "size"] = Field("latency", description="among those within the budget choose the fastest or the smallest")
-    max_latency_ms: float = Field(0, ge=0, description="p95 at batch 1; 0: any")
-    max_megabytes: float = Field(0, ge=0, description="10^6 bytes; 0: any")
+    objective: Literal["latency", "size"] = Field(
+        default="latency", description="among those within the budget choose the fastest or the smallest"
+    )
+    max_latency_ms: float = Field(default=0, ge=0, description="p95 at batch 1; 0: any")
+    max_megabytes: float = Field(default=0, ge=0, description="10^6 bytes; 0: any")

@@ -43,10 +43,10 @@ class ToyUseCase(UseCase):
     monitor: ClassVar[str] = "accuracy"
     input_names: ClassVar[tuple[str, ...]] = ("point",)
     output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
-    seed: int = Field(0, description="of the points")
-    hidden: int = Field(32, description="width of the network")
-    fault: str = Field("", description="what goes wrong in the loss: raise, nan, memory, words, hang")
-    slow: float = Field(0.0, description="seconds per step")
+    seed: int = Field(default=0, description="of the points")
+    hidden: int = Field(default=32, description="width of the network")
+    fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
+    slow: float = Field(default=0.0, description="seconds per step")
 
     def data_digest(self) -> str:
         return f"toy-{self.seed}"

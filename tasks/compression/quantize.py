@@ -33,10 +33,10 @@ class Recipe(Record):
     """One way to int8."""
 
     kind: Literal["static", "dynamic"]
-    operators: tuple[str, ...] = Field((), description="which are quantised; none named: all that can be")
+    operators: tuple[str, ...] = Field(default=(), description="which are quantised; none named: all that can be")
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
-    signed: bool = Field(False, description="activations as int8 instead of uint8: right on ARM, slow on x64")
-    reduce_range: bool = Field(False, description="7-bit weights, for CPUs whose int8 sums saturate")
+    signed: bool = Field(default=False, description="activations as int8 instead of uint8: right on ARM, slow on x64")
+    reduce_range: bool = Field(default=False, description="7-bit weights, for CPUs whose int8 sums saturate")
 
     @property
     def label(self) -> str:

@@ -22,7 +22,7 @@ class Job(Record):
     data: str = Field(description="folder of the prepared data set")
     fit: Fit
     work: str = Field(description="folder that keeps the progress of earlier attempts and takes the result")
-    start: str | None = Field(None, description="folder of the checkpoint whose backbone to start from")
+    start: str | None = Field(default=None, description="folder of the checkpoint whose backbone to start from")
     ranks: int = Field(description="processes that train together")
     accelerator: str = Field(description="cpu or gpu")
     nonce: str = Field(description="of this attempt: a result of another one does not count")

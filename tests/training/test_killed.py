@@ -29,7 +29,9 @@ GONE_SECONDS = 14
 
 def start(data: Path, work: Path, ranks: int = 1) -> subprocess.Popen[bytes]:
     environment = os.environ | {"VERTICALS_CHECKPOINT_SECONDS": "0.3", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(data), str(work), str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(data), str(work), str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    )
 
 
 def result_of(work: Path) -> tuple[str, str]:
@@ -70,9 +72,11 @@ def test_killed_and_run_again(victim: str, toy_data: Path, tmp_path: Path, undis
     flow = start(toy_data, tmp_path)
     wait_for_mid_epoch(tmp_path)
     everyone = family(flow)
-    {"rank": lambda: ranks_of(flow)[0], "supervisor": lambda: psutil.Process(flow.pid).children()[0], "flow": lambda: psutil.Process(flow.pid)}[
-        victim
-    ]().send_signal(signal.SIGKILL)
+    {
+        "rank": lambda: ranks_of(flow)[0],
+        "supervisor": lambda: psutil.Process(flow.pid).children()[0],
+        "flow": lambda: psutil.Process(flow.pid),
+    }[victim]().send_signal(signal.SIGKILL)
     assert flow.wait(60) != 0
     assert flow.stderr is not None
     if victim != "flow":

@@ -16,29 +16,32 @@ if TYPE_CHECKING:
 class ImageSettings(UseCase):
     """What pretraining and classification share: the data and the backbone."""
 
-    data: str = Field("sample", description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name")
-    image_column: str = Field("", description="column of the image in a CSV, parquet or hub data set; empty: found by content")
-    label_column: str = Field("", description="column of the label; empty: found by content")
-    size: int = Field(0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
-    channels: Literal["auto", "grey", "rgb"] = Field("auto", description="auto: rgb as soon as one image has colour")
+    data: str = Field(
+        default="sample", description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
+    )
+    image_column: str = Field(default="", description="column of the image in a CSV, parquet or hub data set; empty: found by content")
+    label_column: str = Field(default="", description="column of the label; empty: found by content")
+    size: int = Field(default=0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
+    channels: Literal["auto", "grey", "rgb"] = Field(default="auto", description="auto: rgb as soon as one image has colour")
     validation_share: float = Field(
         0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
     )
-    test_share: float = Field(0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
-    split_seed: int = Field(0, ge=0, description="fixes the splits")
-    tolerance: float = Field(0.05, ge=0, le=1, description="share of unusable images past which the run is refused before training")
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
+    split_seed: int = Field(default=0, ge=0, description="fixes the splits")
+    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable images past which the run is refused before training")
     backbone: str = Field(
-        "",
-        description="'': our network for small images; else a model of transformers: owner/name, a local folder, or config:resnet for random weights",
+        default="",
+        description="what to start from: '' our network for small images; the folder of a checkpoint of ours; "
+        "or a model of transformers: owner/name, a local folder, config:resnet for random weights",
     )
-    width: int = Field(32, ge=4, le=256, description="channels of the first stage of our network")
+    width: int = Field(default=32, ge=4, le=256, description="channels of the first stage of our network")
     flip: Literal["auto", "yes", "no"] = Field(
         "auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness"
     )
-    shift: float = Field(0.07, ge=0, lt=0.5, description="training moves images by up to this share of the side")
-    colour: float = Field(0.0, ge=0, le=1, description="strength of colour jitter in training; colour images only")
-    erase: float = Field(0.25, ge=0, lt=1, description="side of the square that training blanks, as a share of the image's; 0: off")
-    policy: Literal["none", "trivial", "rand"] = Field("none", description="automatic augmentation: TrivialAugment or RandAugment")
+    shift: float = Field(default=0.07, ge=0, lt=0.5, description="training moves images by up to this share of the side")
+    colour: float = Field(default=0.0, ge=0, le=1, description="strength of colour jitter in training; colour images only")
+    erase: float = Field(default=0.25, ge=0, lt=1, description="side of the square that training blanks, as a share of the image's; 0: off")
+    policy: Literal["none", "trivial", "rand"] = Field(default="none", description="automatic augmentation: TrivialAugment or RandAugment")
 
     def data_digest(self) -> str:
         from usecases.image_classification.layouts import data_digest
@@ -72,10 +75,10 @@ class ImageClassification(ImageSettings):
     input_names: ClassVar[tuple[str, ...]] = ("image",)
     output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
 
-    dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="probability spread over the other classes")
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off")
-    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="before the head")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="probability spread over the other classes")
+    mixup: float = Field(default=0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off")
+    cutmix: float = Field(default=0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.image_classification.objective import classifier

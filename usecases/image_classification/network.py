@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.errors import SettingError
 
+OUR_WEIGHTS = "weights.safetensors"
 WORKING_SIDE = 40  # larger images are halved until they are smaller: cost falls with the square of the side
 SMALLEST_SIDE = 3  # of a feature map that is still worth a convolution
 
@@ -154,18 +156,39 @@ def redundancy_loss(one: Tensor, other: Tensor, off_diagonal: float = 5e-3) -> T
 
 
 def build_backbone(name: str, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> SmallBackbone | TransformersBackbone:
-    """Ours for '', else a model of transformers: `owner/name`, a local folder, or `config:<type>` with random weights.
+    """Ours for '' or for a checkpoint of ours, else a model of transformers.
+
+    That is `owner/name` on the hub, a local folder, or `config:<type>` with random weights.
 
     Raises:
         SettingError: the model cannot be had, in words.
     """
     if not name:
         return SmallBackbone(size, width, mean, std)
+    if (Path(name) / OUR_WEIGHTS).is_file():
+        return _from_checkpoint(Path(name), size, width, mean, std)
     model, mean, std = _from_transformers(name, size, mean, std)
     with torch.no_grad():
         probe = TransformersBackbone(model, 0, mean, std).eval()
         features = probe(torch.zeros(1, len(mean), size, size)).shape[1]
     return TransformersBackbone(model, features, mean, std)
+
+
+def _from_checkpoint(folder: Path, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> SmallBackbone:
+    """Our backbone with the weights, and the normalisation, of a checkpoint of other data; what does not fit starts anew."""
+    backbone = SmallBackbone(size, width, mean, std)
+    saved = load_file(folder / OUR_WEIGHTS)
+    own = backbone.state_dict()
+    theirs = {name.removeprefix("backbone."): value for name, value in saved.items() if name.startswith("backbone.")}
+    fitting = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    missed = [name for name, value in own.items() if value.ndim == 4 and name not in fitting and name in theirs]
+    if missed or not fitting:
+        raise SettingError(
+            f"The checkpoint {folder} has a backbone of another width or of images with other channels: {', '.join(missed[:3]) or 'nothing'} "
+            f"does not fit. Give the --usecase.width (it is {width}) and --usecase.channels that it was trained with."
+        )
+    backbone.load_state_dict(own | fitting)
+    return backbone
 
 
 def _from_transformers(

@@ -73,7 +73,12 @@ def write_splits(folder: Path) -> Path:
 
 LAYOUTS: list[tuple[str, Callable[[Path], Path], str, int]] = [
     ("folders", lambda p: class_tree(p, {"cat": 20, "dog": 20}), "a folder per class, without splits", 40),
-    ("folders in a train folder", lambda p: class_tree(p / "train", {"cat": 20, "dog": 20}).parent, "a folder per class, without splits", 40),
+    (
+        "folders in a train folder",
+        lambda p: class_tree(p / "train", {"cat": 20, "dog": 20}).parent,
+        "a folder per class, without splits",
+        40,
+    ),
     ("splits", write_splits, "a folder per class, with the splits", 36),
     ("idx", lambda p: write_idx(p, False), "IDX", 50),
     ("idx.gz", lambda p: write_idx(p, True), "IDX", 50),
@@ -106,7 +111,9 @@ def test_the_sample_and_a_hub_data_set(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
     assert ImageClassification().prepare(tmp_path / "sample")["sizes"] == {"train": 1439, "validation": 179, "test": 179}
     rows = {"image": [picture(i) for i in range(4)], "label": ["x", "y", "x", "y"]}
-    loaded = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).cast_column("label", datasets.ClassLabel(names=["x", "y"]))
+    loaded = (
+        datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).cast_column("label", datasets.ClassLabel(names=["x", "y"]))
+    )
     source = from_datasets("owner/name", {"train": loaded, "test": loaded}, ImageClassification())
     assert [(item.label, item.split) for item in source.items[:2]] == [("x", "train"), ("y", "train")]
     data = source.items[0].read()

@@ -1,0 +1,101 @@
+"""A bundle answers on its own, and a broken one is refused in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.artifacts import Dataset
+from tasks.errors import BundleError
+from tasks.exporting.bundle import write_bundle
+from tasks.exporting.export import write_graph
+from tasks.serving.bundle import open_bundle
+from tests.toy import ToyUseCase
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(toy_data: Path, tmp_path: Path) -> Path:
+    (toy_data / "card.json").write_text(json.dumps({"layout": "made up", "labels": ["a", "b"]}))
+    torch.manual_seed(0)
+    usecase = ToyUseCase()
+    dataset = Dataset(digest="0" * 64, location=str(toy_data), usecase=usecase, sizes={"train": 1})
+    write_graph(usecase, usecase.network(toy_data).eval(), {"point": np.zeros((2, 2), np.float32)}, tmp_path / "model.onnx")
+    write_bundle(tmp_path, "fp32", usecase, toy_data / "assets", dataset, ())
+    return tmp_path
+
+
+def test_it_answers_its_own_example_as_it_did(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    assert bundle.answer([bundle.example_request()])[0] == json.loads((folder / "example" / "answer.json").read_text())
+
+
+def rewrite(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "model.onnx").unlink(), "The bundle has no graph"),
+        (lambda f: (f / "model.onnx").write_bytes((f / "model.onnx").read_bytes()[:200]), "cannot be opened, it is damaged"),
+        (lambda f: (f / "usecase.json").unlink(), "this is no bundle, or an incomplete copy"),
+        (rewrite("usecase.json", "{"), "is not readable as JSON"),
+        (rewrite("usecase.json", '{"type": "os:system"}'), "which is not one of ours"),
+        (rewrite("usecase.json", '{"type": "tasks.settings:Fit"}'), "names Fit, which is no use case"),
+        (rewrite("usecase.json", '{"type": "tests.toy:ToyUseCase", "novelty": 1}'), "holds settings of another version"),
+        (lambda f: (f / "usecase.json").write_bytes(b" " * 1_000_001), "settings are never that large"),
+    ],
+)
+def test_a_broken_bundle_is_refused(damage: Callable[[Path], Any], words: str, folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(BundleError, match=words):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "The input 'point' is missing; there is none"),
+        ({"point": np.zeros((1, 2))}, "should be float32, not float64"),
+        ({"point": np.zeros((1, 3), np.float32)}, "should have the shape"),
+        ({"point": np.zeros(2, np.float32)}, "should have the shape"),
+    ],
+)
+def test_a_wrong_input_is_refused(inputs: dict[str, np.ndarray], words: str, folder: Path) -> None:
+    with pytest.raises(BundleError, match=words):
+        open_bundle(folder).predict(inputs)
+
+
+def predict(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = """
+import runpy, sys
+try:
+    runpy.run_module("tasks.serving", run_name="__main__")
+finally:
+    print("LOADED", *(m for m in ("torch", "pytorch_lightning", "transformers", "prefect") if m in sys.modules), file=sys.stderr)
+"""
+    return subprocess.run([sys.executable, "-c", code, "predict", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_command_answers_without_torch(folder: Path) -> None:
+    done = predict(str(folder), str(folder / "example" / "request.json"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((folder / "example" / "answer.json").read_text())
+    assert done.stderr.splitlines()[-1] == "LOADED"
+
+
+def test_the_command_refuses_in_words(tmp_path: Path) -> None:
+    done = predict(str(tmp_path / "nowhere"), "x.png")
+    assert done.returncode == 2
+    assert "There is no bundle at" in done.stderr
+    assert "Traceback" not in done.stderr
