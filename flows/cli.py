@@ -72,11 +72,11 @@ def _module_name(flow: Flow[Any, Any]) -> str:
     return f"flows.{Path(inspect.getfile(flow.fn)).stem}"
 
 
-def _settings_class(flow: Flow[Any, Any], known: dict[str, Any]) -> type[BaseModel]:
+def _settings_class(flow: Flow[Any, Any], known: dict[str, Any]) -> type[BaseSettings]:
     signature = inspect.signature(flow.fn, eval_str=True)
     fields: dict[str, Any] = {name: (p.annotation, p.default) for name, p in signature.parameters.items()}
-    fields["preset"] = (str, Field("", description=f"start from a preset of prefect.yaml: {', '.join(known)}"))
-    fields["json"] = (bool, Field(False, description="print the release as JSON, the last line of standard output"))
+    fields["preset"] = (str, Field(default="", description=f"start from a preset of prefect.yaml: {', '.join(known)}"))
+    fields["json"] = (bool, Field(default=False, description="print the release as JSON, the last line of standard output"))
     config = SettingsConfigDict(
         cli_prog_name=f"python -m {_module_name(flow)}",
         cli_implicit_flags=True,
@@ -114,7 +114,7 @@ def _in_words(error: ValidationError) -> str:
 
 
 def _run(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any:
-    quiet = {
+    quiet: dict[Any, Any] = {
         PREFECT_LOGGING_LEVEL: "CRITICAL",  # the terminal view speaks instead
         PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",  # the ephemeral server prints traces of its own shutdown
         PREFECT_SERVER_ANALYTICS_ENABLED: False,

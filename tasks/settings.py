@@ -16,7 +16,7 @@ class Fit(Record):
     max_minutes: float = Field(default=0, ge=0, description="budget of wall time in minutes; the schedule is fitted into it; 0: none")
     batch_size: int = Field(default=128, ge=0, description="examples per step over all devices; 0: the largest that fits and pays")
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="SGD is with Nesterov momentum 0.9")
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(default="one_cycle", description="cosine and constant follow a warm-up")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(default=0.05, ge=0, description="not applied to norms and biases")
@@ -42,7 +42,7 @@ class Budget(Record):
     """What a release may cost and lose."""
 
     max_loss: float = Field(
-        0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
+        default=0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
     )
     objective: Literal["latency", "size"] = Field(
         default="latency", description="among those within the budget choose the fastest or the smallest"

@@ -47,7 +47,8 @@ class Bundle:
         """
         checked = {value.name: _checked(value, inputs) for value in self.session.get_inputs()}
         names = [value.name for value in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, checked), strict=True))
+        answers = self.session.run(names, checked)
+        return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
 
     def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """One answer per request, ready for JSON."""

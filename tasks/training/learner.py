@@ -171,9 +171,9 @@ class Learner(pl.LightningModule):
         """Exponential moving average; its decay rises from nothing, so that the first weights are soon forgotten."""
         decay = min(self.fit.ema, (1 + int(count)) / (10 + int(count)))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+            torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         else:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averaged, current)  # pyright: ignore[reportPrivateImportUsage]
 
     # -- telling ------------------------------------------------------------------------------------------------------
     def position(self) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def _examples_per_second(job: Job, size: int) -> float:
     network = job.usecase.network(Path(job.data) / "assets").to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     examples = job.usecase.examples(Path(job.data), "train")
     batch = {name: tensor.to(device) for name, tensor in as_tensors(examples.batch(np.arange(size))).items()}
+    started = 0.0
     for step in range(TIMED_STEPS + 1):
         if step == 1:  # the first chooses kernels
             started = time.monotonic()

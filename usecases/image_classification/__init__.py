@@ -24,7 +24,7 @@ class ImageSettings(UseCase):
     size: int = Field(default=0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
     channels: Literal["auto", "grey", "rgb"] = Field(default="auto", description="auto: rgb as soon as one image has colour")
     validation_share: float = Field(
-        0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+        default=0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
     )
     test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
     split_seed: int = Field(default=0, ge=0, description="fixes the splits")
@@ -36,7 +36,7 @@ class ImageSettings(UseCase):
     )
     width: int = Field(default=32, ge=4, le=256, description="channels of the first stage of our network")
     flip: Literal["auto", "yes", "no"] = Field(
-        "auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness"
+        default="auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness"
     )
     shift: float = Field(default=0.07, ge=0, lt=0.5, description="training moves images by up to this share of the side")
     colour: float = Field(default=0.0, ge=0, le=1, description="strength of colour jitter in training; colour images only")

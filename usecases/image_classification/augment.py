@@ -106,7 +106,7 @@ def mix(image: Tensor, label: Tensor, classes: int, mixup: float, cutmix: float,
         return image, target
     cut = bool(cutmix) and (not mixup or bool(torch.rand(()) < 0.5))
     alpha = cutmix if cut else mixup
-    share = float(torch._sample_dirichlet(torch.tensor([alpha, alpha]))[0])  # Beta(alpha, alpha), from the global generator
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
     other = torch.randperm(len(image), device=image.device)
     if not cut:
         return image.lerp(image[other], 1 - share), target.lerp(target[other], 1 - share)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -210,7 +210,7 @@ def _hidden(path: Path) -> bool:
 def _digits() -> Source:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits = cast(Any, load_digits())  # its type depends on arguments
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 
     def reader(index: int) -> Callable[[], np.ndarray]:

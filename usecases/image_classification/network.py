@@ -26,6 +26,8 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).clamp(min=1e-3).view(1, -1, 1, 1))
 
@@ -45,8 +47,9 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = conv_norm(width, width)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
-        nn.init.zeros_(self.second[1].weight)  # starts as the identity (Goyal 2017)
+        norm = nn.BatchNorm2d(width)
+        nn.init.zeros_(norm.weight)  # starts as the identity (Goyal 2017)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -120,6 +123,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.features, classes)
+        self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -234,4 +238,7 @@ def _its_normalisation(name: str, channels: int, mean: Sequence[float], std: Seq
         theirs = card["image_mean"], card["image_std"]
     except (OSError, KeyError):
         return mean, std
-    return theirs if channels == 3 else tuple([sum(values) / len(values)] for values in theirs)
+    if channels == 3:
+        return theirs
+    mean, std = ([sum(values) / len(values)] for values in theirs)
+    return mean, std

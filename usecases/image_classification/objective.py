@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from torch.nn import functional as F
 
 from tasks.usecase import Examples, Predict
 from usecases.image_classification.augment import augmentation, mix
-from usecases.image_classification.network import Classifier, ViewNetwork, build_backbone, redundancy_loss
+from usecases.image_classification.network import (
+    Classifier,
+    SmallBackbone,
+    TransformersBackbone,
+    ViewNetwork,
+    build_backbone,
+    redundancy_loss,
+)
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageClassification, ImageSettings, ViewInvariance
@@ -47,7 +54,7 @@ def view_network(usecase: ViewInvariance, assets: Path) -> nn.Module:
     return ViewNetwork(_backbone(usecase, assets))
 
 
-def _backbone(usecase: ImageSettings, assets: Path) -> nn.Module:
+def _backbone(usecase: ImageSettings, assets: Path) -> SmallBackbone | TransformersBackbone:
     card = read_card(assets)
     return build_backbone(usecase.backbone, card["size"], usecase.width, card["mean"], card["std"])
 
@@ -55,7 +62,7 @@ def _backbone(usecase: ImageSettings, assets: Path) -> nn.Module:
 def classification_loss(usecase: ImageClassification, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Cross-entropy under augmentation, label smoothing, mixup and CutMix."""
     image = augmented(usecase, batch["image"])
-    classes = network.head.out_features
+    classes = cast(Classifier, network).head.out_features
     image, target = mix(image, batch["label"], classes, usecase.mixup, usecase.cutmix, usecase.label_smoothing)
     return F.cross_entropy(network(image), target)
 
@@ -96,4 +103,4 @@ def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) ->
     with torch.enable_grad():
         optimizer.step(closure)
     factor = float(log_temperature.exp().clamp(SMALLEST, LARGEST))
-    network.temperature.mul_(factor)  # log-probabilities are logits over the temperature so far
+    cast(Classifier, network).temperature.mul_(factor)  # log-probabilities are logits over the temperature so far
