@@ -54,6 +54,9 @@ class Checkpoint(Artifact):
     scores: dict[str, float] = Field(description="on the validation split, with the kept weights")
     seconds: float = Field(description="wall time of fitting, over all attempts")
     epochs: int
+    precision: str = Field(description="that it was trained in: 32-true, bf16-mixed or 16-mixed")
+    precision_gap: float = Field(description="the monitored validation score in that precision minus the one in fp32")
+    examples_per_second: float = Field(description="training alone, without validation and start")
 
 
 class OnnxModel(Artifact):

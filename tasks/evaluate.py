@@ -30,7 +30,7 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
         "cpu": cpu(),
         "code": store.code_version("tasks.evaluation", "tasks.serving", dataset.usecase.package()),
     }
-    with step("evaluate", needs=("export", "quantize")) as seen:
+    with step("evaluate", needs=("prepare", "export", "quantize")) as seen:
         found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset))))
         seen.detail = f"{len(models)} candidates"
     return list(found.each)

@@ -27,7 +27,7 @@ def export(checkpoint: Checkpoint, dataset: Dataset) -> OnnxModel:
         "usecase": checkpoint.usecase.settings(),
         "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
     }
-    with step("export") as seen:
+    with step("export", needs=("prepare", "fine_tune")) as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

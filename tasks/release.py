@@ -46,7 +46,7 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget)
         seconds=_seconds_so_far(),
     )
     with step("report", needs=("choose",)):
-        facts = gather(released, dataset)
+        facts = gather(released, dataset, budget)
         write_report(facts, report)
         publish(facts)
     summary(released, facts.next_commands)
@@ -58,7 +58,7 @@ def answer_example(bundle: Path) -> dict[str, Any]:
     return opened.answer([opened.example_request()])[0]
 
 
-def gather(released: Release, dataset: Dataset) -> Facts:
+def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
     """All that the report tells, read back from the artifacts of the run."""
     chosen = released.chosen.model
     manifests = store.lineage(chosen.digest)
@@ -66,7 +66,7 @@ def gather(released: Release, dataset: Dataset) -> Facts:
     tables = [e.model.folder / "quantization.json" for e in (released.chosen, *(r.evaluation for r in released.rejected))]
     return Facts(
         flow=dataset.usecase.name,
-        settings=_settings(dataset, manifests),
+        settings=_settings(dataset, manifests) | {"budget": budget.model_dump()},
         card=dataset.card,
         chosen=released.chosen,
         reason=released.reason,
@@ -96,6 +96,9 @@ def _stage(manifest: dict[str, Any]) -> Stage:
         history=history,
         seconds=checkpoint.seconds,
         scores=checkpoint.scores,
+        precision=checkpoint.precision,
+        precision_gap=checkpoint.precision_gap,
+        examples_per_second=checkpoint.examples_per_second,
     )
 
 

@@ -53,7 +53,7 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(folder: Path) -> str:
-    """sha256 over the names and contents of all files below a folder, its manifest aside."""
+    """sha256 over the names and contents of all files below a folder, its manifest and `logs/` aside."""
     return digest_of({str(p.relative_to(folder)): file_digest(p) for p in _files(folder)})
 
 
@@ -170,7 +170,9 @@ def _kind(artifact: type[Artifact]) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "manifest.json")
+    """All but the manifest and the logs, which tell the time: the same content has the same digest."""
+    ours = folder / "manifest.json", folder / "logs"
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not any(p.is_relative_to(own) for own in ours))
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

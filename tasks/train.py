@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import Infrastructure, SettingError
+from tasks.reporting.prefect_progress import progress_bar
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Fit
 from tasks.usecase import UseCase
@@ -57,16 +58,17 @@ def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
 
-        outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, on_progress=seen.update)
-        return {
-            "usecase": usecase,
-            "made_from": made_from,
-            "scores": outcome.scores,
-            "seconds": outcome.seconds,
-            "epochs": outcome.epochs,
-        }
+        in_prefect = progress_bar(name)
 
-    with training_progress(name) as seen:
+        def show(row: dict[str, Any]) -> None:
+            seen.update(row)
+            in_prefect(row)
+
+        outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, on_progress=show)
+        told = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
+        return {"usecase": usecase, "made_from": made_from, **outcome.model_dump(include=told)}
+
+    with training_progress(name, needs=("prepare", "pretrain") if start else ("prepare",)) as seen:
         checkpoint, seen.cached = store.make(Checkpoint, recipe, build)
         seen.detail = f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation"
     return checkpoint

@@ -23,6 +23,7 @@ from tasks.serving.bundle import Bundle, open_bundle
 from tasks.usecase import Arrays, Record
 
 MATMULS = ("MatMul", "Gemm")
+FOLLOWERS = ("Add", "MaxPool", "Relu")  # of a convolution: int8 too, or every layer pays a conversion to float
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32
 ROUNDS = 6
@@ -40,12 +41,16 @@ class Recipe(Record):
 
     @property
     def label(self) -> str:
-        parts = [f"int8 {self.kind}"]
-        if self.kind == "static":
-            parts.append("S8S8" if self.signed else "U8S8")
-            parts.append(self.calibration if self.calibration != "minmax" else "")
-        parts.append("all operators" if not self.operators else "+".join(self.operators))
-        return " ".join(part for part in [*parts, "7-bit" if self.reduce_range else ""] if part)
+        static = self.kind == "static"
+        parts = [
+            f"int8 {self.kind}",
+            "S8S8" if static and self.signed else "",
+            self.calibration if static else "",
+            "+".join(name for name in self.operators if name not in FOLLOWERS) or "all",
+            "chained" if set(FOLLOWERS) & set(self.operators) else "",
+            "7-bit" if self.reduce_range else "",
+        ]
+        return " ".join(part for part in parts if part)
 
 
 def recipes(graph: Path) -> list[Recipe]:
@@ -62,9 +67,10 @@ def recipes(graph: Path) -> list[Recipe]:
     found = []
     if kinds & set(MATMULS):
         found.append(Recipe(kind="dynamic", operators=(*(m for m in MATMULS if m in kinds), *(["Gather"] if "Gather" in kinds else []))))
-    if "Conv" in kinds:  # what follows a convolution must be int8 too, or every layer pays a conversion to float
-        fused = (*weighty, *(kind for kind in ("Add", "MaxPool", "Relu") if kind in kinds))
-        found += [Recipe(kind="static", operators=fused, calibration=method) for method in ("minmax", "percentile", "entropy")]
+    if "Conv" in kinds:
+        found += [
+            Recipe(kind="static", operators=(*weighty, *FOLLOWERS), calibration=method) for method in ("minmax", "percentile", "entropy")
+        ]
     if weighty:
         found += [Recipe(kind="static", operators=weighty), Recipe(kind="static")]
     return [recipe.model_copy(update={"reduce_range": reduce_range, "signed": signed}) for recipe in found]

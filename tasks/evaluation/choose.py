@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tasks.artifacts import Evaluation, Rejection
 from tasks.settings import Budget
@@ -25,7 +25,7 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
         chosen = max(evaluations, key=lambda e: e.scores[monitor])
         reason = f"No candidate is within the budget; this one has the best {monitor}, but {misses[id(chosen)]}."
         return chosen, reason, [Rejection(evaluation=e, reason=_sentence(misses[id(e)])) for e in evaluations if e is not chosen]
-    chosen = min(within, key=_cost(budget))
+    chosen = _cheapest(within, budget)
     rejected = [
         Rejection(evaluation=e, reason=_sentence(misses[id(e)] or _why_not(e, chosen, budget))) for e in evaluations if e is not chosen
     ]
@@ -44,14 +44,13 @@ def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budg
     return ""
 
 
-def _cost(budget: Budget) -> Callable[[Evaluation], tuple[float, float]]:
-    def by_latency(e: Evaluation) -> tuple[float, float]:
-        return e.latency_ms.p50, e.megabytes
-
-    def by_size(e: Evaluation) -> tuple[float, float]:
-        return e.megabytes, e.latency_ms.p50
-
-    return by_size if budget.objective == "size" else by_latency
+def _cheapest(candidates: Sequence[Evaluation], budget: Budget) -> Evaluation:
+    """The smallest; or the fastest, and of those that the clock cannot tell apart the smallest."""
+    if budget.objective == "size":
+        return min(candidates, key=lambda e: (e.megabytes, e.latency_ms.p50))
+    fastest = min(e.latency_ms.p50 for e in candidates)
+    alike = [e for e in candidates if e.latency_ms.p50 < fastest * (1 + ALIKE)]
+    return min(alike, key=lambda e: e.megabytes)
 
 
 def _why(chosen: Evaluation, reference: Evaluation, monitor: str, budget: Budget, within: int) -> str:
@@ -70,7 +69,8 @@ def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget) -> str:
     slower = candidate.latency_ms.p50 / chosen.latency_ms.p50
     figures = f"{candidate.latency_ms.p50:.3f} against {chosen.latency_ms.p50:.3f} ms"
     if slower < 1 + ALIKE:
-        return f"within the budget, and about as fast as the chosen one: {figures}"
+        sizes = f"{candidate.megabytes:.2f} against {chosen.megabytes:.2f} MB"
+        return f"within the budget and about as fast ({figures}), but not smaller: {sizes}"
     return f"within the budget, but {slower:.1f} times slower: {figures}"
 
 

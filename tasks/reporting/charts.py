@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.reporting.html import Markup, tag
 from tasks.reporting.words import quantity
 
+STYLE = Path(__file__).with_name("style.css")
 WIDTH, HEIGHT = 340, 220
 RIGHT, TOP, BOTTOM = 14, 26, 38
 COLOURS = 6  # --c0 to --c5 of the style sheet
@@ -35,6 +38,15 @@ def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, nam
     order = sorted(range(len(points)), key=lambda i: (bool(points[i].get("strong")), -float(points[i].get("size", 1))))
     discs = [_disc(frame, points[i], i + 1, math.sqrt(float(points[i].get("size", 1)) / largest)) for i in order]
     return _figure(frame, [_level(frame, floor), *discs], x_label, y_label, name)
+
+
+def data_uri(drawn: Markup) -> str:
+    """The picture in `drawn` as an image on its own, with the style that it has on the page."""
+    svg = drawn[drawn.index("<svg") : drawn.index("</svg>")]
+    style = tag("style", Markup(STYLE.read_text(encoding="utf-8")))
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"'
+    standalone = svg.replace("<svg", f"<svg {size}", 1).replace(">", f">{style}", 1) + "</svg>"
+    return f"data:image/svg+xml;base64,{b64encode(standalone.encode()).decode()}"
 
 
 def ticks(low: float, high: float, smallest: float = 0) -> list[float]:

@@ -29,6 +29,9 @@ class Stage(Record):
     history: tuple[dict[str, Any], ...] = Field(description="a row per epoch: epoch, and numbers by name")
     seconds: float
     scores: dict[str, float] = Field(description="on the validation split, with the kept weights")
+    precision: str = Field(default="", description="that it was trained in")
+    precision_gap: float = Field(default=0.0, description="monitored score in that precision minus the one in fp32")
+    examples_per_second: float = 0.0
 
 
 class Facts(Record):

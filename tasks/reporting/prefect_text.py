@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.reporting import dag
-from tasks.reporting.facts import Facts, Step, verdict
+from tasks.reporting import charts, dag, training
+from tasks.reporting.facts import Facts, Stage, Step, verdict
 from tasks.reporting.words import duration, plain, quantity, score
 
 
@@ -16,6 +16,7 @@ def artifacts(facts: Facts) -> dict[str, str]:
     return {
         "summary": summary_text(facts),
         "data": data_text(facts.card),
+        "training": training_text(facts.stages),
         "steps": steps_text(facts.steps),
         "lineage": lineage_text(facts.lineage),
     }
@@ -46,6 +47,12 @@ def data_text(card: dict[str, Any]) -> str:
     return f"Layout: {_escaped(plain(card.get('layout')))}. {_extremes(card)}\n\n{sizes}\n\n{findings}\n"
 
 
+def training_text(stages: Sequence[Stage]) -> str:
+    """Each training in words and in curves, as pictures inside the text."""
+    parts = [f"### {stage.name}\n\n{_escaped(training.words(stage))}\n\n{_pictures(stage)}\n" for stage in stages]
+    return "\n".join(parts) or "Nothing was trained.\n"
+
+
 def steps_text(steps: Sequence[Step]) -> str:
     """The steps as they ran, as a Mermaid graph; a dashed one was served from the store."""
     order = {step.name: number for number, step in enumerate(steps)}
@@ -62,6 +69,10 @@ def lineage_text(manifests: Sequence[dict[str, Any]]) -> str:
         for m in manifests
     ]
     return _table(["kind", "digest", "made from", "made", "took"], rows) + "\n"
+
+
+def _pictures(stage: Stage) -> str:
+    return "\n".join(f"![a curve of {stage.name}]({charts.data_uri(curve)})" for curve in training.curves(stage) if "<svg" in curve)
 
 
 def _measured(evaluation: Any) -> tuple[float, ...]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.artifacts import Evaluation
-from tasks.reporting import blocks, charts, dag, origins
-from tasks.reporting.facts import Facts, Stage, verdict
+from tasks.reporting import blocks, charts, dag, origins, training
+from tasks.reporting.facts import Facts, verdict
 from tasks.reporting.html import Markup, join, tag
 from tasks.reporting.words import duration, plain, quantity, score, times
-
-STYLE = Path(__file__).with_name("style.css")
 
 
 def write_report(facts: Facts, path: Path) -> Path:
@@ -29,7 +27,7 @@ def page(facts: Facts) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
-        tag("style", Markup(STYLE.read_text(encoding="utf-8"))),
+        tag("style", Markup(charts.STYLE.read_text(encoding="utf-8"))),
     )
     links = [tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, _ in sections]
     top = tag(
@@ -50,7 +48,7 @@ def _sections(facts: Facts) -> list[tuple[str, Markup | None]]:
         ("Candidates", _candidates(facts)),
         ("Use it", _next(facts)),
         ("What ran", _steps(facts)),
-        ("Training", join([_stage(stage) for stage in facts.stages])),
+        ("Training", join([training.section(stage) for stage in facts.stages])),
         ("Quantisation", _recipes(facts)),
         ("Data", origins.data(facts)),
         (facts.figures.get("title", "A closer look"), _blocks(facts.figures.get("blocks", []))),
@@ -164,30 +162,6 @@ def _steps(facts: Facts) -> Markup | None:
         "p", "An arrow means that a result is used; dashed steps were served from the store, with nothing done again.", class_="muted"
     )
     return join([caption, *drawn, tag("p"), blocks.table(["Step", "Took", "Needs", "Outcome"], rows, "Steps")])
-
-
-def _stage(stage: Stage) -> Markup:
-    best = ", ".join(f"{name} {score(value)}" for name, value in stage.scores.items())
-    words = f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}. On validation, with the kept weights: {best}."
-    pictures = [_curves(stage, names, label) for names, label in _curve_groups(stage)]
-    return tag("div", tag("h3", stage.name), tag("p", words), tag("div", pictures, class_="grid"), class_="stage")
-
-
-def _curve_groups(stage: Stage) -> list[tuple[list[str], str]]:
-    names = list(dict.fromkeys(name for row in stage.history for name, value in row.items() if isinstance(value, int | float)))
-    losses = [name for name in names if "loss" in name]
-    groups = [
-        (losses, "loss"),
-        ([n for n in (stage.monitor, "score") if n in names][:1], stage.monitor),
-        (["learning_rate"], "learning rate"),
-    ]
-    return [(group, label) for group, label in groups if group and set(group) <= set(names)]
-
-
-def _curves(stage: Stage, names: list[str], label: str) -> Markup:
-    epochs = [row.get("epoch", number) for number, row in enumerate(stage.history, 1)]
-    series = [{"name": name.replace("_", " "), "x": epochs, "y": [row.get(name) for row in stage.history]} for name in names]
-    return tag("article", charts.lines(series, "epoch", label, f"{stage.name}: {label} per epoch"))
 
 
 def _recipes(facts: Facts) -> Markup | None:

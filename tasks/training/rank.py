@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -31,13 +32,12 @@ from tasks.training.job import Job, Outcome, write_atomically
 from tasks.training.learner import TELL_SECONDS, Learner
 from tasks.training.sizing import resolve_batch_size
 
-KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 COLLECTIVE_TIMEOUT = timedelta(hours=6)  # rank 0 may validate for long while the others wait
 
 
 def main(spec: str) -> None:
     """The entry point that the supervisor forks, once for each rank."""
-    _die_with_parent()
+    _end_with_supervisor()
     job = Job.model_validate_json(Path(spec).read_text(encoding="utf-8"))
     rank = int(os.environ.get("RANK", "0"))
     try:
@@ -194,7 +194,8 @@ def _silent(phase: str, force: bool = False, **facts: Any) -> None:
     return
 
 
-def _die_with_parent() -> None:
-    """On Linux the kernel kills this rank when the process it was forked from ends; elsewhere the supervisor does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(KILL_WITH_PARENT, signal.SIGKILL)
+def _end_with_supervisor() -> None:
+    """However the supervisor ends: its fork server would not notice, since every rank holds the pipe it listens to."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        threading.Thread(target=lambda: (supervisor.join(), os._exit(1)), daemon=True).start()

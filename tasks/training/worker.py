@@ -40,7 +40,7 @@ def main() -> None:
 def _read_jobs(jobs: queue.Queue[Path]) -> None:
     for line in sys.stdin:
         jobs.put(Path(line.strip()))
-    os._exit(0)  # the fork server sees it and ends, and the kernel ends the ranks with the fork server
+    os._exit(0)  # the ranks see it and end, and with the last of them the fork server
 
 
 def _warm_up() -> None:
@@ -93,10 +93,16 @@ def _root_cause(job: Job, error: BaseException) -> dict[str, Any]:
     if told:
         # a rank whose neighbour is gone fails too, with a message about the connection
         return min(told, key=lambda e: (e["kind"] == "code" and "Connection" in e["message"], e["time"]))
-    return {
-        "kind": "infrastructure",
-        "message": f"A training process was lost ({type(error).__name__}: {str(error).strip().splitlines()[0]}).",
-    }
+    return {"kind": "infrastructure", "message": f"A training process was lost: {_how_it_ended(error)}."}
+
+
+def _how_it_ended(error: BaseException) -> str:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if not isinstance(error, ChildFailedError):
+        return f"{type(error).__name__}: {error}"
+    rank, failure = error.get_first_failure()
+    return f"rank {rank} ended with exit code {failure.exitcode}" + (f" ({failure.signal_name()})" if failure.exitcode < 0 else "")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
         (["--preset", "huge"], "no preset 'huge' for image-classification. There are: smoke, default, full"),
         (["--fit.epochs", "many"], "--fit.epochs: Input should be a valid integer"),
         (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
-        (["--fit.optimizer", "adam"], "invalid choice: 'adam'"),
+        (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -> None:

@@ -42,4 +42,4 @@ def test_an_answer_fits_a_line(facts: Facts) -> None:
 
 
 def test_keys_suit_prefect(facts: Facts) -> None:
-    assert set(artifacts(facts)) == {"summary", "data", "steps", "lineage"}
+    assert set(artifacts(facts)) == {"summary", "data", "training", "steps", "lineage"}

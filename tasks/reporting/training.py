@@ -1,0 +1,41 @@
+"""A training as curves and words."""
+
+from __future__ import annotations
+
+from tasks.reporting import charts
+from tasks.reporting.facts import Stage
+from tasks.reporting.html import Markup, tag
+from tasks.reporting.words import duration, plain, quantity, score
+
+
+def section(stage: Stage) -> Markup:
+    """Its words and its curves, for a page."""
+    pictures = [tag("article", curve) for curve in curves(stage)]
+    return tag("div", tag("h3", stage.name), tag("p", words(stage)), tag("div", pictures, class_="grid"), class_="stage")
+
+
+def words(stage: Stage) -> str:
+    """How long, how fast, how good, and what mixed precision changed."""
+    speed = f", {quantity(stage.examples_per_second)} examples a second" if stage.examples_per_second else ""
+    scores = ", ".join(f"{name} {score(value)}" for name, value in stage.scores.items())
+    told = f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}{speed}. On validation, with the kept weights: {scores}."
+    if stage.precision.endswith("mixed"):
+        told += f" Trained in {stage.precision} precision; computed so, {stage.monitor} differs from fp32 by {stage.precision_gap:+.4f}."
+    return told
+
+
+def curves(stage: Stage) -> list[Markup]:
+    """Losses, the monitored score and the learning rate, per epoch."""
+    names = list(dict.fromkeys(name for row in stage.history for name, value in row.items() if isinstance(value, int | float)))
+    groups = [
+        ([name for name in names if "loss" in name], "loss"),
+        ([name for name in (stage.monitor, "score") if name in names][:1], stage.monitor),
+        ([name for name in names if name == "learning_rate"], "learning rate"),
+    ]
+    return [_curve(stage, group, label) for group, label in groups if group]
+
+
+def _curve(stage: Stage, names: list[str], label: str) -> Markup:
+    epochs = [row.get("epoch", number) for number, row in enumerate(stage.history, 1)]
+    series = [{"name": name.replace("_", " "), "x": epochs, "y": [row.get(name) for row in stage.history]} for name in names]
+    return charts.lines(series, "epoch", label, f"{stage.name}: {label} per epoch")
