@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -103,14 +102,18 @@ def _stage(manifest: dict[str, Any]) -> Stage:
 
 
 def _next_commands(released: Release) -> tuple[str, ...]:
-    bundle = os.path.relpath(released.bundle)
     example = next(iter(sorted((Path(released.bundle) / "example").glob("request*"))))
-    python = os.path.relpath(sys.executable)
+    python = _from_here(Path(sys.executable))
     return (
-        f"{python} -m tasks.serving predict {bundle} {os.path.relpath(example)}",
+        f"{python} -m tasks.serving predict {_from_here(Path(released.bundle))} {_from_here(example)}",
         f"{python} -m flows.{released.chosen.model.usecase.name} --usecase.data YOUR_DATA --preset default",
         "make up    # the same flow on a schedule and on a worker",
     )
+
+
+def _from_here(path: Path) -> str:
+    """As a person in this folder would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def publish(facts: Facts) -> None:

@@ -46,8 +46,7 @@ class Recipe(Record):
             f"int8 {self.kind}",
             "S8S8" if static and self.signed else "",
             self.calibration if static else "",
-            "+".join(name for name in self.operators if name not in FOLLOWERS) or "all",
-            "chained" if set(FOLLOWERS) & set(self.operators) else "",
+            "chained" if set(FOLLOWERS) <= set(self.operators) else "+".join(self.operators) or "all",
             "7-bit" if self.reduce_range else "",
         ]
         return " ".join(part for part in parts if part)
