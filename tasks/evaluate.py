@@ -31,6 +31,6 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
         "code": store.code_version("tasks.evaluation", "tasks.serving", dataset.usecase.package()),
     }
     with step("evaluate", needs=("prepare", "export", "quantize")) as seen:
-        found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset))))
+        found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset, seen.say))))
         seen.detail = f"{len(models)} candidates"
     return list(found.each)

@@ -23,7 +23,7 @@ def prepare(usecase: UseCase) -> Dataset:
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        card = usecase.prepare(folder)
+        card = usecase.prepare(folder, seen.say)
         (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
         return {"usecase": usecase, "sizes": card["sizes"]}
 

@@ -21,7 +21,9 @@ def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxMod
 
     facts = {"made_from": (model.digest, dataset.digest), "code": store.code_version("tasks.compression", "tasks.exporting"), "cpu": cpu()}
     with step("quantize", needs=("prepare", "export")) as seen:
-        found, seen.cached = store.remember(Search, {**facts, "max_loss": budget.max_loss}, lambda: search(model, dataset, budget.max_loss))
+        found, seen.cached = store.remember(
+            Search, {**facts, "max_loss": budget.max_loss}, lambda: search(model, dataset, budget.max_loss, seen.say)
+        )
         made = []
         for recipe in found.recipes:
             build = partial(write_quantized, model, dataset, recipe, found.tried)

@@ -20,8 +20,14 @@ Arrays = dict[str, np.ndarray]
 """Named arrays that share their first axis, the batch."""
 Predict = Callable[[Arrays], Arrays]
 """A torch module, an ONNX graph or a live server, seen as a function from inputs to outputs, always with a batch axis."""
+Say = Callable[[str], None]
+"""Shows people what a long step is at; a newer word takes the place of the one before."""
 Split = Literal["train", "validation", "test"]
 TRUSTED_PACKAGES = ("usecases.", "tasks.", "tests.")
+
+
+def silently(word: str) -> None:
+    """Where nobody looks."""
 
 
 class Record(BaseModel):
@@ -109,7 +115,7 @@ class UseCase(Record, ABC):
         """A digest of the settings that `prepare` reads and of the data behind them (paths, sizes and times of files)."""
 
     @abstractmethod
-    def prepare(self, folder: Path) -> dict[str, Any]:
+    def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         """Read, check and split the data into `folder`; return its card (see `tasks.artifacts.Dataset.card`).
 
         `folder/assets/` holds what a request needs to be understood (labels, normalisation, a tokenizer). It travels

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Split, UseCase
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
 
 SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
 
@@ -51,7 +51,7 @@ class ToyUseCase(UseCase):
     def data_digest(self) -> str:
         return f"toy-{self.seed}"
 
-    def prepare(self, folder: Path) -> dict[str, Any]:
+    def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         random = np.random.default_rng(self.seed)
         for split, size in SIZES.items():
             (folder / split).mkdir(parents=True, exist_ok=True)

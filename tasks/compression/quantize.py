@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from tasks.evaluation.measure import cpu, real_inputs, time_in_turns
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.usecase import Arrays, Record
+from tasks.usecase import Arrays, Record, Say, silently
 
 MATMULS = ("MatMul", "Gemm")
 FOLLOWERS = ("Add", "MaxPool", "Relu")  # of a convolution: int8 too, or every layer pays a conversion to float
@@ -82,7 +82,7 @@ class Search(Record):
     tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
 
 
-def search(model: OnnxModel, dataset: Dataset, max_loss: float, told: Callable[[str], None] = lambda label: None) -> Search:
+def search(model: OnnxModel, dataset: Dataset, max_loss: float, say: Say = silently) -> Search:
     """Try every recipe on validation and on the clock, in turns with the full-precision graph.
 
     Best is the fastest of a kind whose validation score is within `max_loss` of the full-precision graph's.
@@ -92,7 +92,7 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, told: Callable[[
     base = model.usecase.score(reference.predict, dataset.folder, "validation")[monitor]
     offered = recipes(model.graph)
     with tempfile.TemporaryDirectory() as scratch:
-        opened = [reference, *(_tried(recipe, model, dataset, Path(scratch) / str(i), told) for i, recipe in enumerate(offered))]
+        opened = [reference, *(_tried(recipe, model, dataset, Path(scratch) / str(i), say) for i, recipe in enumerate(offered))]
         scores = [model.usecase.score(bundle.predict, dataset.folder, "validation")[monitor] for bundle in opened[1:]]
         latencies = time_in_turns([bundle.predict for bundle in opened], real_inputs(model, dataset, 1), ROUNDS)
         sizes = [(bundle.folder / "model.onnx").stat().st_size / 1e6 for bundle in opened[1:]]
@@ -111,8 +111,8 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, told: Callable[[
     return Search(recipes=tuple(best.values()), tried=tuple(rows))
 
 
-def _tried(recipe: Recipe, model: OnnxModel, dataset: Dataset, folder: Path, told: Callable[[str], None]) -> Bundle:
-    told(recipe.label)
+def _tried(recipe: Recipe, model: OnnxModel, dataset: Dataset, folder: Path, say: Say) -> Bundle:
+    say(recipe.label)
     shutil.copytree(model.folder, folder)
     apply(recipe, model, dataset, folder / "model.onnx")
     return open_bundle(folder)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tasks.artifacts import Dataset, Evaluation, Latency, OnnxModel
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Say, silently
 
 THREADS = 1  # one request on one core: what a server gives it
 WARM_RUNS = 10
@@ -25,11 +25,11 @@ THROUGHPUT_SECONDS = 0.25
 INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
-def evaluate(models: Sequence[OnnxModel], dataset: Dataset, told: Callable[[str], None] = lambda label: None) -> list[Evaluation]:
+def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
     """Score every model on the test split, and time them in turns on the same real examples."""
     bundles, seconds, scores = [], [], []
     for model in models:
-        told(model.label)
+        say(model.label)
         started = time.perf_counter()
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)

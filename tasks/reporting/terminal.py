@@ -18,6 +18,7 @@ from tasks.artifacts import Evaluation, Release
 from tasks.errors import TrainingError
 from tasks.reporting.facts import Step
 from tasks.reporting.words import clock, duration, quantity, score
+from tasks.usecase import Say, silently
 
 Row = Mapping[str, Any]
 CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
@@ -30,6 +31,8 @@ class Seen:
 
     cached: bool = False
     detail: str = ""
+    say: Say = silently
+    """Shows beside the spinner what the step is at."""
     update: Callable[[Row], None] = lambda row: None
     """Takes the progress rows of a training: phase, epoch, epochs, step, steps, loss, score, monitor, examples_per_second,
     seconds_left, learning_rate. What is not known yet may be absent or None."""
@@ -37,7 +40,8 @@ class Seen:
 
 def step(name: str, needs: Sequence[str] = ()) -> AbstractContextManager[Seen]:
     """A step of the flow: a spinner while it lasts, then one line with its duration. `needs` names the steps before it."""
-    return _step(name, needs, Seen(), CONSOLE.status(Text(name)))
+    status = CONSOLE.status(Text(name))
+    return _step(name, needs, Seen(say=lambda text: status.update(Text.assemble(name, (f"  {text}", "dim")))), status)
 
 
 def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextManager[Seen]:

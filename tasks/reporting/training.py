@@ -20,7 +20,9 @@ def words(stage: Stage) -> str:
     scores = ", ".join(f"{name} {score(value)}" for name, value in stage.scores.items())
     told = f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}{speed}. On validation, with the kept weights: {scores}."
     if stage.precision.endswith("mixed"):
-        told += f" Trained in {stage.precision} precision; computed so, {stage.monitor} differs from fp32 by {stage.precision_gap:+.4f}."
+        gap = round(stage.precision_gap, 4)
+        told += f" Trained in {stage.precision} precision; computed so, {stage.monitor} is "
+        told += f"{gap:+.4f} off what fp32 gives." if gap else "what fp32 gives."
     return told
 
 

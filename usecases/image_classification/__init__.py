@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.usecase import Codec, Examples, Predict, Split, UseCase
+from tasks.usecase import Codec, Examples, Predict, Say, Split, UseCase, silently
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,10 +48,10 @@ class ImageSettings(UseCase):
 
         return data_digest(self)
 
-    def prepare(self, folder: Path) -> dict[str, Any]:
+    def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.image_classification.prepare import prepare
 
-        return prepare(self, folder)
+        return prepare(self, folder, say)
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.image_classification.prepare import StoredImages

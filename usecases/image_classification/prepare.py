@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.errors import DataError
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Say
 from usecases.image_classification.findings import Findings
 from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.image_classification.layouts import Item, find_source
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SMALL = 96  # images of one size up to this are left as they are
 LEAST, LARGEST, STEP = 16, 128, 8  # others are brought to their median side, in steps, within these
+SAY_EVERY = 100
 AHEAD = 64  # images decoded before they are written
 
 
@@ -62,7 +62,7 @@ class Seen:
         self.content = hashlib.blake2b(repr((image.size, image.mode)).encode() + image.tobytes(), digest_size=16).hexdigest()
 
 
-def prepare(settings: ImageSettings, folder: Path) -> dict[str, Any]:
+def prepare(settings: ImageSettings, folder: Path, say: Say) -> dict[str, Any]:
     """Look at every image once, decide, then write arrays, assets, an example; returns the card of the data set.
 
     Raises:
@@ -72,7 +72,7 @@ def prepare(settings: ImageSettings, folder: Path) -> dict[str, Any]:
     findings, total = source.findings, len(source.items) + source.findings.unusable
     if not total:
         raise DataError(f"No images were found in --usecase.data {settings.data}.")
-    items, seen = _look(source.items, findings)
+    items, seen = _look(source.items, findings, say)
     findings.refuse_past(settings.tolerance, total)
     items, seen, splits = _split(items, seen, findings, settings)
     labels = sorted({item.label for item in items}, key=_by_number)
@@ -81,7 +81,7 @@ def prepare(settings: ImageSettings, folder: Path) -> dict[str, Any]:
     channels = 1 if settings.channels == "grey" or (settings.channels == "auto" and not any(s.colour for s in seen)) else 3
     for split in SPLITS:
         chosen = [item for item, name in zip(items, splits, strict=True) if name == split]
-        _write(folder / split, chosen, labels, size, channels)
+        _write(folder / split, chosen, labels, size, channels, say)
     mean, std = _statistics(np.load(folder / "train" / "images.npy", mmap_mode="r"))
     (folder / "assets").mkdir(exist_ok=True)
     assets = {"size": size, "channels": channels, "labels": labels, "mean": mean, "std": std}
@@ -99,9 +99,9 @@ def prepare(settings: ImageSettings, folder: Path) -> dict[str, Any]:
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
-def _look(items: Sequence[Item], findings: Findings) -> tuple[list[Item], list[Seen]]:
+def _look(items: Sequence[Item], findings: Findings, say: Say) -> tuple[list[Item], list[Seen]]:
     kept, seen = [], []
-    for item, result in zip(items, _in_threads(_try_open, items, "Checking images"), strict=True):
+    for item, result in zip(items, _in_threads(_try_open, _counted(items, "looking at", say)), strict=True):
         if isinstance(result, Seen):
             kept.append(item)
             seen.append(result)
@@ -190,7 +190,7 @@ def _by_number(label: str) -> tuple[int, float, str]:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
-def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int, channels: int) -> None:
+def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int, channels: int, say: Say) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     number = {label: index for index, label in enumerate(labels)}
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(items), channels, size, size))
@@ -199,18 +199,18 @@ def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int
         assert not isinstance(data, str), data
         return to_pixels(_opened(item, data), size, channels)
 
-    for row, image in enumerate(_in_threads(pixels, items, f"Writing {folder.name}")):
+    for row, image in enumerate(_in_threads(pixels, _counted(items, f"writing {folder.name}", say))):
         images[row] = image
     images.flush()
     np.save(folder / "labels.npy", np.array([number[item.label] for item in items], dtype=np.int64))
     (folder / "names.txt").write_text("".join(item.name.replace("\n", " ") + "\n" for item in items), encoding="utf-8")
 
 
-def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Sequence[Item], what: str) -> Iterator[T]:
+def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Iterable[Item]) -> Iterator[T]:
     """The results in order. Files are read one after the other, and decoded beside that by a few threads."""
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for item in _shown(items, what):
+        for item in items:
             waiting.append(pool.submit(work, item, _read(item)))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
@@ -226,13 +226,11 @@ def _read(item: Item) -> bytes | np.ndarray | str:
         return f"it cannot be read: {error.strerror}"
 
 
-def _shown(items: Sequence[Item], what: str) -> Iterable[Item]:
-    if len(items) < 2_000 or not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, what, console=Console(stderr=True), transient=True)
+def _counted(items: Sequence[Item], what: str, say: Say) -> Iterator[Item]:
+    for number, item in enumerate(items):
+        if number % SAY_EVERY == 0:
+            say(f"{what} {number:,} of {len(items):,} images")
+        yield item
 
 
 def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:

@@ -150,7 +150,7 @@ def _pairs_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]
     return {
         "kind": "table",
         "title": "Most confused pairs",
-        "caption": "The share is of all images of the true class.",
+        "caption": "The share is of all images of the true class." if rows else "None: every test image was named right.",
         "columns": ["True", "Taken for", "Images", "Share"],
         "rows": rows,
     }
