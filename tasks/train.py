@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
 
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import Infrastructure, SettingError
-from tasks.reporting.prefect_progress import progress_bar
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Fit
 from tasks.usecase import UseCase
+
+Row = Mapping[str, Any]
+UPDATE_SECONDS = 3.0
 
 
 async def _worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
@@ -58,7 +65,7 @@ def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
 
-        in_prefect = progress_bar(name)
+        in_prefect = _prefect_bar(name)
 
         def show(row: dict[str, Any]) -> None:
             seen.update(row)
@@ -72,3 +79,26 @@ def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: 
         checkpoint, seen.cached = store.make(Checkpoint, recipe, build)
         seen.detail = f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation"
     return checkpoint
+
+
+def _prefect_bar(name: str) -> Callable[[Row], None]:
+    """Takes a training's progress rows to a progress artifact of the running task; outside of a task to nothing."""
+    if TaskRunContext.get() is None:
+        return lambda row: None
+    artifact = cast(UUID, create_progress_artifact(progress=0.0, key=name.replace("_", "-"), description=f"{name}: starting"))
+    told = time.monotonic()
+
+    def update(row: Row) -> None:
+        nonlocal told
+        if "epoch" not in row or time.monotonic() - told < UPDATE_SECONDS:
+            return
+        told = time.monotonic()
+        done = (row["epoch"] - 1 + row["step"] / row["steps"]) / row["epochs"]
+        update_progress_artifact(artifact, progress=round(100 * done, 1), description=_in_words(name, row))
+
+    return update
+
+
+def _in_words(name: str, row: Row) -> str:
+    scored = f", {row['monitor']} {row['score']:.4f} on validation" if row.get("score") is not None else ""
+    return f"{name}: epoch {row['epoch']} of {row['epochs']}{scored}"

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pytorch_lightning", "lightning", "transformers"}
-CONTRACT = {"tasks.usecase", "tasks.artifacts", "tasks.errors"}
+CONTRACT = {"tasks.usecase", "tasks.artifacts", "tasks.errors", "tasks.findings"}
 
 
 def sources(*folders: str) -> list[Path]:

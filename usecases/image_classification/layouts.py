@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tasks.errors import DataError
+from tasks.findings import Findings
 from usecases.image_classification import idx, tables
-from usecases.image_classification.findings import Findings
 from usecases.image_classification.images import SUFFIXES
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from tasks.errors import DataError
+from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
-from usecases.image_classification.findings import Findings
 from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.image_classification.layouts import Item, find_source
 from usecases.image_classification.splits import SPLITS, complete, leaks
@@ -73,7 +73,7 @@ def prepare(settings: ImageSettings, folder: Path, say: Say) -> dict[str, Any]:
     if not total:
         raise DataError(f"No images were found in --usecase.data {settings.data}.")
     items, seen = _look(source.items, findings, say)
-    findings.refuse_past(settings.tolerance, total)
+    findings.refuse_past(settings.tolerance, total, "images")
     items, seen, splits = _split(items, seen, findings, settings)
     labels = sorted({item.label for item in items}, key=_by_number)
     _check(items, splits, labels, findings)

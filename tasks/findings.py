@@ -23,18 +23,18 @@ class Findings:
         if len(found["examples"]) < NAMED:
             found["examples"].append(name)
 
-    def set_aside(self, kind: str, name: str) -> None:
-        self.unusable += 1
-        self.note(kind, name, "set aside")
+    def set_aside(self, kind: str, name: str, count: int = 1) -> None:
+        self.unusable += count
+        self.note(kind, name, "set aside", count)
 
-    def refuse_past(self, tolerance: float, total: int) -> None:
-        """Raises `DataError` where more than a share `tolerance` of all items is unusable."""
+    def refuse_past(self, tolerance: float, total: int, what: str) -> None:
+        """Raises `DataError` where more than a share `tolerance` of all of `what` is unusable."""
         if self.unusable <= tolerance * total:
             return
         kinds = [k for k in self.kinds.values() if k["action"] == "set aside"]
         quoted = "\n".join(f"  {k['kind']} ({k['count']}): {'; '.join(k['examples'][:QUOTED])}" for k in kinds)
         raise DataError(
-            f"{self.unusable} of {total} images cannot be used ({self.unusable / total:.1%}); --usecase.tolerance allows {tolerance:.1%}.\n"
+            f"{self.unusable} of {total} {what} cannot be used ({self.unusable / total:.1%}); --usecase.tolerance allows {tolerance:.1%}.\n"
             f"{quoted}\nMend or remove them, or allow more."
         )
 
