@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -65,7 +65,10 @@ class OnnxModel(Artifact):
     It can be copied to another machine and served there.
     """
 
-    label: str = Field(description="how a person would call it: fp32, int8 static U8S8 per-channel, ...")
+    label: str = Field(description="how a person would call it: fp32, int8 static entropy chained, markov, ...")
+    role: Literal["full", "compressed", "baseline"] = Field(
+        default="full", description="trained as it is; made smaller; or computed, to be beaten"
+    )
     megabytes: float = Field(description="size of the graph and its weights, 10^6 bytes")
 
     @property

@@ -11,23 +11,29 @@ from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
 
+FULL = "fp32"
+
 
 @task(persist_result=False)
-def export(checkpoint: Checkpoint, dataset: Dataset) -> OnnxModel:
-    """The checkpoint as an ONNX graph with a symbolic batch, equal to torch on real examples, in a bundle that serves itself."""
+def export(checkpoint: Checkpoint, dataset: Dataset, label: str = FULL) -> OnnxModel:
+    """The checkpoint as an ONNX graph with a symbolic batch, equal to torch on real examples, in a bundle that serves itself.
+
+    `label` is the name of the candidate; one other than fp32 is that of a baseline.
+    """
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.exporting.export import export as export_graph
 
-        return export_graph(checkpoint, dataset, work)
+        return {**export_graph(checkpoint, dataset, work, label), "role": "full" if label == FULL else "baseline"}
 
     made_from = (checkpoint.digest, dataset.digest)
     recipe = {
         "made_from": made_from,
+        "label": label,
         "usecase": checkpoint.usecase.settings(),
         "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
     }
-    with step("export", needs=("prepare", "fine_tune")) as seen:
+    with step("export" if label == FULL else f"export {label}", needs=("prepare", "fine_tune" if label == FULL else "baselines")) as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

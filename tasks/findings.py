@@ -20,7 +20,7 @@ class Findings:
     def note(self, kind: str, name: str, action: str = "reported", count: int = 1) -> None:
         found = self.kinds.setdefault(kind, {"kind": kind, "count": 0, "examples": [], "action": action})
         found["count"] += count
-        if len(found["examples"]) < NAMED:
+        if name and len(found["examples"]) < NAMED:
             found["examples"].append(name)
 
     def set_aside(self, kind: str, name: str, count: int = 1) -> None:

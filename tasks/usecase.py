@@ -84,8 +84,8 @@ class Codec(Protocol):
         """Requests to the network's inputs. Raises `BundleError` in words for one that cannot be understood."""
         ...
 
-    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
-        """The network's outputs to one answer per request, ready for JSON."""
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """The network's outputs to one answer for each of the requests they were made for, ready for JSON."""
         ...
 
 
@@ -129,6 +129,11 @@ class UseCase(Record, ABC):
     def examples(self, folder: Path, split: Split) -> Examples:
         """One split of what `prepare` wrote."""
 
+    def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
+        """The network's inputs, as requests would bring them, of training examples (int64 [B])."""
+        batch = self.examples(folder, "train").batch(rows)
+        return {name: batch[name] for name in self.input_names}
+
     # -- model ----------------------------------------------------------------------------------------------------
     @abstractmethod
     def network(self, assets: Path) -> nn.Module:
@@ -141,6 +146,14 @@ class UseCase(Record, ABC):
     def pretraining(self) -> UseCase | None:
         """The broad task to pretrain the backbone on, itself a use case over the same data; None: there is none."""
         return None
+
+    def baselines(self) -> dict[str, UseCase]:
+        """By name, use cases over the same data whose networks are computed, not trained: what a trained one must beat."""
+        return {}
+
+    def solve(self, network: nn.Module, folder: Path) -> None:
+        """Fill in the network of a baseline from the training split of a prepared data set."""
+        raise NotImplementedError(f"{self.name} is trained, not computed")
 
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         """After the last step, on the weights that will be kept: for instance fit a temperature on validation."""

@@ -32,7 +32,7 @@ class NumbersCodec:
     def encode(self, requests: Any) -> Arrays:
         return {"point": np.array(requests, dtype=np.float32)}
 
-    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+    def decode(self, outputs: Arrays, requests: Any) -> list[dict[str, Any]]:
         return [{"label": "ab"[row.argmax()], "probability": float(row.max())} for row in outputs["probabilities"]]
 
 

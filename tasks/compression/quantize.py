@@ -122,7 +122,8 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
     """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched."""
     apply(recipe, model, dataset, work / "model.onnx")
     (work / "quantization.json").write_text(json.dumps(list(tried), indent=1))
-    return write_bundle(work, recipe.label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
+    fields = write_bundle(work, recipe.label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
+    return {**fields, "role": "compressed"}
 
 
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
@@ -183,13 +184,12 @@ class Calibration(CalibrationDataReader):
     """Inputs of training examples, spread over the split."""
 
     def __init__(self, model: OnnxModel, dataset: Dataset) -> None:
-        examples = model.usecase.examples(dataset.folder, "train")
-        rows = np.linspace(0, len(examples) - 1, min(CALIBRATION_EXAMPLES, len(examples))).astype(np.int64)
-        self.names = model.usecase.input_names
+        count = len(model.usecase.examples(dataset.folder, "train"))
+        rows = np.linspace(0, count - 1, min(CALIBRATION_EXAMPLES, count)).astype(np.int64)
         # batches of one size only: the histograms of percentile and entropy cannot be merged otherwise
         size = min(CALIBRATION_BATCH, len(rows))
-        self.batches = iter([examples.batch(rows[start : start + size]) for start in range(0, len(rows) - size + 1, size)])
+        batches = range(0, len(rows) - size + 1, size)
+        self.batches = (model.usecase.calibration_inputs(dataset.folder, rows[start : start + size]) for start in batches)
 
     def get_next(self) -> Arrays | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        batch = next(self.batches, None)
-        return None if batch is None else {name: batch[name] for name in self.names}
+        return next(self.batches, None)

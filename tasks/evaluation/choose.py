@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from tasks.artifacts import Evaluation, Rejection
 from tasks.settings import Budget
 
-REFERENCE = "fp32"
 ALIKE = 0.05  # latencies closer than this share are one: the machine is noisier
 
 
 def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> tuple[Evaluation, str, list[Rejection]]:
-    """The fastest, or smallest, candidate whose quality is within the budget of the full-precision graph's.
+    """The fastest, or smallest, candidate whose quality is within the budget of the best that was not compressed.
+
+    That is the full-precision graph, or a baseline where one is better than what was trained.
 
     Where none is within the budget, the best in quality is chosen and the reason says that the budget was missed.
 
     Returns the chosen one, the reason in words, and the others, each with its reason.
     """
-    reference = next((e for e in evaluations if e.label == REFERENCE), evaluations[0])
+    reference = max((e for e in evaluations if e.model.role != "compressed"), key=lambda e: e.scores[monitor], default=evaluations[0])
     misses = {id(e): over_budget(e, reference, monitor, budget) for e in evaluations}
     within = [e for e in evaluations if not misses[id(e)]]
     if not within:

@@ -52,7 +52,7 @@ class Bundle:
 
     def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """One answer per request, ready for JSON."""
-        return self.codec.decode(self.predict(self.codec.encode(requests)))
+        return self.codec.decode(self.predict(self.codec.encode(requests)), requests)
 
     def example_request(self) -> Any:
         """The real request that travels with the bundle."""

@@ -11,7 +11,9 @@ from tests.toy import ToyUseCase
 
 
 def candidate(label: str, accuracy: float, p50: float, megabytes: float) -> Evaluation:
-    model = OnnxModel(digest=label, location=f"/{label}", usecase=ToyUseCase(), label=label, megabytes=megabytes)
+    role = {"fp32": "full", "table": "baseline"}.get(label, "compressed")
+    fields = {"digest": label, "location": f"/{label}", "usecase": ToyUseCase(), "label": label, "megabytes": megabytes, "role": role}
+    model = OnnxModel.model_validate(fields)
     latency = Latency(p50=p50, p95=2 * p50)
     return Evaluation(
         model=model, scores={"accuracy": accuracy}, latency_ms=latency, throughput=1, megabytes=megabytes, load_seconds=0, cpu="", threads=1
@@ -60,3 +62,9 @@ def test_noise_is_not_taken_for_speed() -> None:
     _, _, rejected = choose([FULL, FAST, twin], "accuracy", Budget())
     reasons = {rejection.evaluation.label: rejection.reason for rejection in rejected}
     assert "about as fast as the chosen one" in reasons["twin"]
+
+
+def test_a_baseline_that_is_better_is_released() -> None:
+    chosen, _, rejected = choose([*EVERY, candidate("table", 0.95, 0.5, 9.0)], "accuracy", Budget())
+    assert chosen.label == "table"
+    assert all("below table's 0.9500" in rejection.reason for rejection in rejected)

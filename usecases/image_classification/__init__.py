@@ -78,6 +78,9 @@ class ImageClassification(ImageSettings):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="before the head")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="probability spread over the other classes")
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off")
+    mirror_average: bool = Field(
+        default=False, description="answer with the average over the image and its mirror image: a little better, twice the work"
+    )
     cutmix: float = Field(default=0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
 
     def network(self, assets: Path) -> nn.Module:
@@ -104,7 +107,7 @@ class ImageClassification(ImageSettings):
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.image_classification.objective import Calibrated
 
-        return Calibrated(network)
+        return Calibrated(network, self.mirror_average)
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.image_classification.scores import scores

@@ -34,7 +34,7 @@ class ImageCodec:
         """uint8 [B, C, size, size]. Raises `BundleError`: one of them is no image, damaged or too large."""
         return {"image": np.stack([self._pixels(index, request) for index, request in enumerate(requests)])}
 
-    def decode(self, outputs: Arrays) -> list[dict[str, Any]]:
+    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
         """From probabilities [B, classes] to `{"label", "probability", "top": [{"label", "probability"}, ...]}`."""
         return [self._answer(row) for row in outputs["probabilities"]]
 

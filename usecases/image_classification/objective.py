@@ -36,13 +36,16 @@ def read_card(assets: Path) -> dict[str, Any]:
 class Calibrated(nn.Module):
     """Pixels to probabilities: softmax of the logits over the temperature that the network carries."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, mirror_average: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.mirror_average = network, mirror_average
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """uint8 [N, C, H, W] to probabilities, float32 [N, classes]."""
-        return (torch.softmax(self.network(image).float() / self.network.temperature, dim=1),)
+        logits = self.network(image).float()
+        if self.mirror_average:
+            logits = (logits + self.network(image.flip(3)).float()) / 2
+        return (torch.softmax(logits / self.network.temperature, dim=1),)
 
 
 def classifier(usecase: ImageClassification, assets: Path) -> nn.Module:

@@ -229,7 +229,7 @@ def test_a_larger_set_is_not_loaded_into_memory(tmp_path: Path) -> None:
 def test_the_codec_answers_and_refuses_in_words(tmp_path: Path) -> None:
     (tmp_path / "image.json").write_text('{"size": 8, "channels": 3, "labels": ["cat", "dog", "cow"]}')
     codec = ImageCodec(tmp_path)
-    answer = codec.decode({"probabilities": np.array([[0.2, 0.7, 0.1]], dtype=np.float32)})[0]
+    answer = codec.decode({"probabilities": np.array([[0.2, 0.7, 0.1]], dtype=np.float32)}, [b""])[0]
     assert answer["label"] == "dog"
     assert [row["label"] for row in answer["top"]] == ["dog", "cat", "cow"]
     with pytest.raises(BundleError, match=r"nowhere.png cannot be read: No such file"):

@@ -1,0 +1,39 @@
+"""From a log of what people did to a model that says what they want next."""
+
+from prefect import flow
+
+from tasks.artifacts import Release
+from tasks.baselines import baselines
+from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.prepare import prepare
+from tasks.quantize import quantize
+from tasks.release import release
+from tasks.settings import Budget, Fit, Pretraining
+from tasks.train import fine_tune, pretrain
+from usecases.recommendation import Recommendation
+
+
+@flow(persist_result=False)
+def recommendation(
+    usecase: Recommendation = Recommendation(),
+    pretraining: Pretraining = Pretraining(),
+    fit: Fit = Fit(),
+    budget: Budget = Budget(),
+) -> Release:
+    """Prepare a log, compute the baselines, pretrain on all behaviour, fine-tune, export, quantise, evaluate, choose and bundle."""
+    dataset = prepare(usecase)
+    simple = baselines(dataset)
+    backbone = pretrain(dataset, pretraining)
+    checkpoint = fine_tune(backbone, dataset, fit)
+
+    full = export(checkpoint, dataset)
+    computed = [export(baseline, dataset, name) for name, baseline in simple.items()]
+    candidates = [full, *quantize(full, dataset, budget), *computed]
+    return release(evaluate(candidates, dataset), dataset, budget)
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main(recommendation)

@@ -1,0 +1,45 @@
+"""What needs no training: computed in seconds, and what a trained network must beat to be released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset
+from tasks.reporting.terminal import step
+from tasks.usecase import UseCase
+
+
+@task(persist_result=False)
+def baselines(dataset: Dataset) -> dict[str, Checkpoint]:
+    """The use case's baselines by name, each filled in from the training split and scored on validation."""
+    simple = dataset.usecase.baselines()
+    with step("baselines", needs=("prepare",)) as seen:
+        found: dict[str, Checkpoint] = {}
+        for name, usecase in simple.items():
+            seen.say(name)
+            found[name], seen.cached = compute(name, usecase, dataset)
+        monitor = dataset.usecase.monitor
+        seen.detail = ", ".join(f"{name} {checkpoint.scores[monitor]:.4f}" for name, checkpoint in found.items())
+    return found
+
+
+def compute(name: str, usecase: UseCase, dataset: Dataset) -> tuple[Checkpoint, bool]:
+    """The checkpoint of one baseline, and whether it was found in the store."""
+
+    def build(work: Path) -> dict[str, Any]:
+        from tasks.training.computed import compute
+
+        return compute(usecase, dataset, work)
+
+    recipe = {
+        "name": name,
+        "usecase": usecase.settings(),
+        "made_from": (dataset.digest,),
+        "fit": {},
+        "code": store.code_version("tasks.training", usecase.package()),
+    }
+    return store.make(Checkpoint, recipe, build)

@@ -1,0 +1,41 @@
+"""A network that is computed from the data at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tasks.artifacts import Dataset
+from tasks.training.predicting import torch_predict
+from tasks.usecase import UseCase
+
+
+def compute(usecase: UseCase, dataset: Dataset, work: Path) -> dict[str, Any]:
+    """Fill `work` with the checkpoint of a baseline; returns the fields of its `Checkpoint`."""
+    started = time.monotonic()
+    network = usecase.network(dataset.assets).eval()
+    with torch.no_grad():
+        usecase.solve(network, dataset.folder)
+    seconds = time.monotonic() - started
+    scores = usecase.score(torch_predict(usecase, network), dataset.folder, "validation")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, work / "weights.safetensors")
+    shutil.copytree(dataset.assets, work / "assets", dirs_exist_ok=True)
+    (work / "history.json").write_text("[]")
+    (work / "fit.json").write_text(json.dumps({"seconds": round(seconds, 3)}))
+    speed = len(usecase.examples(dataset.folder, "train")) / max(seconds, 1e-9)
+    return {
+        "usecase": usecase,
+        "made_from": (dataset.digest,),
+        "scores": scores,
+        "seconds": seconds,
+        "epochs": 0,
+        "precision": "32-true",
+        "precision_gap": 0.0,
+        "examples_per_second": speed,
+    }

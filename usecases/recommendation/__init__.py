@@ -1,0 +1,153 @@
+"""Recommendation: from a log of what people did to a network that says what they want next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+from pydantic import Field
+
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Method = Literal["popular", "recent", "markov", "itemknn", "ease"]
+
+
+class Recommendation(UseCase):
+    """Names the items that a person will want next, from the history of what the person did."""
+
+    name: ClassVar[str] = "recommendation"
+    monitor: ClassVar[str] = "ndcg@10"
+    input_names: ClassVar[tuple[str, ...]] = ("history", "allowed")
+    output_names: ClassVar[tuple[str, ...]] = ("item", "score")
+
+    data: str = Field(
+        default="sample", description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
+    )
+    user_column: str = Field(default="", description="column of the user in a table; empty: found by its name")
+    item_column: str = Field(default="", description="column of the item; empty: found by its name")
+    time_column: str = Field(default="", description="column of the time; empty: found by its name; where there is none the order counts")
+    rating_column: str = Field(default="", description="column of the rating; empty: found by its name")
+    action_column: str = Field(default="", description="column of the action, such as view or buy; empty: found by its name")
+    min_rating: float = Field(default=0, description="lower ratings are no sign of interest and are left out; 0: every event counts")
+    k_core: int = Field(default=5, ge=1, description="people and items with fewer events are left out, until none is; 1: none")
+    repeats: Literal["keep", "consecutive", "first"] = Field(
+        default="keep", description="the same item again: keep, drop when it follows itself, or keep the first event only"
+    )
+    session_hours: float = Field(default=0, ge=0, description="a pause of so many hours begins a new sequence; 0: one sequence per person")
+    ties: Literal["file", "item"] = Field(default="file", description="events at the same time: in the order of the file, or by item")
+    split: Literal["leave_one_out", "time"] = Field(
+        default="leave_one_out",
+        description="test on each sequence's last item, as papers do, or on all that came after a day, as in production",
+    )
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="split by time: share of the events kept for the test")
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="split by time: share of the events kept for validation")
+    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable rows past which the run is refused before training")
+    filter_seen: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="never recommend what a person had; auto: yes, unless one event in ten repeats an item"
+    )
+    focus_action: str = Field(default="", description="fine-tune and test on this action only, such as buy; pretraining sees all")
+    focus_category: str = Field(default="", description="fine-tune and test on items of this category only; pretraining sees all")
+    focus_days: float = Field(default=0, ge=0, description="fine-tune on the last so many days of the log only; 0: on all")
+
+    model: Literal["sasrec", "gru4rec"] = Field(
+        default="sasrec", description="what is trained: SASRec (self-attention) or GRU4Rec (recurrent)"
+    )
+    length: int = Field(default=50, ge=2, le=1000, description="events of the history that the network looks at")
+    width: int = Field(default=64, ge=8, description="numbers per item and position")
+    blocks: int = Field(default=2, ge=1, description="layers of self-attention, or of the recurrence")
+    heads: int = Field(default=2, ge=1, description="of the self-attention; they divide the width")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    objective: Literal["auto", "softmax", "sampled", "gbce", "bce"] = Field(
+        default="auto",
+        description="softmax over all items, over a sample, gSASRec's calibrated cross-entropy, or SASRec's own; auto: softmax, sampled from 50,000 items",
+    )
+    negatives: int = Field(default=256, ge=1, description="items that a sampled objective sets against the right one")
+    calibration: float = Field(default=0.75, ge=0, le=1, description="gSASRec's t: 0 as SASRec, 1 fully calibrated")
+
+    def data_digest(self) -> str:
+        from usecases.recommendation.prepare import data_digest
+
+        return data_digest(self)
+
+    def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
+        from usecases.recommendation.prepare import prepare
+
+        return prepare(self, folder, say)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.recommendation.sequences import open_split
+
+        return open_split(self, folder, split)
+
+    def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
+        from usecases.recommendation.sequences import training_requests
+
+        return training_requests(self, folder, rows)
+
+    def pretraining(self) -> UseCase | None:
+        """On all behaviour, where fine-tuning has a narrower aim."""
+        if not (self.focus_action or self.focus_category or self.focus_days):
+            return None
+        return AllBehaviour(**self.model_dump())
+
+    def baselines(self) -> dict[str, UseCase]:
+        return {method: Baseline(**self.model_dump(), method=method) for method in get_args(Method)}
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.recommendation.network import build_network
+
+        return build_network(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.recommendation.objective import next_item_loss
+
+        return next_item_loss(self, network, batch)
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.recommendation.network import Recommender
+
+        return Recommender(network)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.recommendation.scores import scores
+
+        return scores(predict, self.examples(folder, split), folder, with_sampled=split == "test")
+
+    def codec(self, assets: Path) -> Codec:
+        from usecases.recommendation.codec import HistoryCodec
+
+        return HistoryCodec(assets, self.length)
+
+    def example_request(self, folder: Path) -> Path:
+        return folder / "example.json"
+
+    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
+        from usecases.recommendation.scores import figures
+
+        return figures(predict, self.examples(folder, "test"), folder)
+
+
+class AllBehaviour(Recommendation):
+    """Pretraining: the next item whatever it is, over all that people did."""
+
+    name: ClassVar[str] = "all_behaviour"
+
+
+class Baseline(Recommendation):
+    """What is computed from the log in seconds, and what a trained network must beat to be released."""
+
+    method: Method = Field(default="markov", description="popular, recent (popular of late), markov, itemknn or ease")
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.recommendation.baselines import empty
+
+        return empty(self, assets)
+
+    def solve(self, network: nn.Module, folder: Path) -> None:
+        from usecases.recommendation.baselines import solve
+
+        solve(self, network, folder)

@@ -1,0 +1,150 @@
+"""What needs no training: popularity, neighbours in time, neighbours in taste. Stronger than most papers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from usecases.recommendation.network import popularity_prior
+from usecases.recommendation.sequences import Events, read_catalogue
+
+if TYPE_CHECKING:
+    from usecases.recommendation import Baseline
+
+NEIGHBOURS = 500  # kept per item
+MARKOV_EVENTS, MARKOV_STEPS = 5, 3  # of the history that are looked at; ahead that still count
+FADING = 0.6  # of an event's say, from one to the one before
+SHRINK = 20.0  # events that stand for doubt in a cosine
+RIDGE = 300.0
+LARGEST_EASE = 6_000  # items: its matrix is dense
+
+
+class Popular(nn.Module):
+    """The same scores for everyone: history [B, L] to [B, items]."""
+
+    def __init__(self, items: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(items))
+        self.weight: Tensor
+
+    def forward(self, history: Tensor) -> Tensor:
+        return self.weight.expand(history.shape[0], -1)
+
+
+class Neighbours(nn.Module):
+    """Each event of the history votes for the items nearest to it: history [B, L] to [B, items]."""
+
+    def __init__(self, items: int, length: int) -> None:
+        super().__init__()
+        kept = min(NEIGHBOURS, items)
+        self.register_buffer("near", torch.zeros(items + 1, kept, dtype=torch.int64))
+        self.register_buffer("vote", torch.zeros(items + 1, kept))
+        self.register_buffer("say", torch.zeros(length))
+        self.register_buffer("popularity", torch.zeros(items))
+        self.near: Tensor
+        self.vote: Tensor
+        self.say: Tensor
+        self.popularity: Tensor
+
+    def forward(self, history: Tensor) -> Tensor:
+        votes = self.vote[history] * self.say[None, :, None]
+        scores = self.popularity.expand(history.shape[0], -1)
+        return scores.scatter_add(1, self.near[history].flatten(1), votes.flatten(1))
+
+
+def empty(usecase: Baseline, assets: Path) -> nn.Module:
+    """The module of a method, not filled in yet."""
+    items = len(read_catalogue(assets)["items"])
+    return Popular(items) if usecase.method in ("popular", "recent") else Neighbours(items, usecase.length)
+
+
+def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
+    """Fill in what `empty` made, from the training events."""
+    assets = folder / "assets"
+    if isinstance(network, Popular):
+        recent = torch.from_numpy(np.load(assets / "recent.npy")[1:])
+        network.weight.copy_(popularity_prior(assets) if usecase.method == "popular" else torch.log(recent + 1e-6))
+        return
+    table = cast(Neighbours, network)
+    events = Events(folder)
+    near, vote = {"markov": markov, "itemknn": item_cosine, "ease": ease}[usecase.method](events)
+    table.near[:, : near.shape[1]] = torch.from_numpy(near)
+    table.vote[:, : vote.shape[1]] = torch.from_numpy(vote)
+    age = torch.arange(usecase.length - 1, -1, -1)
+    table.say.copy_(torch.where(age < MARKOV_EVENTS, FADING**age, 0.0) if usecase.method == "markov" else torch.ones(usecase.length))
+    table.popularity.copy_(1e-6 * torch.exp(popularity_prior(assets)))  # speaks only where nobody else does
+
+
+def markov(events: Events) -> tuple[np.ndarray, np.ndarray]:
+    """How often an item came within a few steps after another, nearer ones counting more, as a share of all that did."""
+    size = events.size + 1
+    counts = sp.csr_matrix((size, size), dtype=np.float64)
+    owner, items = _training(events)
+    for step in range(1, MARKOV_STEPS + 1):
+        same = owner[step:] == owner[:-step]
+        pairs = items[:-step][same], items[step:][same]
+        counts = counts + sp.csr_matrix((np.full(same.sum(), 1.0 / step), pairs), shape=(size, size))
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    return _nearest(sp.diags(1 / np.maximum(total, 1)) @ counts)
+
+
+def item_cosine(events: Events) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine of the sets of people who had each item, shrunk where there are few (Sarwar 2001)."""
+    had = _had(events)
+    both = (had.T @ had).tocsr()
+    both.setdiag(0)
+    count = np.asarray(had.sum(axis=0)).ravel()
+    rows, columns = both.nonzero()
+    cosine = np.asarray(both[rows, columns]).ravel() / (np.sqrt(count[rows] * count[columns]) + SHRINK)
+    return _nearest(sp.csr_matrix((cosine, (rows, columns)), shape=both.shape))
+
+
+def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
+    """The linear model that predicts each item from the others, in closed form (Steck 2019); over the most popular ones."""
+    had = _had(events)
+    count = np.asarray(had.sum(axis=0)).ravel()
+    chosen = np.sort(np.argsort(-count[1:], kind="stable")[:LARGEST_EASE] + 1)
+    few = had[:, chosen]
+    gram = (few.T @ few).toarray().astype(np.float64)
+    gram[np.diag_indices_from(gram)] += RIDGE
+    inverse = np.linalg.inv(gram)
+    weights = inverse / -np.diag(inverse)
+    weights[np.diag_indices_from(weights)] = 0
+    near, vote = _nearest(sp.csr_matrix(weights), first=0)
+    wide = np.zeros((events.size + 1, near.shape[1]), dtype=np.int64), np.zeros((events.size + 1, near.shape[1]), dtype=np.float32)
+    wide[0][chosen], wide[1][chosen] = chosen[near] - 1, vote
+    return wide
+
+
+def _training(events: Events) -> tuple[np.ndarray, np.ndarray]:
+    """The sequence and the item of every training event."""
+    spans = events.splits["train"]
+    owner = np.repeat(np.arange(len(spans)), spans[:, 1] - spans[:, 0])
+    places = np.concatenate([np.arange(start, stop) for start, stop in spans])
+    return owner, np.asarray(events.items)[places]
+
+
+def _had(events: Events) -> sp.csr_matrix:
+    """Who had what: 0 or 1, [people, items + 1]."""
+    owner, items = _training(events)
+    had = sp.csr_matrix((np.ones(len(items)), (owner, items)), shape=(int(owner.max()) + 1, events.size + 1))
+    had.data[:] = 1
+    return had
+
+
+def _nearest(weights: sp.csr_matrix, first: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The strongest entries of each row, as columns less `first` and weights, [rows, neighbours]."""
+    weights = cast(Any, sp.csr_matrix(weights))  # its types say that it may be empty
+    kept = min(NEIGHBOURS, weights.shape[0] - first)
+    near, vote = np.zeros((weights.shape[0], kept), dtype=np.int64), np.zeros((weights.shape[0], kept), dtype=np.float32)
+    for row in range(first, weights.shape[0]):
+        span = slice(weights.indptr[row], weights.indptr[row + 1])
+        columns, values = weights.indices[span], weights.data[span]
+        best = np.argsort(-np.abs(values), kind="stable")[:kept]
+        near[row, : len(best)], vote[row, : len(best)] = columns[best] - first, values[best]
+    return near, vote

@@ -1,0 +1,107 @@
+"""Between ids of items and the network's numbers; NumPy only, since it runs in the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import BundleError
+from tasks.usecase import Arrays
+from usecases.recommendation.sequences import read_catalogue
+
+KNOWN = ("history", "k", "filter_seen", "allow", "deny", "category")
+USUAL = 10
+
+
+class HistoryCodec:
+    """Requests are histories of ids with wishes; answers are items with scores and titles."""
+
+    def __init__(self, assets: Path, length: int) -> None:
+        card = read_catalogue(assets)
+        self.items, self.titles, self.categories = card["items"], card["titles"], card["categories"]
+        self.filter_seen, self.length = bool(card["filter_seen"]), length
+        self.number = {item: i for i, item in enumerate(self.items, 1)}
+
+    def read(self, argument: str) -> dict[str, Any]:
+        """A JSON file, JSON itself, or ids with commas between. Raises `BundleError`: none of these."""
+        text = Path(argument).read_text(encoding="utf-8") if _is_file(argument) else argument
+        if not text.lstrip().startswith(("{", "[")):
+            return {"history": [part.strip() for part in text.split(",") if part.strip()]}
+        try:
+            request = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"The request {argument:.80} is no JSON: {error}.") from None
+        return request if isinstance(request, dict) else {"history": request}
+
+    def encode(self, requests: Sequence[Any]) -> Arrays:
+        """history int64 [B, length] and allowed bool [B, items]. Items it does not know are passed over.
+
+        Raises:
+            BundleError: a request of another shape, or a wish that leaves nothing to recommend.
+        """
+        checked = [_checked(index, request) for index, request in enumerate(requests, 1)]
+        history = np.zeros((len(checked), self.length), dtype=np.int64)
+        for row, request in enumerate(checked):
+            known = [self.number[i] for i in request["history"] if i in self.number][-self.length :]
+            history[row, self.length - len(known) :] = known
+        return {"history": history, "allowed": np.stack([self._allowed(i, r) for i, r in enumerate(checked, 1)])}
+
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """From items and scores [B, K] to `{"items": [{"item", "score", "title", "categories"}, ...]}`, best first."""
+        asked = [_checked(index, request).get("k", USUAL) for index, request in enumerate(requests, 1)]
+        rows = zip(outputs["item"], outputs["score"], asked, strict=True)
+        return [
+            {"items": [self._answer(int(i), float(s)) for i, s in zip(item, score, strict=True) if np.isfinite(s)][:k]}
+            for item, score, k in rows
+        ]
+
+    def _allowed(self, index: int, request: Mapping[str, Any]) -> np.ndarray:
+        allowed = np.zeros(len(self.items), dtype=bool) if "allow" in request else np.ones(len(self.items), dtype=bool)
+        allowed[self._places(request.get("allow", ()))] = True
+        if "category" in request:
+            allowed &= np.array([request["category"] in kinds for kinds in self.categories])
+        unwanted = [*request.get("deny", ()), *(request["history"] if request.get("filter_seen", self.filter_seen) else ())]
+        allowed[self._places(unwanted)] = False
+        if not allowed.any():
+            raise BundleError(f"Request {index} leaves nothing to recommend: its allow, deny and category exclude every item.")
+        return allowed
+
+    def _places(self, ids: Sequence[str]) -> list[int]:
+        return [self.number[i] - 1 for i in ids if i in self.number]
+
+    def _answer(self, item: int, score: float) -> dict[str, Any]:
+        answer = {"item": self.items[item - 1], "score": round(score, 6)}
+        if self.titles[item - 1]:
+            answer["title"] = self.titles[item - 1]
+        if self.categories[item - 1]:
+            answer["categories"] = self.categories[item - 1]
+        return answer
+
+
+def _checked(index: int, request: Any) -> dict[str, Any]:
+    if isinstance(request, list):
+        request = {"history": request}
+    if not isinstance(request, dict):
+        raise BundleError(f"Request {index} is neither a list of ids nor an object with a history: {request!r:.80}")
+    unknown = set(request) - set(KNOWN)
+    if unknown:
+        raise BundleError(f"Request {index} has unknown fields: {', '.join(sorted(unknown))}. Known are: {', '.join(KNOWN)}.")
+    for name in ("history", "allow", "deny"):
+        if not isinstance(request.get(name, []), list):
+            raise BundleError(f"Request {index}: {name} should be a list of ids, not {request[name]!r:.80}")
+    k = request.get("k", USUAL)
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise BundleError(f"Request {index}: k should be a whole number of at least 1, not {k!r}.")
+    lists = {name: [str(i) for i in request[name]] for name in ("history", "allow", "deny") if name in request}
+    return {**request, "history": [], **lists}
+
+
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except OSError:  # too long to be a name
+        return False

@@ -1,0 +1,160 @@
+"""Networks that read a history: self-attentive or recurrent; and the graph that turns any of them into recommendations.
+
+Items are numbered from 1; 0 is none. Histories are padded on the left, so that the last place is the latest event.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.errors import SettingError
+from usecases.recommendation.sequences import read_catalogue
+
+if TYPE_CHECKING:
+    from usecases.recommendation import Recommendation
+
+ANSWERS = 100  # items that the graph returns, best first; requests may ask for fewer
+
+
+class Attention(nn.Module):
+    """Causal self-attention of several heads (Vaswani 2017) that never looks at padding."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.inward = nn.Linear(width, 3 * width)
+        self.outward = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """x [B, L, width], visible bool [B, 1, L, L] to [B, L, width]."""
+        batch, length, width = x.shape
+        query, key, value = self.inward(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        return self.outward(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class Block(nn.Module):
+    """Attention, then a network per place, each normalised before and added to what came in."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads, dropout)
+        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.before(x), visible))
+        return x + self.dropout(self.down(F.gelu(self.up(self.between(x)))))
+
+
+class SelfAttentive(nn.Module):
+    """SASRec (Kang 2018), with the norm before each layer. history int64 [B, L] to a state per place, [B, L, width]."""
+
+    def __init__(self, items: int, length: int, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.item = nn.Embedding(items + 1, width, padding_idx=0)
+        self.place = nn.Embedding(length, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("causal", torch.ones(length, length, dtype=torch.bool).tril(), persistent=False)
+        self.register_buffer("itself", torch.eye(length, dtype=torch.bool), persistent=False)
+        self.causal: Tensor
+        self.itself: Tensor
+        for embedding in (self.item, self.place):
+            nn.init.normal_(embedding.weight, std=width**-0.5)
+
+    def forward(self, history: Tensor) -> Tensor:
+        x = self.dropout(self.item(history) + self.place.weight)
+        known = (history > 0)[:, None, None, :]
+        visible = self.causal & known | self.itself  # padding sees itself: a row without any would be no number
+        for block in self.blocks:
+            x = block(x, visible)
+        return self.norm(x)
+
+    def layers(self) -> list[nn.Module]:
+        return [self.item, *self.blocks, self.norm]
+
+
+class Recurrent(nn.Module):
+    """GRU4Rec (Hidasi 2016). history int64 [B, L] to a state per place, [B, L, width]."""
+
+    def __init__(self, items: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.item = nn.Embedding(items + 1, width, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.item.weight, std=width**-0.5)
+
+    def forward(self, history: Tensor) -> Tensor:
+        return self.norm(self.dropout(self.gru(self.dropout(self.item(history)))[0]))
+
+    def layers(self) -> list[nn.Module]:
+        return [self.item, self.gru, self.norm]
+
+
+class NextItem(nn.Module):
+    """A backbone whose last state is compared with every item's embedding."""
+
+    def __init__(self, backbone: SelfAttentive | Recurrent, popularity: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("popularity", popularity)
+        self.popularity: Tensor
+
+    def states(self, history: Tensor) -> Tensor:
+        return self.backbone(history)
+
+    def items(self) -> Tensor:
+        """[items, width]"""
+        return self.backbone.item.weight[1:]
+
+    def forward(self, history: Tensor) -> Tensor:
+        """history int64 [B, L] to a score per item, [B, items]; without a known event what is popular."""
+        scores = self.backbone(history)[:, -1] @ self.items().T
+        return torch.where((history > 0).any(1, keepdim=True), scores.float(), self.popularity)
+
+    def layers(self) -> list[nn.Module]:
+        return self.backbone.layers()
+
+
+class Recommender(nn.Module):
+    """Scores to the best items that are allowed."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, history: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """history int64 [B, L], allowed bool [B, items] to items int64 and scores float32, [B, K], best first."""
+        scores = self.network(history).float().masked_fill(~allowed, float("-inf"))
+        score, place = torch.topk(scores, min(ANSWERS, scores.shape[1]), dim=1)
+        return place + 1, score
+
+
+def popularity_prior(assets: Path) -> Tensor:
+    """log of each item's share of the training events, float32 [items]; unseen ones count as half an event."""
+    counts = np.load(assets / "popularity.npy")[1:].astype(np.float64)
+    return torch.from_numpy(np.log((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))).float()
+
+
+def build_network(usecase: Recommendation, assets: Path) -> NextItem:
+    """Raises `SettingError` where the heads do not divide the width."""
+    items = len(read_catalogue(assets)["items"])
+    if usecase.model == "gru4rec":
+        backbone = Recurrent(items, usecase.width, usecase.blocks, usecase.dropout)
+    else:
+        if usecase.width % usecase.heads:
+            raise SettingError(
+                f"--usecase.heads {usecase.heads} do not divide --usecase.width {usecase.width}. Try {usecase.width // 32 or 1}."
+            )
+        backbone = SelfAttentive(items, usecase.length, usecase.width, usecase.blocks, usecase.heads, usecase.dropout)
+    return NextItem(backbone, popularity_prior(assets))

@@ -1,0 +1,169 @@
+"""How good recommendations are: over the whole catalogue, and as papers that sample it have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import DataError
+from tasks.usecase import Arrays, Examples, Predict
+from usecases.recommendation.sequences import Questions, read_catalogue
+
+BATCH = 256
+CUTS = (5, 10, 20)
+SAMPLED = 100  # unseen items that the papers' protocol sets beside the right one
+SHOWN = 6
+EXPLAINED_EVENTS = 10
+
+
+def scores(predict: Predict, examples: Examples, folder: Path, with_sampled: bool) -> dict[str, float]:
+    """hr, ndcg and mrr at 5, 10 and 20 over all allowed items; coverage, novelty and diversity of the first ten.
+
+    `sampled100_*`: the right item among 100 unseen ones drawn at random, as SASRec's paper has it; for comparison with papers only.
+
+    Raises:
+        DataError: there is nothing to score.
+    """
+    if not len(examples):
+        raise DataError("There is no example in the split that is to be scored.")
+    rank, first = ranked(predict, examples)
+    found = at_cuts(rank)
+    found |= beyond_accuracy(first, folder / "assets")
+    if with_sampled:
+        sampled, _ = ranked(predict, examples, among=SAMPLED)
+        found |= {f"sampled{SAMPLED}_{name}": value for name, value in at_cuts(sampled).items() if name in ("hr@10", "ndcg@10")}
+    return found
+
+
+def ranked(predict: Predict, examples: Examples, among: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The rank of the right item, from 0, infinite where it is not among the answers, [N]; and the first ten, [N, 10]."""
+    random = np.random.default_rng(0)
+    ranks, firsts = [], []
+    for start in range(0, len(examples), BATCH):
+        batch = examples.batch(np.arange(start, min(start + BATCH, len(examples))))
+        allowed = _sample(batch, among, random) if among else batch["allowed"]
+        item = predict({"history": batch["history"], "allowed": allowed})["item"].astype(np.int64)
+        hit = item == batch["target"][:, None]
+        ranks.append(np.where(hit.any(1), hit.argmax(1), np.inf))
+        firsts.append(item[:, :10])
+    return np.concatenate(ranks), np.concatenate(firsts)
+
+
+def at_cuts(rank: np.ndarray) -> dict[str, float]:
+    """hr, ndcg, mrr at each cut, from ranks that count from 0."""
+    found = {}
+    for cut in CUTS:
+        hit = rank < cut
+        place = np.where(hit, rank, 0)
+        found[f"hr@{cut}"] = float(hit.mean())
+        found[f"ndcg@{cut}"] = float((hit / np.log2(place + 2)).mean())
+        found[f"mrr@{cut}"] = float((hit / (place + 1)).mean())
+    return found
+
+
+def beyond_accuracy(first: np.ndarray, assets: Path) -> dict[str, float]:
+    """Of the first ten: share of the catalogue ever shown, bits of surprise, and share of pairs without a common category."""
+    counts = np.load(assets / "popularity.npy")[1:].astype(np.float64)
+    share = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+    found = {
+        "coverage@10": len(np.unique(first)) / len(counts),
+        "novelty@10": float(-np.log2(share[first - 1]).mean()),
+        "popularity_bias@10": float((share[first - 1].mean() / share.mean()) if len(first) else 0.0),
+    }
+    kinds = category_matrix(read_catalogue(assets)["categories"])
+    if kinds is not None:
+        shown = kinds[first - 1].astype(np.float32)
+        common = np.einsum("nac,nbc->nab", shown, shown) > 0
+        pairs = ~np.eye(first.shape[1], dtype=bool)
+        found["diversity@10"] = float(1 - common[:, pairs].mean())
+    return found
+
+
+def category_matrix(categories: Sequence[Sequence[str]]) -> np.ndarray | None:
+    """bool [items, categories] of the hundred most common categories; None where there are none."""
+    counts: dict[str, int] = {}
+    for kinds in categories:
+        for kind in kinds:
+            counts[kind] = counts.get(kind, 0) + 1
+    common = sorted(counts, key=lambda kind: -counts[kind])[:100]
+    return np.array([[kind in kinds for kind in common] for kinds in categories]) if common else None
+
+
+def _sample(batch: Arrays, among: int, random: np.random.Generator) -> np.ndarray:
+    """Only the right item and `among` others that were allowed, bool [B, items]."""
+    order = random.random(batch["allowed"].shape)
+    order[~batch["allowed"]] = 2
+    order[np.arange(len(order)), batch["target"] - 1] = -1
+    count = min(among + 1, order.shape[1])
+    chosen = np.argpartition(order, count - 1, axis=1)[:, :count]
+    allowed = np.zeros_like(batch["allowed"])
+    np.put_along_axis(allowed, chosen, True, axis=1)
+    return allowed & (batch["allowed"] | (order == -1))
+
+
+# -- the report ---------------------------------------------------------------------------------------------------
+def figures(predict: Predict, examples: Examples, folder: Path) -> dict[str, Any]:
+    """Slices by history and popularity, recommendations with what drove them."""
+    rank, _ = ranked(predict, examples)
+    everything = [examples.batch(np.arange(i, min(i + BATCH, len(examples)))) for i in range(0, len(examples), BATCH)]
+    before = np.concatenate([batch["before"] for batch in everything])
+    target = np.concatenate([batch["target"] for batch in everything])
+    counts = np.load(folder / "assets" / "popularity.npy")[target]
+    card = read_catalogue(folder / "assets")
+    return {
+        "title": "Who gets what",
+        "blocks": [
+            _slices("By events before", before, [0, 1, 5, 10, 20, 50, 100], rank),
+            _slices("By popularity of what came next", counts, [0, 1, 5, 20, 50, 200, 1000], rank),
+            *_explained(predict, examples, card),
+        ],
+    }
+
+
+def _slices(title: str, value: np.ndarray, edges: Sequence[int], rank: np.ndarray) -> dict[str, Any]:
+    rows = []
+    for low, high in zip(edges, [*edges[1:], None], strict=True):
+        inside = (value >= low) & (value < high if high is not None else True)
+        if inside.any():
+            label = f"{low:,} and more" if high is None else (f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}")
+            found = at_cuts(rank[inside])
+            rows.append([label, int(inside.sum()), f"{found['hr@10']:.4f}", f"{found['ndcg@10']:.4f}"])
+    return {"kind": "table", "title": title, "columns": ["events", "questions", "hr@10", "ndcg@10"], "rows": rows}
+
+
+def _explained(predict: Predict, examples: Examples, card: dict[str, Any]) -> list[dict[str, Any]]:
+    """For a few people: what is recommended, and how much its score falls without each event of their history."""
+    assert isinstance(examples, Questions)
+    names = [title or item for title, item in zip(card["titles"], card["items"], strict=True)]
+    blocks = []
+    for row in np.linspace(0, len(examples) - 1, min(SHOWN, len(examples))).astype(np.int64):
+        batch = examples.batch(np.array([row]))
+        found = predict({"history": batch["history"], "allowed": batch["allowed"]})
+        best = [names[i - 1] for i in found["item"][0, :5]]
+        came = names[int(batch["target"][0]) - 1]
+        items = [{"label": names[item - 1], "value": round(value, 3)} for item, value in drivers(predict, batch, int(found["item"][0, 0]))]
+        caption = (
+            f"Recommended: {', '.join(best)}. What came: {came}. How far the score of the first falls without each event, latest first:"
+        )
+        blocks.append({"kind": "bars", "title": f"Why {best[0]}", "caption": caption, "items": items})
+    return blocks
+
+
+def drivers(predict: Predict, batch: Arrays, item: int) -> list[tuple[int, float]]:
+    """Leave-one-out: the latest events of one history, each with what `item` loses in score without it."""
+    history = batch["history"][0]
+    places = np.flatnonzero(history)[::-1][:EXPLAINED_EVENTS]
+    if not len(places):
+        return []
+    left = np.stack([history, *(_without(history, place) for place in places)])
+    only = np.zeros((len(left), batch["allowed"].shape[1]), dtype=bool)
+    only[:, item - 1] = True
+    score = predict({"history": left, "allowed": only})["score"][:, 0]
+    return [(int(history[place]), max(float(score[0] - s), 0.0)) for place, s in zip(places, score[1:], strict=True)]
+
+
+def _without(history: np.ndarray, place: int) -> np.ndarray:
+    return np.concatenate([[0], np.delete(history, place)])

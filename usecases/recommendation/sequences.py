@@ -1,0 +1,106 @@
+"""Sequences as batches: histories padded on the left, what may be answered, and what came next."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.usecase import Arrays, Examples, Split
+
+if TYPE_CHECKING:
+    from usecases.recommendation import Recommendation
+
+
+class Events:
+    """What `prepare` wrote, read from disk as it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.items = np.load(folder / "events" / "items.npy", mmap_mode="r")
+        self.focus = np.load(folder / "events" / "focus.npy", mmap_mode="r")
+        self.splits = {split: np.load(folder / "events" / f"{split}.npy") for split in ("train", "validation", "test")}
+        card = read_catalogue(folder / "assets")
+        self.size, self.filter_seen = len(card["items"]), bool(card["filter_seen"])
+
+
+class Windows:
+    """Training examples: stretches of `length` events, each with the item that follows it at every place."""
+
+    def __init__(self, events: Events, length: int, focused: bool) -> None:
+        self.events, self.length, self.focused = events, length, focused
+        self.rows = np.array([row for start, stop in events.splits["train"] for row in _windows(int(start), int(stop), length)])
+        self.rows = self.rows.reshape(-1, 2)
+        if focused:
+            self.rows = self.rows[[bool(events.focus[start + 1 : stop].any()) for start, stop in self.rows]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        """history and target, int64 [B, length]; 0 is none."""
+        history, target = (np.zeros((len(indices), self.length), dtype=np.int64) for _ in range(2))
+        for row, (start, stop) in enumerate(self.rows[indices]):
+            items = self.events.items[start:stop]
+            wanted = items[1:] * self.events.focus[start + 1 : stop] if self.focused else items[1:]
+            history[row, self.length - len(wanted) :] = items[:-1]
+            target[row, self.length - len(wanted) :] = wanted
+        return {"history": history, "target": target}
+
+
+class Questions:
+    """Validation and test: what a person had before, and what came then."""
+
+    def __init__(self, events: Events, split: Split, length: int) -> None:
+        self.events, self.length = events, length
+        self.rows = events.splits[split]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        """history int64 [B, length], allowed bool [B, items], target int64 [B], and events before it, int64 [B]."""
+        history = np.zeros((len(indices), self.length), dtype=np.int64)
+        allowed = np.ones((len(indices), self.events.size), dtype=bool)
+        rows = self.rows[indices]
+        for row, (start, target) in enumerate(rows):
+            seen = self.events.items[start:target]
+            last = seen[-self.length :]
+            history[row, self.length - len(last) :] = last
+            if self.events.filter_seen:
+                allowed[row, seen - 1] = False
+        target = self.events.items[rows[:, 1]].astype(np.int64)
+        allowed[np.arange(len(rows)), target - 1] = True  # a repeated item that was asked for can only be missed honestly
+        return {"history": history, "allowed": allowed, "target": target, "before": rows[:, 1] - rows[:, 0]}
+
+
+def _windows(start: int, stop: int, length: int) -> list[tuple[int, int]]:
+    """Stretches of up to `length` + 1 events that end at `stop`; neighbours share one event."""
+    found = []
+    while stop - start >= 2:
+        found.append((max(start, stop - length - 1), stop))
+        stop = found[-1][0] + 1
+    return found
+
+
+def open_split(usecase: Recommendation, folder: Path, split: Split) -> Examples:
+    from usecases.recommendation import AllBehaviour
+
+    events = Events(folder)
+    if split == "train":
+        return Windows(events, usecase.length, focused=not isinstance(usecase, AllBehaviour))
+    return Questions(events, split, usecase.length)
+
+
+def training_requests(usecase: Recommendation, folder: Path, rows: np.ndarray) -> Arrays:
+    """Histories of training examples as a request would bring them."""
+    events = Events(folder)
+    histories = Windows(events, usecase.length, focused=False).batch(rows)["history"]
+    return {"history": histories, "allowed": np.ones((len(rows), events.size), dtype=bool)}
+
+
+@lru_cache(maxsize=2)
+def read_catalogue(assets: Path) -> dict[str, Any]:
+    return json.loads((assets / "catalogue.json").read_text(encoding="utf-8"))
