@@ -139,12 +139,13 @@ def _had(events: Events) -> sp.csr_matrix:
 
 def _nearest(weights: sp.csr_matrix, first: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The strongest entries of each row, as columns less `first` and weights, [rows, neighbours]."""
-    weights = cast(Any, sp.csr_matrix(weights))  # its types say that it may be empty
-    kept = min(NEIGHBOURS, weights.shape[0] - first)
-    near, vote = np.zeros((weights.shape[0], kept), dtype=np.int64), np.zeros((weights.shape[0], kept), dtype=np.float32)
-    for row in range(first, weights.shape[0]):
-        span = slice(weights.indptr[row], weights.indptr[row + 1])
-        columns, values = weights.indices[span], weights.data[span]
+    table: Any = sp.csr_matrix(weights)  # its types say that it may be empty
+    items = table.shape[0]
+    kept = min(NEIGHBOURS, items - first)
+    near, vote = np.zeros((items, kept), dtype=np.int64), np.zeros((items, kept), dtype=np.float32)
+    for row in range(first, items):
+        span = slice(table.indptr[row], table.indptr[row + 1])
+        columns, values = table.indices[span], table.data[span]
         best = np.argsort(-np.abs(values), kind="stable")[:kept]
         near[row, : len(best)], vote[row, : len(best)] = columns[best] - first, values[best]
     return near, vote
