@@ -4,6 +4,7 @@ from prefect import flow
 
 from tasks.artifacts import Release
 from tasks.baselines import baselines
+from tasks.distil import distil
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.prepare import prepare
@@ -21,15 +22,17 @@ def recommendation(
     fit: Fit = Fit(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare a log, compute the baselines, pretrain on all behaviour, fine-tune, export, quantise, evaluate, choose and bundle."""
+    """Prepare a log, compute the baselines, pretrain on all behaviour, fine-tune, teach a student, export, quantise, choose and bundle."""
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
+    student = distil(checkpoint, dataset, fit)
 
     full = export(checkpoint, dataset)
-    computed = [export(baseline, dataset, name) for name, baseline in simple.items()]
-    candidates = [full, *quantize(full, dataset, budget), *computed]
+    small = [export(student, dataset, "student", "compressed")] if student else []
+    computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
+    candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
     return release(evaluate(candidates, dataset), dataset, budget)
 
 

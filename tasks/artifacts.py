@@ -38,7 +38,7 @@ class Dataset(Artifact):
 
     `card.json` in its folder: `{"layout": str, "sizes": {"train": int, "validation": int, "test": int},
     "labels": [str], "counts": {split: {label: int}}, "findings": [{"kind": str, "count": int, "examples": [str],
-    "action": str}], ...}`.
+    "action": str}], "facts": {what: value}, ...}`; labels, counts and facts only where there are any.
     """
 
     sizes: dict[str, int]

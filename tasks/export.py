@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import task
 
@@ -11,29 +11,31 @@ from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
 
-FULL = "fp32"
+Role = Literal["full", "compressed", "baseline"]
+MADE_BY = {"full": "fine_tune", "compressed": "distil", "baseline": "baselines"}
 
 
 @task(persist_result=False)
-def export(checkpoint: Checkpoint, dataset: Dataset, label: str = FULL) -> OnnxModel:
+def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: Role = "full") -> OnnxModel:
     """The checkpoint as an ONNX graph with a symbolic batch, equal to torch on real examples, in a bundle that serves itself.
 
-    `label` is the name of the candidate; one other than fp32 is that of a baseline.
+    `label` is the name of the candidate, `role` what it is among them.
     """
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.exporting.export import export as export_graph
 
-        return {**export_graph(checkpoint, dataset, work, label), "role": "full" if label == FULL else "baseline"}
+        return {**export_graph(checkpoint, dataset, work, label), "role": role}
 
     made_from = (checkpoint.digest, dataset.digest)
     recipe = {
         "made_from": made_from,
         "label": label,
+        "role": role,
         "usecase": checkpoint.usecase.settings(),
         "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
     }
-    with step("export" if label == FULL else f"export {label}", needs=("prepare", "fine_tune" if label == FULL else "baselines")) as seen:
+    with step("export" if role == "full" else f"export {label}", needs=("prepare", MADE_BY[role])) as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

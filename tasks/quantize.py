@@ -20,7 +20,8 @@ def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxMod
     from tasks.compression.quantize import quantize as write_quantized
 
     facts = {"made_from": (model.digest, dataset.digest), "code": store.code_version("tasks.compression", "tasks.exporting"), "cpu": cpu()}
-    with step("quantize", needs=("prepare", "export")) as seen:
+    of = "" if model.role == "full" else f" {model.label}"
+    with step(f"quantize{of}", needs=("prepare", f"export{of}")) as seen:
         found, seen.cached = store.remember(
             Search, {**facts, "max_loss": budget.max_loss}, lambda: search(model, dataset, budget.max_loss, seen.say)
         )

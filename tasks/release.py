@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, Evaluation, Release
-from tasks.evaluation.choose import choose
+from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
 from tasks.reporting.report import write_report
@@ -59,10 +59,10 @@ def answer_example(bundle: Path) -> dict[str, Any]:
 
 def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
     """All that the report tells, read back from the artifacts of the run."""
-    chosen = released.chosen.model
+    chosen, evaluations = released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
     manifests = store.lineage(chosen.digest)
     stages = tuple(_stage(manifest) for manifest in reversed(manifests) if manifest["kind"] == "checkpoint")
-    tables = [e.model.folder / "quantization.json" for e in (released.chosen, *(r.evaluation for r in released.rejected))]
+    tables = [e.model.folder / "quantization.json" for e in evaluations]
     return Facts(
         flow=dataset.usecase.name,
         settings=_settings(dataset, manifests) | {"budget": budget.model_dump()},
@@ -70,6 +70,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
         chosen=released.chosen,
         reason=released.reason,
         rejected=released.rejected,
+        reference=reference_of(evaluations, dataset.usecase.monitor).label,
         seconds=released.seconds,
         steps=take_steps(),
         stages=stages,

@@ -18,7 +18,8 @@ from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import Infrastructure, SettingError
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Fit
-from tasks.usecase import UseCase
+from tasks.training.technique import Technique
+from tasks.usecase import UseCase, write_typed
 
 Row = Mapping[str, Any]
 UPDATE_SECONDS = 3.0
@@ -51,16 +52,25 @@ def fine_tune(start: Checkpoint | None, dataset: Dataset, fit: Fit) -> Checkpoin
     return fit_network("fine_tune", dataset.usecase, dataset, fit, start)
 
 
-def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: Checkpoint | None = None) -> Checkpoint:
+def fit_network(
+    name: str,
+    usecase: UseCase,
+    dataset: Dataset,
+    fit: Fit,
+    start: Checkpoint | None = None,
+    technique: Technique | None = None,
+) -> Checkpoint:
     """Train in a supervised process, or find the same training in the store; a killed one resumes."""
-    made_from = (dataset.digest, *([start.digest] if start else []))
+    made_from = (dataset.digest, *([start.digest] if start else []), *(technique.made_from() if technique else ()))
     recipe = {
         "name": name,
         "usecase": usecase.settings(),
         "made_from": made_from,
         "fit": fit.model_dump(mode="json"),
         "code": store.code_version("tasks.training", usecase.package()),
+        **({"technique": write_typed(technique), "technique_code": store.code_version("tasks.compression")} if technique else {}),
     }
+    needs = ("prepare", *(["pretrain"] if start else []), *(["fine_tune"] if technique else []))
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
@@ -71,11 +81,11 @@ def fit_network(name: str, usecase: UseCase, dataset: Dataset, fit: Fit, start: 
             seen.update(row)
             in_prefect(row)
 
-        outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, on_progress=show)
+        outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, show, technique)
         told = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
         return {"usecase": usecase, "made_from": made_from, **outcome.model_dump(include=told)}
 
-    with training_progress(name, needs=("prepare", "pretrain") if start else ("prepare",)) as seen:
+    with training_progress(name, needs) as seen:
         checkpoint, seen.cached = store.make(Checkpoint, recipe, build)
         seen.detail = f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation"
     return checkpoint

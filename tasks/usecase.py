@@ -155,6 +155,25 @@ class UseCase(Record, ABC):
         """Fill in the network of a baseline from the training split of a prepared data set."""
         raise NotImplementedError(f"{self.name} is trained, not computed")
 
+    def smaller(self) -> UseCase | None:
+        """The settings of a student of about half the size, to be taught by this one's network; None: there is none."""
+        return None
+
+    def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What a student and its teacher can be compared by: scores of classes [N, C], and the right class [N].
+
+        Random draws (augmentation, sampling) come before the network's own, so that two networks can see the same.
+        """
+        raise NotImplementedError(f"{self.name} cannot be distilled")
+
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        """Why the answer to a request is what it is, ready for JSON. Loads neither torch nor transformers.
+
+        Raises:
+            BundleError: this vertical does not explain.
+        """
+        raise BundleError(f"A model of {self.name} does not explain its answers.")
+
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         """After the last step, on the weights that will be kept: for instance fit a temperature on validation."""
         return

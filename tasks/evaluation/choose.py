@@ -19,7 +19,7 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
 
     Returns the chosen one, the reason in words, and the others, each with its reason.
     """
-    reference = max((e for e in evaluations if e.model.role != "compressed"), key=lambda e: e.scores[monitor], default=evaluations[0])
+    reference = reference_of(evaluations, monitor)
     misses = {id(e): over_budget(e, reference, monitor, budget) for e in evaluations}
     within = [e for e in evaluations if not misses[id(e)]]
     if not within:
@@ -31,6 +31,11 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
         Rejection(evaluation=e, reason=_sentence(misses[id(e)] or _why_not(e, chosen, budget))) for e in evaluations if e is not chosen
     ]
     return chosen, _why(chosen, reference, monitor, budget, len(within)), rejected
+
+
+def reference_of(evaluations: Sequence[Evaluation], monitor: str) -> Evaluation:
+    """What quality is held against: the best candidate that was not compressed."""
+    return max((e for e in evaluations if e.model.role != "compressed"), key=lambda e: e.scores[monitor], default=evaluations[0])
 
 
 def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:

@@ -53,7 +53,7 @@ class Facts(Record):
     chosen: Evaluation
     reason: str
     rejected: tuple[Rejection, ...] = ()
-    reference: str = Field(default="fp32", description="label of the full-precision graph that quality is held against")
+    reference: str = Field(default="fp32", description="label of the candidate that quality is held against")
     seconds: float = Field(description="wall time of the whole run")
     steps: tuple[Step, ...] = ()
     stages: tuple[Stage, ...] = ()

@@ -24,6 +24,9 @@ def data(facts: Facts) -> Markup:
         if card.get("counts", {}).get("train")
         else []
     )
+    if card.get("facts"):
+        rows = [[name, value] for name, value in card["facts"].items()]
+        parts += [tag("article", tag("h3", "In figures"), blocks.table(["What", "Value"], rows, "The data in figures"))]
     parts += [tag("article", tag("h3", "What the check found"), _findings(card.get("findings", [])), class_="wide")]
     return join([tag("p", words), tag("div", parts, class_="grid two")])
 

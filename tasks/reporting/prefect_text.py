@@ -23,8 +23,9 @@ def artifacts(facts: Facts) -> dict[str, str]:
 
 
 def one_line(answer: Mapping[str, Any], width: int = 60) -> str:
-    """The plain values of an answer: "label cat, probability 0.9731"."""
+    """The plain values of an answer, "label cat, probability 0.9731", or what its list names."""
     values = [f"{name} {plain(value)}" for name, value in answer.items() if isinstance(value, str | int | float)]
+    values = values or [plain(row.get("title", row.get("item"))) for row in answer.get("items", ())]
     return textwrap.shorten(", ".join(values), width, placeholder=" …")
 
 

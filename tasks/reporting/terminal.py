@@ -88,7 +88,7 @@ def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextM
         raise
     seconds = time.monotonic() - started
     took = "from cache" if seen.cached else duration(seconds)
-    CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<12}", (f" {took:>12}", "dim"), f"  {seen.detail}"))
+    CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<16}", (f" {took:>12}", "dim"), f"  {seen.detail}"))
     steps.pop(name, None)
     steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=tuple(needs), detail=seen.detail)
 

@@ -20,10 +20,11 @@ def main() -> int:
     predict = commands.add_parser("predict", help="answer one or more requests given as files")
     predict.add_argument("bundle", type=Path, help="folder of the bundle")
     predict.add_argument("requests", nargs="+", metavar="FILE", help="what the vertical takes: an image, a text, ...")
+    predict.add_argument("--explain", action="store_true", help="say why, too, where the vertical can")
     predict.add_argument("--json", action="store_true", help="one line of JSON per request")
     arguments = parser.parse_args()
     try:
-        answers = _answers(arguments.bundle, arguments.requests)
+        answers = _answers(arguments.bundle, arguments.requests, arguments.explain)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -32,15 +33,22 @@ def main() -> int:
     return 0
 
 
-def _answers(folder: Path, requests: list[str]) -> list[dict[str, Any]]:
+def _answers(folder: Path, arguments: list[str], explain: bool) -> list[dict[str, Any]]:
     bundle = open_bundle(folder)
-    return bundle.answer([bundle.codec.read(request) for request in requests])
+    requests = [bundle.codec.read(argument) for argument in arguments]
+    answers = bundle.answer(requests)
+    return [{**a, "explanation": bundle.explain(r)} for a, r in zip(answers, requests, strict=True)] if explain else answers
 
 
 def _readable(request: str, answer: dict[str, Any]) -> str:
-    lines = [f"{request}: {answer.get('label', json.dumps(answer, ensure_ascii=False))}"]
+    if "items" in answer:
+        lines = [f"{request}:", *(f"  {row['score']:9.4f}  {row['item']:<12}  {row.get('title', '')}" for row in answer["items"])]
+    else:
+        lines = [f"{request}: {answer.get('label', json.dumps(answer, ensure_ascii=False))}"]
     for row in answer.get("top", []):
         lines.append(f"  {row['probability']:7.2%}  {'█' * round(row['probability'] * BAR):<{BAR}}  {row['label']}")
+    if "explanation" in answer:
+        lines.append(f"  because: {json.dumps(answer['explanation'], ensure_ascii=False)}")
     return "\n".join(lines)
 
 

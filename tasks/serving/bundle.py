@@ -54,6 +54,10 @@ class Bundle:
         """One answer per request, ready for JSON."""
         return self.codec.decode(self.predict(self.codec.encode(requests)), requests)
 
+    def explain(self, request: Any) -> dict[str, Any]:
+        """Why the answer is what it is, ready for JSON. Raises `BundleError` where the vertical does not explain."""
+        return self.usecase.explain(self.predict, self.codec, request)
+
     def example_request(self) -> Any:
         """The real request that travels with the bundle."""
         return self.codec.read(str(example_path(self.folder)))

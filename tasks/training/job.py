@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks.settings import Fit
+from tasks.training.technique import AnyTechnique
 from tasks.usecase import AnyUseCase, Record
 
 SCRATCH = ".work"  # in the work folder: what is not to be kept
@@ -23,6 +24,7 @@ class Job(Record):
     fit: Fit
     work: str = Field(description="folder that keeps the progress of earlier attempts and takes the result")
     start: str | None = Field(default=None, description="folder of the checkpoint whose backbone to start from")
+    technique: AnyTechnique | None = Field(default=None, description="what is done otherwise than in a plain fit")
     ranks: int = Field(description="processes that train together")
     accelerator: str = Field(description="cpu or gpu")
     nonce: str = Field(description="of this attempt: a result of another one does not count")

@@ -18,6 +18,7 @@ from typing import Any
 from tasks import errors
 from tasks.settings import Fit
 from tasks.training.job import SCRATCH, Job, Outcome, write_atomically
+from tasks.training.technique import Technique
 from tasks.usecase import UseCase
 
 PROJECT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ def fit(
     work: Path,
     start: Path | None = None,
     on_progress: Callable[[Row], None] | None = None,
+    technique: Technique | None = None,
 ) -> Outcome:
     """Fit the use case's network to prepared data; a `work` folder with the progress of a killed attempt is resumed.
 
@@ -49,6 +51,7 @@ def fit(
         work: of this very fit: nothing else may use it.
         start: folder of a checkpoint whose backbone to start from.
         on_progress: gets rows such as `{"phase": "training", "epoch": 1, "step": 10, "loss": 0.3, ...}` as they come.
+        technique: what is done otherwise than in a plain fit.
 
     Raises:
         TrainingError: with the root cause of the rank that failed first; its subclasses say whose fault it was.
@@ -62,6 +65,7 @@ def fit(
         fit=settings,
         work=str(work),
         start=str(start) if start else None,
+        technique=technique,
         ranks=ranks,
         accelerator=accelerator,
         nonce=uuid.uuid4().hex[:12],

@@ -49,6 +49,7 @@ class Learner(pl.LightningModule):
             folder,
             tell,
         )
+        self.loss: Callable[[nn.Module, dict[str, Tensor]], Tensor] = usecase.loss
         self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True) if fit.ema else None
         if self.averaged is not None:
             self.averaged.requires_grad_(False)  # or the ranks would wait for its gradients
@@ -88,7 +89,7 @@ class Learner(pl.LightningModule):
             group["lr"] = 0.0 if frozen else group["peak"] * factor
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        return self.usecase.loss(self.network, batch)
+        return self.loss(self.network, batch)
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         loss = outputs["loss"].detach() * self.fit.accumulate  # Lightning divides it

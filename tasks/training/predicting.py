@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.training.batches import as_tensors
 from tasks.usecase import Arrays, Predict, UseCase
@@ -29,6 +30,10 @@ def torch_predict(
             outputs = module(*(tensor.to(device) for tensor in tensors.values()))
         network.train(was_training)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: output.float().cpu().numpy() for name, output in zip(usecase.output_names, outputs, strict=True)}
+        return {name: _as_array(output) for name, output in zip(usecase.output_names, outputs, strict=True)}
 
     return predict
+
+
+def _as_array(output: Tensor) -> np.ndarray:
+    return (output.float() if output.is_floating_point() else output).cpu().numpy()

@@ -68,6 +68,8 @@ def _fit(job: Job, rank: int) -> None:
     learner = build(job, fit, rank, tell)
     if not learner.is_finished():
         _trainer(job, fit).fit(learner, train_dataloaders=learner.batches)
+    if job.technique:
+        job.technique.after(learner)
     if rank == 0:
         tell("finishing", force=True, **learner.position())
         write_atomically(job.result, finish(job, learner, fit).model_dump(mode="json"))
@@ -90,6 +92,8 @@ def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
         load_backbone(network, Path(job.start))
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     learner = Learner(job.usecase, network, batches, data, fit, job.scratch / "checkpoints", tell)
+    if job.technique:
+        job.technique.before(learner)
     state = checkpoints.newest(learner.folder)
     if state is not None:
         learner.resume(state)

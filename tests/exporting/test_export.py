@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tasks.errors import BundleError
-from tasks.exporting.export import check_parity, check_symbolic_batch, write_graph
+from tasks.exporting.export import check_parity, check_symbolic_batch, difference, settled, write_graph
 from tests.toy import ToyUseCase
 
 
@@ -50,3 +50,14 @@ def test_the_same_weights_give_the_same_file(graph: tuple[Any, dict[str, np.ndar
     network, sample, path = graph
     write_graph(ToyUseCase(), network, {"point": sample["point"][:2]}, tmp_path / "again.onnx")
     assert path.read_bytes() == (tmp_path / "again.onnx").read_bytes()
+
+
+def test_in_a_ranking_only_equals_may_change_places() -> None:
+    scores = np.array([[3.0, 2.0, 2.0, 1.0, 0.5]], np.float32)
+    ranking = settled({"item": np.array([[7, 5, 4, 9, 1]]), "score": scores})
+    assert ranking is not None
+    assert ranking.tolist() == [[True, False, False, True, False]]
+    expected = np.array([[7, 5, 4, 9, 1]])
+    assert difference(expected, np.array([[7, 4, 5, 9, 2]]), ranking) == 0
+    assert difference(expected, np.array([[5, 7, 4, 9, 1]]), ranking) > 0
+    assert difference(expected, np.array([[7, 4, 5, 9, 1]])) > 0, "without scores every place counts"

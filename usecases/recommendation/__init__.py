@@ -68,6 +68,8 @@ class Recommendation(UseCase):
     negatives: int = Field(default=256, ge=1, description="items that a sampled objective sets against the right one")
     calibration: float = Field(default=0.75, ge=0, le=1, description="gSASRec's t: 0 as SASRec, 1 fully calibrated")
 
+    student: bool = Field(default=True, description="also teach a student of half the width; a candidate like any other")
+
     def data_digest(self) -> str:
         from usecases.recommendation.prepare import data_digest
 
@@ -107,6 +109,14 @@ class Recommendation(UseCase):
 
         return next_item_loss(self, network, batch)
 
+    def smaller(self) -> UseCase | None:
+        return self.model_copy(update={"width": max(8, self.width // 2)}) if self.student else None
+
+    def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        from usecases.recommendation.objective import compared
+
+        return compared(self, network, batch)
+
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.recommendation.network import Recommender
 
@@ -124,6 +134,11 @@ class Recommendation(UseCase):
 
     def example_request(self, folder: Path) -> Path:
         return folder / "example.json"
+
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        from usecases.recommendation.explaining import explain
+
+        return explain(predict, codec, request)
 
     def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
         from usecases.recommendation.scores import figures

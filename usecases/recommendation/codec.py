@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tasks.usecase import Arrays
 from usecases.recommendation.sequences import read_catalogue
 
 KNOWN = ("history", "k", "filter_seen", "allow", "deny", "category")
-USUAL = 10
+USUAL = 10  # answers where a request does not say
+NAMED = 30  # categories in an error
 
 
 class HistoryCodec:
@@ -55,7 +57,7 @@ class HistoryCodec:
         asked = [_checked(index, request).get("k", USUAL) for index, request in enumerate(requests, 1)]
         rows = zip(outputs["item"], outputs["score"], asked, strict=True)
         return [
-            {"items": [self._answer(int(i), float(s)) for i, s in zip(item, score, strict=True) if np.isfinite(s)][:k]}
+            {"items": [{**self.named(int(i)), "score": round(float(s), 6)} for i, s in zip(item, score, strict=True) if np.isfinite(s)][:k]}
             for item, score, k in rows
         ]
 
@@ -63,23 +65,42 @@ class HistoryCodec:
         allowed = np.zeros(len(self.items), dtype=bool) if "allow" in request else np.ones(len(self.items), dtype=bool)
         allowed[self._places(request.get("allow", ()))] = True
         if "category" in request:
-            allowed &= np.array([request["category"] in kinds for kinds in self.categories])
-        unwanted = [*request.get("deny", ()), *(request["history"] if request.get("filter_seen", self.filter_seen) else ())]
-        allowed[self._places(unwanted)] = False
+            allowed &= self._of_category(index, request["category"])
+        allowed[self._places(request.get("deny", ()))] = False
         if not allowed.any():
             raise BundleError(f"Request {index} leaves nothing to recommend: its allow, deny and category exclude every item.")
-        return allowed
+        return self._without_seen(allowed, request["history"]) if request.get("filter_seen", self.filter_seen) else allowed
+
+    def _without_seen(self, allowed: np.ndarray, history: Sequence[str]) -> np.ndarray:
+        """Who has seen all that is allowed may see it again: that is better than no answer."""
+        unseen = allowed.copy()
+        unseen[self._places(history)] = False
+        return unseen if unseen.any() else allowed
+
+    def _of_category(self, index: int, category: str) -> np.ndarray:
+        if category not in self._by_category:
+            there = ", ".join(sorted(self._by_category)[:NAMED]) or "none at all"
+            raise BundleError(f"Request {index}: there is no item of the category {category!r}. There are: {there}.")
+        inside = np.zeros(len(self.items), dtype=bool)
+        inside[self._by_category[category]] = True
+        return inside
+
+    @cached_property
+    def _by_category(self) -> dict[str, list[int]]:
+        """Places of the items of each category."""
+        found: dict[str, list[int]] = {}
+        for place, kinds in enumerate(self.categories):
+            for kind in kinds:
+                found.setdefault(kind, []).append(place)
+        return found
 
     def _places(self, ids: Sequence[str]) -> list[int]:
         return [self.number[i] - 1 for i in ids if i in self.number]
 
-    def _answer(self, item: int, score: float) -> dict[str, Any]:
-        answer = {"item": self.items[item - 1], "score": round(score, 6)}
-        if self.titles[item - 1]:
-            answer["title"] = self.titles[item - 1]
-        if self.categories[item - 1]:
-            answer["categories"] = self.categories[item - 1]
-        return answer
+    def named(self, item: int) -> dict[str, Any]:
+        """The item as a person knows it."""
+        named = {"item": self.items[item - 1], "title": self.titles[item - 1], "categories": self.categories[item - 1]}
+        return {name: value for name, value in named.items() if value or name == "item"}
 
 
 def _checked(index: int, request: Any) -> dict[str, Any]:
@@ -93,6 +114,10 @@ def _checked(index: int, request: Any) -> dict[str, Any]:
     for name in ("history", "allow", "deny"):
         if not isinstance(request.get(name, []), list):
             raise BundleError(f"Request {index}: {name} should be a list of ids, not {request[name]!r:.80}")
+    if not isinstance(request.get("category", ""), str):
+        raise BundleError(f"Request {index}: category should be a word, not {request['category']!r:.80}")
+    if not isinstance(request.get("filter_seen", True), bool):
+        raise BundleError(f"Request {index}: filter_seen should be true or false, not {request['filter_seen']!r:.80}")
     k = request.get("k", USUAL)
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise BundleError(f"Request {index}: k should be a whole number of at least 1, not {k!r}.")

@@ -95,7 +95,7 @@ def _log_in(folder: Path) -> Path:
 
 def _read(file: Path, settings: Recommendation) -> Log:
     if file.suffix.casefold() in TABLES:
-        return Log("a parquet table", _named(pl.scan_parquet(file), file, settings))
+        return Log("a parquet table", _named(_scan_parquet(file), file, settings))
     if file.suffix == ".inter":
         return Log("RecBole's atomic files", _named(_scan(file, "\t"), file, settings))
     lines = _first_lines(file)
@@ -104,12 +104,23 @@ def _read(file: Path, settings: Recommendation) -> Log:
     if not any(mark in lines[0] for mark in ",;|\t"):
         if all(len(line.split()) == 2 for line in lines):
             return Log("lines of user and item", _lines_of_pairs(file))
+        if all(len(line.split()) == 1 for line in lines):
+            raise DataError(_single_column(file, lines[0]))
         return Log("a sequence per line", _lines_of_sequences(file))
     separator = _separator(lines[0])
     if _has_header(lines[0], separator, settings):
         return Log("a table with a header", _named(_scan(file, separator), file, settings))
     columns = _headless_columns([line.split(separator) for line in lines])
     return Log(f"a table without a header: {', '.join(columns)}", _headless(file, separator, columns))
+
+
+def _scan_parquet(file: Path) -> pl.LazyFrame:
+    table = pl.scan_parquet(file)
+    try:
+        table.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
+    return table
 
 
 # -- text to a table of text --------------------------------------------------------------------------------------
@@ -150,12 +161,12 @@ def _column(role: str, names: list[str], asked: str, file: Path) -> str | None:
     return next((bare[name] for name in NAMES[role] if name in bare), None)
 
 
+def _single_column(file: Path, line: str) -> str:
+    return f"{file} has a single column: {line!r:.80}. A line should hold user, item, and where there is one a time."
+
+
 def _headless_columns(rows: list[list[str]]) -> list[str]:
     """What the columns should be by their number; a third one of small numbers holds ratings, else times."""
-    if len(rows[0]) < 2:
-        raise DataError(
-            f"The first line has a single column, {rows[0][0]!r}. A line should hold user, item, and where there is one a time."
-        )
     if len(rows[0]) == 3:
         small = all(len(row) < 3 or len(row[2].strip()) <= SMALL_NUMBER for row in rows)
         return ["user", "item", "rating" if small else "time"]

@@ -18,23 +18,39 @@ LARGE = 50_000  # items from which on a softmax over all of them is too dear
 
 def next_item_loss(usecase: Recommendation, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The chosen objective over the places of `history` [B, L] that have a `target` [B, L]."""
+    scores, right = compared(usecase, network, batch)
+    chosen = objective_of(usecase, network)
+    if chosen in ("softmax", "sampled"):
+        return F.cross_entropy(scores, right)
+    power = positive_power(scores.shape[1] - 1, len(cast(NextItem, network).items()), usecase.calibration) if chosen == "gbce" else 1.0
+    return calibrated_cross_entropy(scores[:, 0], scores[:, 1:], power)
+
+
+def compared(usecase: Recommendation, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Scores of the items that the objective sets against each other, [N, C], and which of them came, [N]; N places have a target.
+
+    All items with the softmax; else the right one, then others drawn at random: one for each place with BCE, some for all with the others.
+    """
     known = cast(NextItem, network)
-    wanted = batch["target"] > 0
-    states, target, items = known.states(batch["history"])[wanted], batch["target"][wanted] - 1, known.items()
-    chosen = usecase.objective
-    if chosen == "auto":
-        chosen = "sampled" if len(items) >= LARGE else "softmax"
-    if chosen == "softmax":
-        return F.cross_entropy(states @ items.T, target)
-    drawn = torch.randint(len(items), (1 if chosen == "bce" else min(usecase.negatives, len(items)),), device=target.device)
+    chosen, items, wanted = objective_of(usecase, network), known.items(), batch["target"] > 0
+    target = batch["target"][wanted] - 1
+    count = len(target) if chosen == "bce" else min(usecase.negatives, len(items))
+    drawn = None if chosen == "softmax" else torch.randint(len(items), (count,), device=target.device)
+    states = known.states(batch["history"])[wanted]
+    if drawn is None:
+        return states @ items.T, target
+    right = (states * items[target]).sum(-1, keepdim=True)
     if chosen == "bce":
-        drawn = torch.randint(len(items), (len(target),), device=target.device)
-        return calibrated_cross_entropy((states * items[target]).sum(-1), (states * items[drawn]).sum(-1, keepdim=True), 1.0)
-    right, wrong = (states * items[target]).sum(-1), states @ items[drawn].T
-    wrong = wrong.masked_fill(drawn == target[:, None], float("-inf"))  # the right one, drawn by chance
-    if chosen == "sampled":
-        return F.cross_entropy(torch.cat([right[:, None], wrong], 1), torch.zeros_like(target))
-    return calibrated_cross_entropy(right, wrong, positive_power(len(drawn), len(items), usecase.calibration))
+        wrong = (states * items[drawn]).sum(-1, keepdim=True)
+    else:
+        wrong = (states @ items[drawn].T).masked_fill(drawn == target[:, None], float("-inf"))  # the right one, drawn by chance
+    return torch.cat([right, wrong], 1), torch.zeros_like(target)
+
+
+def objective_of(usecase: Recommendation, network: nn.Module) -> str:
+    if usecase.objective == "auto":
+        return "sampled" if len(cast(NextItem, network).items()) >= LARGE else "softmax"
+    return usecase.objective
 
 
 def positive_power(negatives: int, items: int, calibration: float) -> float:

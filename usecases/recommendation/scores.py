@@ -10,13 +10,13 @@ import numpy as np
 
 from tasks.errors import DataError
 from tasks.usecase import Arrays, Examples, Predict
+from usecases.recommendation.explaining import drivers
 from usecases.recommendation.sequences import Questions, read_catalogue
 
 BATCH = 256
 CUTS = (5, 10, 20)
 SAMPLED = 100  # unseen items that the papers' protocol sets beside the right one
 SHOWN = 6
-EXPLAINED_EVENTS = 10
 
 
 def scores(predict: Predict, examples: Examples, folder: Path, with_sampled: bool) -> dict[str, float]:
@@ -150,20 +150,3 @@ def _explained(predict: Predict, examples: Examples, card: dict[str, Any]) -> li
         )
         blocks.append({"kind": "bars", "title": f"Why {best[0]}", "caption": caption, "items": items})
     return blocks
-
-
-def drivers(predict: Predict, batch: Arrays, item: int) -> list[tuple[int, float]]:
-    """Leave-one-out: the latest events of one history, each with what `item` loses in score without it."""
-    history = batch["history"][0]
-    places = np.flatnonzero(history)[::-1][:EXPLAINED_EVENTS]
-    if not len(places):
-        return []
-    left = np.stack([history, *(_without(history, place) for place in places)])
-    only = np.zeros((len(left), batch["allowed"].shape[1]), dtype=bool)
-    only[:, item - 1] = True
-    score = predict({"history": left, "allowed": only})["score"][:, 0]
-    return [(int(history[place]), max(float(score[0] - s), 0.0)) for place, s in zip(places, score[1:], strict=True)]
-
-
-def _without(history: np.ndarray, place: int) -> np.ndarray:
-    return np.concatenate([[0], np.delete(history, place)])

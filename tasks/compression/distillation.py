@@ -1,0 +1,58 @@
+"""A small network learns what a large one thinks (Hinton 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tasks.artifacts import Checkpoint
+from tasks.training.technique import Technique
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tasks.training.learner import Learner
+
+
+class Distillation(Technique):
+    """Part of the loss is the distance to the teacher's opinion of the same examples, augmented and sampled alike."""
+
+    teacher: Checkpoint
+    weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
+    temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
+
+    def made_from(self) -> tuple[str, ...]:
+        return (self.teacher.digest,)
+
+    def before(self, learner: Learner) -> None:
+        from safetensors.torch import load_file
+
+        teacher = self.teacher.usecase.network(self.teacher.assets)
+        teacher.load_state_dict(load_file(self.teacher.folder / "weights.safetensors"))
+        teacher.requires_grad_(False).eval()
+        learner.loss = self.taught(learner, teacher)
+
+    def taught(self, learner: Learner, teacher: nn.Module) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
+        """The student's loss. Both draw the same random numbers, so that they see the same augmented or sampled batch."""
+        import torch
+        from torch.nn import functional as F
+
+        def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+            teacher.to(learner.device)
+            with torch.random.fork_rng(), torch.no_grad():
+                wanted, _ = self.teacher.usecase.logits(teacher, batch)
+            found, target = learner.usecase.logits(student, batch)
+            return (1 - self.weight) * F.cross_entropy(found, target) + self.weight * soft_loss(found, wanted, self.temperature)
+
+        return loss
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of the student's softened classes with the teacher's, [N, C] each; times T² so that gradients keep their size."""
+    import torch
+
+    wanted = torch.softmax(teacher.float() / temperature, dim=1)
+    found = torch.log_softmax(student.float() / temperature, dim=1)
+    return -(wanted * found.masked_fill(wanted == 0, 0)).sum(1).mean() * temperature**2

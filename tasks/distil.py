@@ -1,0 +1,19 @@
+"""A small student, taught by the trained network."""
+
+from __future__ import annotations
+
+from tasks.artifacts import Checkpoint, Dataset
+from tasks.compression.distillation import Distillation
+from tasks.settings import Fit
+from tasks.train import fit_network, training_task
+
+
+@training_task
+def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint | None:
+    """A student of the use case's smaller settings; None where the use case has none.
+
+    Raises:
+        TrainingError: with the root cause of the rank that failed first.
+    """
+    smaller = teacher.usecase.smaller()
+    return fit_network("distil", smaller, dataset, fit, technique=Distillation(teacher=teacher)) if smaller else None

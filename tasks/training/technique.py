@@ -1,0 +1,33 @@
+"""A change to a fit: how compression and other training-time methods meet the one training loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from tasks.usecase import Record, read_typed, write_typed
+
+if TYPE_CHECKING:
+    from tasks.training.learner import Learner
+
+
+class Technique(Record, ABC):
+    """A value that says how; its fields are its settings."""
+
+    def made_from(self) -> tuple[str, ...]:
+        """Digests of the artifacts it brings along."""
+        return ()
+
+    @abstractmethod
+    def before(self, learner: Learner) -> None:
+        """Change the learner before the first step, also where an earlier attempt is resumed."""
+
+    def after(self, learner: Learner) -> None:
+        """Undo or fix what must not be kept, after the last step."""
+        return
+
+
+AnyTechnique = Annotated[Technique, BeforeValidator(read_typed), PlainSerializer(write_typed)]
+"""A field that holds any technique and writes its class beside its fields."""

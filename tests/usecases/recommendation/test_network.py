@@ -1,0 +1,116 @@
+"""The networks look back only, the losses are what their papers say, and every graph is torch's twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.errors import SettingError
+from tasks.exporting.export import check_parity, check_symbolic_batch, write_graph
+from tasks.usecase import Arrays, UseCase
+from tests.usecases.recommendation.logs import prepared
+from usecases.recommendation import Recommendation
+from usecases.recommendation.network import NextItem
+from usecases.recommendation.objective import calibrated_cross_entropy, next_item_loss, positive_power
+
+SMALL: dict[str, Any] = {"k_core": 1, "length": 12, "width": 16}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared("sample", tmp_path_factory.mktemp("shop"))[1]
+
+
+def built(shop: Path, **settings: Any) -> NextItem:
+    torch.manual_seed(0)
+    return cast(NextItem, Recommendation(**{**SMALL, **settings}).network(shop / "assets").eval())
+
+
+def a_batch(shop: Path, usecase: Recommendation, count: int = 32) -> dict[str, torch.Tensor]:
+    rows = usecase.examples(shop, "train").batch(np.arange(count))
+    return {name: torch.from_numpy(array) for name, array in rows.items()}
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_a_state_knows_nothing_of_later_events(model: str, shop: Path) -> None:
+    network = built(shop, model=model)
+    history = torch.arange(1, 13)[None]
+    changed = history.clone()
+    changed[0, -1] = 99
+    before, after = network.states(history), network.states(changed)
+    assert torch.allclose(before[:, :-1], after[:, :-1], atol=1e-6)
+    assert not torch.allclose(before[:, -1], after[:, -1], atol=1e-3)
+
+
+def test_who_has_no_history_gets_what_is_popular(shop: Path) -> None:
+    network = built(shop)
+    scores = network(torch.zeros(2, 12, dtype=torch.int64))
+    assert scores.argmax(1).tolist() == [int(np.load(shop / "assets" / "popularity.npy")[1:].argmax())] * 2
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("objective", ["softmax", "sampled", "gbce", "bce"])
+def test_every_objective_learns(model: str, objective: str, shop: Path) -> None:
+    usecase = Recommendation(**SMALL, model=model, objective=objective, dropout=0)  # pyright: ignore[reportArgumentType]
+    network = built(shop, model=model, objective=objective, dropout=0).train()
+    batch = a_batch(shop, usecase)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = next_item_loss(usecase, network, batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_softmax_is_over_the_whole_catalogue(shop: Path) -> None:
+    usecase = Recommendation(**SMALL, objective="softmax")
+    network, batch = built(shop), a_batch(shop, Recommendation(**SMALL))
+    places = torch.nonzero(batch["target"])
+    probabilities = [torch.softmax(network.states(batch["history"])[b, p] @ network.items().T, 0) for b, p in places]
+    expected = -np.mean([float(torch.log(p[batch["target"][b, at] - 1])) for p, (b, at) in zip(probabilities, places, strict=True)])
+    assert float(next_item_loss(usecase, network, batch)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gsasrec_undoes_the_overconfidence_of_sampling() -> None:
+    """Petrov 2023: t = 0 is binary cross-entropy as it is, t = 1 raises the positive to the sampling rate."""
+    assert positive_power(256, 3417, 0.0) == pytest.approx(1)
+    assert positive_power(256, 3417, 1.0) == pytest.approx(256 / 3416)
+    right, wrong = torch.tensor([1.0, -2.0]), torch.tensor([[0.5, 0.0], [1.0, -1.0]])
+    plain = [
+        -np.log(1 / (1 + np.exp(-r))) - sum(np.log(1 - 1 / (1 + np.exp(-w))) for w in ws)
+        for r, ws in zip(right.numpy(), wrong.numpy(), strict=True)
+    ]
+    assert float(calibrated_cross_entropy(right, wrong, 1.0)) == pytest.approx(np.mean(plain), rel=1e-5)
+    assert calibrated_cross_entropy(right, wrong, 0.1) < calibrated_cross_entropy(right, wrong, 1.0)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(shop: Path) -> None:
+    with pytest.raises(SettingError, match=r"heads 3 do not divide --usecase\.width 16"):
+        built(shop, heads=3)
+
+
+def candidates() -> list[UseCase]:
+    usecase = Recommendation(**SMALL)
+    return [usecase, Recommendation(**SMALL, model="gru4rec"), *usecase.baselines().values()]
+
+
+@pytest.mark.parametrize("usecase", candidates(), ids=lambda u: getattr(u, "method", None) or u.model)
+def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = usecase.network(shop / "assets").eval()
+    if hasattr(usecase, "method"):
+        with torch.no_grad():
+            usecase.solve(network, shop)
+    batch = usecase.examples(shop, "test").batch(np.arange(7))
+    sample: Arrays = {name: batch[name] for name in usecase.input_names}
+    sample["history"][0] = 0  # nobody we know
+    write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, tmp_path / "model.onnx")
+    check_symbolic_batch(tmp_path / "model.onnx")
+    check_parity(usecase, network, sample, tmp_path / "model.onnx")
