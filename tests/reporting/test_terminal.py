@@ -62,7 +62,7 @@ def test_a_log_file_gets_a_line_per_epoch_without_colour_and_within_80_columns()
     done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, env=environment(), check=True)
     lines = done.stderr.splitlines()
     assert "\x1b" not in done.stderr
-    assert "✓ prepare        from cache  100 train" in lines
+    assert "✓ prepare            from cache  100 train" in lines
     assert [line for line in lines if "epoch" in line] == [
         "  fine_tune  epoch 1/2  loss 0.333  12,345/s  1:15 left",
         "  fine_tune  epoch 2/2  loss 0.167  accuracy 0.900  12,345/s  1:15 left",

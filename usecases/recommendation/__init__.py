@@ -60,7 +60,7 @@ class Recommendation(UseCase):
     width: int = Field(default=64, ge=8, description="numbers per item and position")
     blocks: int = Field(default=2, ge=1, description="layers of self-attention, or of the recurrence")
     heads: int = Field(default=2, ge=1, description="of the self-attention; they divide the width")
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share of activations that training blanks")
     objective: Literal["auto", "softmax", "sampled", "gbce", "bce"] = Field(
         default="auto",
         description="softmax over all items, over a sample, gSASRec's calibrated cross-entropy, or SASRec's own; auto: softmax, sampled from 50,000 items",
