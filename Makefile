@@ -12,7 +12,7 @@ install: .venv/installed ## the virtual environment, from the lock
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12"'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing from requirements.lock (about two minutes) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
 demo: install ## the image classification flow on the embedded sample

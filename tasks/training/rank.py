@@ -41,7 +41,7 @@ def main(spec: str) -> None:
     job = Job.model_validate_json(Path(spec).read_text(encoding="utf-8"))
     rank = int(os.environ.get("RANK", "0"))
     try:
-        _fit(job, rank)
+        fit(job, rank)
     except BaseException as error:
         trace = job.logs / f"error-rank-{rank}.txt"
         trace.parent.mkdir(parents=True, exist_ok=True)
@@ -59,21 +59,22 @@ def describe(error: BaseException) -> dict[str, str]:
     return {"kind": "memory" if out_of_memory else "code", "type": type(error).__name__, "message": text}
 
 
-def _fit(job: Job, rank: int) -> None:
+def fit(job: Job, rank: int) -> None:
+    """This rank's part of a job, in the calling process; rank 0 leaves the result."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(max(1, cores() // job.ranks))
     torch.utils.deterministic.fill_uninitialized_memory = False  # part of deterministic mode, 5 % of the time, for faulty code only
     tell = progress_writer(job.progress) if rank == 0 else _silent
     tell("starting", force=True)
-    fit = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})
-    learner = build(job, fit, rank, tell)
+    settings = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})
+    learner = build(job, settings, rank, tell)
     if not learner.is_finished():
-        _trainer(job, fit).fit(learner, train_dataloaders=learner.batches)
+        _trainer(job, settings).fit(learner, train_dataloaders=learner.batches)
     if job.technique:
         job.technique.after(learner)
     if rank == 0:
         tell("finishing", force=True, **learner.position())
-        write_atomically(job.result, finish(job, learner, fit).model_dump(mode="json"))
+        write_atomically(job.result, finish(job, learner, settings).model_dump(mode="json"))
 
 
 def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:

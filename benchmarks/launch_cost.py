@@ -1,0 +1,60 @@
+"""What it costs that training runs in processes of its own: seconds of a flow's second fit beside the same fit in this very process.
+
+    python -m benchmarks.launch_cost --rounds 5
+
+Both fit the same small network to the embedded digits for one epoch. The supervisor is warm, as it is for every fit of a flow but the first;
+what this process must import to fit is imported before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tasks.settings import Fit
+from tasks.training import launch, rank
+from tasks.training.job import Job
+from usecases.image_classification import ImageClassification
+
+FIT = Fit(epochs=1, accelerator="cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    usecase = ImageClassification(width=8)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        data.mkdir()
+        (data / "card.json").write_text(json.dumps(usecase.prepare(data)))
+        first = seconds_of_launched(usecase, data, Path(scratch) / "first")
+        rank.fit(job_of(usecase, data, Path(scratch) / "warm"), 0)
+        launched, inside = [], []
+        for turn in range(rounds):
+            launched.append(seconds_of_launched(usecase, data, Path(scratch) / f"launched-{turn}"))
+            started = time.perf_counter()
+            rank.fit(job_of(usecase, data, Path(scratch) / f"inside-{turn}"), 0)
+            inside.append(time.perf_counter() - started)
+    second, own = statistics.median(launched), statistics.median(inside)
+    print(f"first fit of a flow {first:.2f} s; a later one {second:.2f} s, in the flow's own process {own:.2f} s: {second - own:+.2f} s")
+
+
+def seconds_of_launched(usecase: ImageClassification, data: Path, work: Path) -> float:
+    started = time.perf_counter()
+    launch.fit(usecase, data, FIT, work)
+    return time.perf_counter() - started
+
+
+def job_of(usecase: ImageClassification, data: Path, work: Path) -> Job:
+    job = Job(usecase=usecase, data=str(data), fit=FIT, work=str(work), ranks=1, accelerator="cpu", nonce="here")
+    job.logs.mkdir(parents=True)
+    return job
+
+
+if __name__ == "__main__":
+    main()
