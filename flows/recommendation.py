@@ -31,8 +31,9 @@ def recommendation(
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []
+    near = [export(quick, dataset, "near items", "compressed")] if (quick := checkpoint.approximate()) else []
     computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
-    candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
+    candidates = [*(q for model in (full, *small, *near) for q in (model, *quantize(model, dataset, budget))), *computed]
     return release(evaluate(candidates, dataset), dataset, budget)
 
 

@@ -58,6 +58,11 @@ class Checkpoint(Artifact):
     precision_gap: float = Field(description="the monitored validation score in that precision minus the one in fp32")
     examples_per_second: float = Field(description="training alone, without validation and start")
 
+    def approximate(self) -> Checkpoint | None:
+        """The same weights behind the use case's approximate way to its answers; None where that would not pay."""
+        usecase = self.usecase.approximate(self.assets)
+        return self.model_copy(update={"usecase": usecase}) if usecase else None
+
 
 class OnnxModel(Artifact):
     """A bundle: `model.onnx`, `usecase.json`, `assets/`, `example/` (a request and its answer), `README.md`.

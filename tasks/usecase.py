@@ -159,6 +159,14 @@ class UseCase(Record, ABC):
         """The settings of a student of about half the size, to be taught by this one's network; None: there is none."""
         return None
 
+    def approximate(self, assets: Path) -> UseCase | None:
+        """The same network behind a quicker, approximate way to its answers; None: there is none, or it would not pay."""
+        return None
+
+    def agreement(self, found: Arrays, expected: Arrays) -> dict[str, float]:
+        """How far a compressed model's outputs are the full one's for the same inputs, by the field's names; none by default."""
+        return {}
+
     def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What a student and its teacher can be compared by: scores of classes [N, C], and the right class [N].
 

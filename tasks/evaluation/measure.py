@@ -35,6 +35,9 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
         seconds.append(time.perf_counter() - started)
         scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
     examples = real_inputs(models[0], dataset, max(BATCHES))
+    for model, bundle, score in zip(models, bundles, scores, strict=True):
+        if model.role == "compressed":
+            score |= model.usecase.agreement(bundle.predict(examples), bundles[0].predict(examples))
     latencies = time_in_turns([bundle.predict for bundle in bundles], {name: array[:1] for name, array in examples.items()})
     return [
         Evaluation(

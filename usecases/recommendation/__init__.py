@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,8 @@ from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase,
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from usecases.recommendation.network import NextItem
 
 Method = Literal["popular", "recent", "markov", "itemknn", "ease"]
 
@@ -68,6 +70,12 @@ class Recommendation(UseCase):
     negatives: int = Field(default=256, ge=1, description="items that a sampled objective sets against the right one")
     calibration: float = Field(default=0.75, ge=0, le=1, description="gSASRec's t: 0 as SASRec, 1 fully calibrated")
 
+    exact_up_to: int = Field(
+        default=100_000,
+        ge=0,
+        description="items; a larger catalogue is also searched by an approximate index inside the graph, a candidate like any other",
+    )
+    scanned: float = Field(default=0.03, gt=0, le=1, description="share of the catalogue that the approximate index looks at")
     student: bool = Field(default=True, description="also teach a student of half the width; a candidate like any other")
 
     def data_digest(self) -> str:
@@ -117,6 +125,17 @@ class Recommendation(UseCase):
 
         return compared(self, network, batch)
 
+    def approximate(self, assets: Path) -> UseCase | None:
+        from usecases.recommendation.sequences import read_catalogue
+
+        large = len(read_catalogue(assets)["items"]) > self.exact_up_to
+        return NearItems(**self.model_dump()) if large else None
+
+    def agreement(self, found: Arrays, expected: Arrays) -> dict[str, float]:
+        from usecases.recommendation.scores import recall_of_exact
+
+        return recall_of_exact(found, expected)
+
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.recommendation.network import Recommender
 
@@ -150,6 +169,15 @@ class AllBehaviour(Recommendation):
     """Pretraining: the next item whatever it is, over all that people did."""
 
     name: ClassVar[str] = "all_behaviour"
+
+
+class NearItems(Recommendation):
+    """The same network; only the items near its state are looked at, which pays where there are many."""
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.recommendation.nearest import NearestItems
+
+        return NearestItems(cast("NextItem", network), self.scanned)
 
 
 class Baseline(Recommendation):

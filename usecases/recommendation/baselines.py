@@ -16,7 +16,7 @@ from usecases.recommendation.sequences import Events, read_catalogue
 if TYPE_CHECKING:
     from usecases.recommendation import Baseline
 
-NEIGHBOURS = 500  # kept per item
+NEIGHBOURS, MOST_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
 MARKOV_EVENTS, MARKOV_STEPS = 5, 3  # of the history that are looked at; ahead that still count
 FADING = 0.6  # of an event's say, from one to the one before
 SHRINK = 20.0  # events that stand for doubt in a cosine
@@ -41,7 +41,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, items: int, length: int) -> None:
         super().__init__()
-        kept = min(NEIGHBOURS, items)
+        kept = neighbours_kept(items)
         self.register_buffer("near", torch.zeros(items + 1, kept, dtype=torch.int64))
         self.register_buffer("vote", torch.zeros(items + 1, kept))
         self.register_buffer("say", torch.zeros(length))
@@ -73,8 +73,8 @@ def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
     table = cast(Neighbours, network)
     events = Events(folder)
     near, vote = {"markov": markov, "itemknn": item_cosine, "ease": ease}[usecase.method](events)
-    table.near[:, : near.shape[1]] = torch.from_numpy(near)
-    table.vote[:, : vote.shape[1]] = torch.from_numpy(vote)
+    kept = min(near.shape[1], table.near.shape[1])
+    table.near[:, :kept], table.vote[:, :kept] = torch.from_numpy(near[:, :kept]), torch.from_numpy(vote[:, :kept])
     age = torch.arange(usecase.length - 1, -1, -1)
     table.say.copy_(torch.where(age < MARKOV_EVENTS, FADING**age, 0.0) if usecase.method == "markov" else torch.ones(usecase.length))
     table.popularity.copy_(1e-6 * torch.exp(popularity_prior(assets)))  # speaks only where nobody else does
@@ -121,6 +121,11 @@ def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
     return wide
 
 
+def neighbours_kept(items: int) -> int:
+    """Per item, so that the table of a large catalogue still fits."""
+    return max(1, min(NEIGHBOURS, items, MOST_NEIGHBOURS // items))
+
+
 def _training(events: Events) -> tuple[np.ndarray, np.ndarray]:
     """The sequence and the item of every training event."""
     spans = events.splits["train"]
@@ -141,7 +146,7 @@ def _nearest(weights: sp.csr_matrix, first: int = 1) -> tuple[np.ndarray, np.nda
     """The strongest entries of each row, as columns less `first` and weights, [rows, neighbours]."""
     table: Any = sp.csr_matrix(weights)  # its types say that it may be empty
     items = table.shape[0]
-    kept = min(NEIGHBOURS, items - first)
+    kept = neighbours_kept(items - first)
     near, vote = np.zeros((items, kept), dtype=np.int64), np.zeros((items, kept), dtype=np.float32)
     for row in range(first, items):
         span = slice(table.indptr[row], table.indptr[row + 1])

@@ -14,6 +14,7 @@ from usecases.recommendation.explaining import drivers
 from usecases.recommendation.sequences import Questions, read_catalogue
 
 BATCH = 256
+MOST_SCORES = 60_000_000  # at once, of a batch times the catalogue
 CUTS = (5, 10, 20)
 SAMPLED = 100  # unseen items that the papers' protocol sets beside the right one
 SHOWN = 6
@@ -42,14 +43,22 @@ def ranked(predict: Predict, examples: Examples, among: int = 0) -> tuple[np.nda
     """The rank of the right item, from 0, infinite where it is not among the answers, [N]; and the first ten, [N, 10]."""
     random = np.random.default_rng(0)
     ranks, firsts = [], []
-    for start in range(0, len(examples), BATCH):
-        batch = examples.batch(np.arange(start, min(start + BATCH, len(examples))))
+    size = max(1, min(BATCH, MOST_SCORES // examples.batch(np.arange(1))["allowed"].shape[1]))
+    for start in range(0, len(examples), size):
+        batch = examples.batch(np.arange(start, min(start + size, len(examples))))
         allowed = _sample(batch, among, random) if among else batch["allowed"]
         item = predict({"history": batch["history"], "allowed": allowed})["item"].astype(np.int64)
         hit = item == batch["target"][:, None]
         ranks.append(np.where(hit.any(1), hit.argmax(1), np.inf))
         firsts.append(item[:, :10])
     return np.concatenate(ranks), np.concatenate(firsts)
+
+
+def recall_of_exact(found: Arrays, expected: Arrays) -> dict[str, float]:
+    """Share of the exact search's first ten, from `item` and `score` [B, K], that another's first ten hold."""
+    wanted, given = (np.where(np.isfinite(a["score"][:, :10]), a["item"][:, :10], 0) for a in (expected, found))
+    hit = (wanted[:, :, None] == given[:, None, :]).any(2) & (wanted > 0)
+    return {"recall_of_exact@10": float(hit.sum() / max((wanted > 0).sum(), 1))}
 
 
 def at_cuts(rank: np.ndarray) -> dict[str, float]:
@@ -89,7 +98,13 @@ def category_matrix(categories: Sequence[Sequence[str]]) -> np.ndarray | None:
         for kind in kinds:
             counts[kind] = counts.get(kind, 0) + 1
     common = sorted(counts, key=lambda kind: -counts[kind])[:100]
-    return np.array([[kind in kinds for kind in common] for kinds in categories]) if common else None
+    if not common:
+        return None
+    column = {kind: number for number, kind in enumerate(common)}
+    found = np.zeros((len(categories), len(common)), dtype=bool)
+    for item, kinds in enumerate(categories):
+        found[item, [column[kind] for kind in kinds if kind in column]] = True
+    return found
 
 
 def _sample(batch: Arrays, among: int, random: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from tasks.errors import SettingError
 from tasks.exporting.export import check_parity, check_symbolic_batch, write_graph
 from tasks.usecase import Arrays, UseCase
 from tests.usecases.recommendation.logs import prepared
-from usecases.recommendation import Recommendation
+from usecases.recommendation import NearItems, Recommendation
 from usecases.recommendation.network import NextItem
 from usecases.recommendation.objective import calibrated_cross_entropy, next_item_loss, positive_power
 
@@ -98,10 +98,11 @@ def test_heads_that_do_not_divide_the_width_are_refused(shop: Path) -> None:
 
 def candidates() -> list[UseCase]:
     usecase = Recommendation(**SMALL)
-    return [usecase, Recommendation(**SMALL, model="gru4rec"), *usecase.baselines().values()]
+    near = NearItems(**SMALL, scanned=0.5)
+    return [usecase, Recommendation(**SMALL, model="gru4rec"), near, *usecase.baselines().values()]
 
 
-@pytest.mark.parametrize("usecase", candidates(), ids=lambda u: getattr(u, "method", None) or u.model)
+@pytest.mark.parametrize("usecase", candidates(), ids=lambda u: getattr(u, "method", f"{type(u).__name__}-{u.model}"))
 def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = usecase.network(shop / "assets").eval()
