@@ -63,7 +63,8 @@ def fit(job: Job, rank: int) -> None:
     """This rank's part of a job, in the calling process; rank 0 leaves the result."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(max(1, cores() // job.ranks))
-    torch.utils.deterministic.fill_uninitialized_memory = False  # part of deterministic mode, 5 % of the time, for faulty code only
+    # part of deterministic mode that finds faulty code, for 5 % of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     tell = progress_writer(job.progress) if rank == 0 else _silent
     tell("starting", force=True)
     settings = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})

@@ -5,6 +5,8 @@ The lists are part of the graph: filters hold as in an exact search, and a serve
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -69,8 +71,8 @@ def inverted_lists(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     points = np.concatenate([vectors, np.sqrt(squares.max() - squares)[:, None]], axis=1)
     count = max(1, 2 ** round(np.log2(len(points)) / 2))
     sample = np.random.default_rng(0).permutation(len(points))[: LEARNT_FROM * count]
-    kmeans = MiniBatchKMeans(count, batch_size=min(4096, 8 * count), n_init=1, random_state=0).fit(points[sample])
-    centres = kmeans.cluster_centers_.astype(np.float32)
+    settings: dict[str, Any] = {"batch_size": min(4096, 8 * count), "n_init": 1, "random_state": 0}
+    centres = np.asarray(MiniBatchKMeans(count, **settings).fit(points[sample]).cluster_centers_, dtype=np.float32)
     offset = np.square(centres).sum(1) / 2
     members = _dealt(_nearest_centres(points, centres, offset), count)
     return members, np.ascontiguousarray(centres[:, :-1]), offset

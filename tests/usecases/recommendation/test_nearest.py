@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.usecase import Arrays
 from usecases.recommendation import Recommendation
 from usecases.recommendation.nearest import NearestItems, inverted_lists
 from usecases.recommendation.network import NextItem, Recommender, SelfAttentive
@@ -25,13 +26,17 @@ def network() -> NextItem:
     return NextItem(backbone, torch.log(torch.rand(ITEMS) + 1e-3)).eval()
 
 
-def asked(network: NextItem, scanned: float, allowed: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def asked(network: NextItem, scanned: float, allowed: torch.Tensor) -> tuple[Arrays, Arrays]:
     """What the index and an exact search answer to the same requests; the first of them has no history."""
     history = torch.randint(1, ITEMS + 1, (len(allowed), LENGTH), generator=torch.Generator().manual_seed(1))
     history[0] = 0
     with torch.no_grad():
         found, expected = NearestItems(network, scanned)(history, allowed), Recommender(network)(history, allowed)
-    return tuple({"item": item.numpy(), "score": score.numpy()} for item, score in (found, expected))
+    return in_numpy(found), in_numpy(expected)
+
+
+def in_numpy(answer: tuple[torch.Tensor, torch.Tensor]) -> Arrays:
+    return {"item": answer[0].numpy(), "score": answer[1].numpy()}
 
 
 @pytest.mark.parametrize("vectors", [np.random.default_rng(0).normal(size=(1000, 8)), np.ones((1000, 8)), np.eye(3)])
