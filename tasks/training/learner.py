@@ -127,7 +127,7 @@ class Learner(pl.LightningModule):
             self.history.append({name: round(value, 6) for name, value in row.items()})
             stop = self._judge(scores[self.usecase.monitor], epoch)
             self._log(row)
-            self.tell("training", force=True, **self.position(), loss=row["train_loss"])
+            self.tell("training", force=True, **self.position(), **self._pace(), loss=row["train_loss"])
         self.loss_sum = 0.0
         if self._on_every_rank(stop) or self.progress() >= 1:
             self.trainer.should_stop = True
@@ -203,16 +203,12 @@ class Learner(pl.LightningModule):
         if time.monotonic() - self.told < TELL_SECONDS:
             return
         self.told = time.monotonic()
-        fresh = max(self.progress() - self.progress_at_start, 1e-9)
-        left = (time.monotonic() - self.started) * (1 - self.progress()) / fresh
-        self.tell(
-            "training",
-            **self.position(),
-            loss=value,
-            examples_per_second=self.speed(),
-            seconds_left=left,
-            learning_rate=self._learning_rate(),
-        )
+        self.tell("training", **self.position(), **self._pace(), loss=value)
+
+    def _pace(self) -> dict[str, float]:
+        progress = self.progress()
+        left = (time.monotonic() - self.started) * (1 - progress) / max(progress - self.progress_at_start, 1e-9)
+        return {"examples_per_second": self.speed(), "seconds_left": left, "learning_rate": self._learning_rate()}
 
     def speed(self) -> float:
         return self.examples_timed / self.training_seconds if self.training_seconds else 0.0
