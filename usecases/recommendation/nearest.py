@@ -46,7 +46,7 @@ class NearestItems(nn.Module):
         Where fewer than K allowed items are near, the rest have a score of minus infinity.
         """
         known = (history > 0).any(1, keepdim=True)
-        state = self.network.states(history)[:, -1].float()
+        state = self.network.latest(history).float()
         fitting = torch.where(known, state @ self.centres.T - self.offset, self.list_popularity)
         item = self.members[torch.topk(fitting, self.lists, dim=1).indices].flatten(1)
         near = (self.network.backbone.item.weight[item] @ state.unsqueeze(2)).squeeze(2)

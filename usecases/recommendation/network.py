@@ -23,21 +23,25 @@ ANSWERS = 100  # items that the graph returns, best first; requests may ask for 
 
 
 class Attention(nn.Module):
-    """Causal self-attention of several heads (Vaswani 2017) that never looks at padding."""
+    """Self-attention of several heads (Vaswani 2017)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.inward = nn.Linear(width, 3 * width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.outward = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """x [B, L, width], visible bool [B, 1, L, L] to [B, L, width]."""
-        batch, length, width = x.shape
-        query, key, value = self.inward(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+    def forward(self, asking: Tensor, x: Tensor, visible: Tensor) -> Tensor:
+        """asking [B, Q, width], x [B, L, width], visible bool [B, 1, Q, L] to [B, Q, width]."""
+        query, (key, value) = self._by_head(self.query(asking), 1)[0], self._by_head(self.key_value(x), 2)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
-        return self.outward(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.outward(mixed.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor, parts: int) -> Tensor:
+        """[B, L, parts * width] to [parts, B, heads, L, width / heads]"""
+        batch, length, width = x.shape
+        return x.view(batch, length, parts, self.heads, width // parts // self.heads).permute(2, 0, 3, 1, 4)
 
 
 class Block(nn.Module):
@@ -49,13 +53,19 @@ class Block(nn.Module):
         self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.before(x), visible))
+    def forward(self, x: Tensor, visible: Tensor, latest: bool = False) -> Tensor:
+        """x [B, L, width], visible bool [B, 1, L, L] to [B, L, width], or with `latest` to that of the last place, [B, 1, width]."""
+        asking = slice(-1, None) if latest else slice(None)
+        normed = self.before(x)
+        x = x[:, asking] + self.dropout(self.attention(normed[:, asking], normed, visible[:, :, asking]))
         return x + self.dropout(self.down(F.gelu(self.up(self.between(x)))))
 
 
 class SelfAttentive(nn.Module):
-    """SASRec (Kang 2018), with the norm before each layer. history int64 [B, L] to a state per place, [B, L, width]."""
+    """SASRec (Kang 2018), with the norm before each layer.
+
+    history int64 [B, L] to a state per place, [B, L, width], or with `latest` to that of the last one, [B, 1, width].
+    """
 
     def __init__(self, items: int, length: int, width: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -71,12 +81,12 @@ class SelfAttentive(nn.Module):
         for embedding in (self.item, self.place):
             nn.init.normal_(embedding.weight, std=width**-0.5)
 
-    def forward(self, history: Tensor) -> Tensor:
+    def forward(self, history: Tensor, latest: bool = False) -> Tensor:
         x = self.dropout(self.item(history) + self.place.weight)
         known = (history > 0)[:, None, None, :]
         visible = self.causal & known | self.itself  # padding sees itself: a row without any would be no number
-        for block in self.blocks:
-            x = block(x, visible)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, visible, latest and number == len(self.blocks))
         return self.norm(x)
 
     def layers(self) -> list[nn.Module]:
@@ -84,7 +94,7 @@ class SelfAttentive(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """GRU4Rec (Hidasi 2016). history int64 [B, L] to a state per place, [B, L, width]."""
+    """GRU4Rec (Hidasi 2016), with the inputs and outputs of `SelfAttentive`."""
 
     def __init__(self, items: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -94,8 +104,9 @@ class Recurrent(nn.Module):
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.item.weight, std=width**-0.5)
 
-    def forward(self, history: Tensor) -> Tensor:
-        return self.norm(self.dropout(self.gru(self.dropout(self.item(history)))[0]))
+    def forward(self, history: Tensor, latest: bool = False) -> Tensor:
+        states = self.gru(self.dropout(self.item(history)))[0]
+        return self.norm(self.dropout(states[:, -1:] if latest else states))
 
     def layers(self) -> list[nn.Module]:
         return [self.item, self.gru, self.norm]
@@ -111,7 +122,12 @@ class NextItem(nn.Module):
         self.popularity: Tensor
 
     def states(self, history: Tensor) -> Tensor:
+        """[B, L] to [B, L, width]"""
         return self.backbone(history)
+
+    def latest(self, history: Tensor) -> Tensor:
+        """[B, L] to the state of the last place, [B, width]"""
+        return self.backbone(history, latest=True)[:, 0]
 
     def items(self) -> Tensor:
         """[items, width]"""
@@ -119,7 +135,7 @@ class NextItem(nn.Module):
 
     def forward(self, history: Tensor) -> Tensor:
         """history int64 [B, L] to a score per item, [B, items]; without a known event what is popular."""
-        scores = self.backbone(history)[:, -1] @ self.items().T
+        scores = self.latest(history) @ self.items().T
         return torch.where((history > 0).any(1, keepdim=True), scores.float(), self.popularity)
 
     def layers(self) -> list[nn.Module]:

@@ -46,6 +46,13 @@ def test_a_state_knows_nothing_of_later_events(model: str, shop: Path) -> None:
     assert not torch.allclose(before[:, -1], after[:, -1], atol=1e-3)
 
 
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_the_latest_state_alone_is_the_last_of_all(model: str, shop: Path) -> None:
+    network = built(shop, model=model)
+    history = torch.arange(24).view(2, 12)  # the first begins with padding
+    assert torch.allclose(network.latest(history), network.states(history)[:, -1], atol=1e-6)
+
+
 def test_who_has_no_history_gets_what_is_popular(shop: Path) -> None:
     network = built(shop)
     scores = network(torch.zeros(2, 12, dtype=torch.int64))
