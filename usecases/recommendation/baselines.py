@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from usecases.recommendation import Baseline
 
 NEIGHBOURS, MOST_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
-MARKOV_EVENTS, MARKOV_STEPS = 5, 3  # of the history that are looked at; ahead that still count
-FADING = 0.6  # of an event's say, from one to the one before
-SHRINK = 20.0  # events that stand for doubt in a cosine
+MARKOV_EVENTS, MARKOV_STEPS = 5, 10  # of the history that are looked at; ahead that still count
+FADING = 0.7  # of an event's say, from one to the one before
+SHRINK = 20.0  # events that stand for doubt in what was seen seldom
 RIDGE = 300.0
 LARGEST_EASE = 6_000  # items: its matrix is dense
 
@@ -81,7 +81,10 @@ def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
 
 
 def markov(events: Events) -> tuple[np.ndarray, np.ndarray]:
-    """How often an item came within a few steps after another, nearer ones counting more, as a share of all that did."""
+    """How often an item came within a few steps after another, nearer ones counting more, as a share of all that did.
+
+    The share is shrunk where there is little to tell it from: what followed a rare item is mostly chance.
+    """
     size = events.size + 1
     counts = sp.csr_matrix((size, size), dtype=np.float64)
     owner, items = _training(events)
@@ -90,7 +93,7 @@ def markov(events: Events) -> tuple[np.ndarray, np.ndarray]:
         pairs = items[:-step][same], items[step:][same]
         counts = counts + sp.csr_matrix((np.full(same.sum(), 1.0 / step), pairs), shape=(size, size))
     total = np.asarray(counts.sum(axis=1)).ravel()
-    return _nearest(sp.diags(1 / np.maximum(total, 1)) @ counts)
+    return _nearest(sp.diags(1 / (total + SHRINK)) @ counts)
 
 
 def item_cosine(events: Events) -> tuple[np.ndarray, np.ndarray]:
