@@ -115,7 +115,7 @@ def test_the_event_that_drove_a_recommendation_is_named(shop: Path) -> None:
         assert [item for item, _ in found] == batch["history"][0, ::-1][: len(found)].tolist()
         assert all(value >= 0 for _, value in found)
         latest += max(found, key=lambda pair: pair[1])[0] == batch["history"][0, -1]
-    assert latest > 40, "half of all shoppers follow the companion of the last item"
+    assert latest > 25, "chance would be five: half of all steps go to the companion of the last item"
 
 
 def test_people_are_sliced_by_history_and_items_by_popularity(shop: Path) -> None:
