@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS, MOST_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
 MARKOV_EVENTS, MARKOV_STEPS = 5, 10  # of the history that are looked at; ahead that still count
-FADING = 0.7  # of an event's say, from one to the one before
+FADING = 0.7  # of an event's say, from one to the one before it
 SHRINK = 20.0  # events that stand for doubt in what was seen seldom
 RIDGE = 300.0
 LARGEST_EASE = 6_000  # items: its matrix is dense
@@ -37,14 +37,14 @@ class Popular(nn.Module):
 
 
 class Neighbours(nn.Module):
-    """Each event of the history votes for the items nearest to it: history [B, L] to [B, items]."""
+    """Each of the latest `events` of the history votes for the items nearest to it: history [B, L] to [B, items]."""
 
-    def __init__(self, items: int, length: int) -> None:
+    def __init__(self, items: int, events: int) -> None:
         super().__init__()
         kept = neighbours_kept(items)
         self.register_buffer("near", torch.zeros(items + 1, kept, dtype=torch.int64))
         self.register_buffer("vote", torch.zeros(items + 1, kept))
-        self.register_buffer("say", torch.zeros(length))
+        self.register_buffer("say", torch.zeros(events))
         self.register_buffer("popularity", torch.zeros(items))
         self.near: Tensor
         self.vote: Tensor
@@ -52,6 +52,7 @@ class Neighbours(nn.Module):
         self.popularity: Tensor
 
     def forward(self, history: Tensor) -> Tensor:
+        history = history[:, -len(self.say) :]
         votes = self.vote[history] * self.say[None, :, None]
         scores = self.popularity.expand(history.shape[0], -1)
         return scores.scatter_add(1, self.near[history].flatten(1), votes.flatten(1))
@@ -60,7 +61,9 @@ class Neighbours(nn.Module):
 def empty(usecase: Baseline, assets: Path) -> nn.Module:
     """The module of a method, not filled in yet."""
     items = len(read_catalogue(assets)["items"])
-    return Popular(items) if usecase.method in ("popular", "recent") else Neighbours(items, usecase.length)
+    if usecase.method in ("popular", "recent"):
+        return Popular(items)
+    return Neighbours(items, min(MARKOV_EVENTS, usecase.length) if usecase.method == "markov" else usecase.length)
 
 
 def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
@@ -75,8 +78,8 @@ def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
     near, vote = {"markov": markov, "itemknn": item_cosine, "ease": ease}[usecase.method](events)
     kept = min(near.shape[1], table.near.shape[1])
     table.near[:, :kept], table.vote[:, :kept] = torch.from_numpy(near[:, :kept]), torch.from_numpy(vote[:, :kept])
-    age = torch.arange(usecase.length - 1, -1, -1)
-    table.say.copy_(torch.where(age < MARKOV_EVENTS, FADING**age, 0.0) if usecase.method == "markov" else torch.ones(usecase.length))
+    age = torch.arange(len(table.say) - 1, -1, -1)
+    table.say.copy_((FADING if usecase.method == "markov" else 1.0) ** age)
     table.popularity.copy_(1e-6 * torch.exp(popularity_prior(assets)))  # speaks only where nobody else does
 
 
