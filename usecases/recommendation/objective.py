@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usecases.recommendation.network import NextItem
+from usecases.recommendation.softmax import softmax_loss
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
@@ -18,9 +19,12 @@ LARGE = 50_000  # items from which on a softmax over all of them is too dear
 
 def next_item_loss(usecase: Recommendation, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The chosen objective over the places of `history` [B, L] that have a `target` [B, L]."""
-    scores, right = compared(usecase, network, batch)
     chosen = objective_of(usecase, network)
-    if chosen in ("softmax", "sampled"):
+    if chosen == "softmax":
+        known, wanted = cast(NextItem, network), batch["target"] > 0
+        return softmax_loss(known.states(batch["history"])[wanted], known.items(), batch["target"][wanted] - 1)
+    scores, right = compared(usecase, network, batch)
+    if chosen == "sampled":
         return F.cross_entropy(scores, right)
     power = positive_power(scores.shape[1] - 1, len(cast(NextItem, network).items()), usecase.calibration) if chosen == "gbce" else 1.0
     return calibrated_cross_entropy(scores[:, 0], scores[:, 1:], power)

@@ -16,6 +16,7 @@ from tests.usecases.recommendation.logs import prepared
 from usecases.recommendation import NearItems, Recommendation
 from usecases.recommendation.network import NextItem
 from usecases.recommendation.objective import calibrated_cross_entropy, next_item_loss, positive_power
+from usecases.recommendation.softmax import softmax_loss
 
 SMALL: dict[str, Any] = {"k_core": 1, "length": 12, "width": 16}
 
@@ -83,6 +84,20 @@ def test_the_softmax_is_over_the_whole_catalogue(shop: Path) -> None:
     probabilities = [torch.softmax(network.states(batch["history"])[b, p] @ network.items().T, 0) for b, p in places]
     expected = -np.mean([float(torch.log(p[batch["target"][b, at] - 1])) for p, (b, at) in zip(probabilities, places, strict=True)])
     assert float(next_item_loss(usecase, network, batch)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_softmax_in_parts_is_torchs_with_its_gradients(mixed: bool) -> None:
+    torch.manual_seed(0)
+    states, items = torch.randn(600, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    target = torch.randint(50, (600,))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        ours = softmax_loss(states, items, target)
+    found = torch.autograd.grad(2 * ours, (states, items))
+    expected = torch.nn.functional.cross_entropy(states @ items.T, target)
+    assert float(ours) == pytest.approx(float(expected), rel=1e-2 if mixed else 1e-5)
+    for gradient, right in zip(found, torch.autograd.grad(2 * expected, (states, items)), strict=True):
+        assert torch.allclose(gradient, right, atol=float(right.abs().max()) * (2e-2 if mixed else 1e-4))
 
 
 def test_gsasrec_undoes_the_overconfidence_of_sampling() -> None:
