@@ -206,7 +206,7 @@ class Learner(pl.LightningModule):
         self.tell("training", **self.position(), **self._pace(), loss=value)
 
     def _pace(self) -> dict[str, float]:
-        progress = self.progress()
+        progress = min(self.progress(), 1.0)
         left = (time.monotonic() - self.started) * (1 - progress) / max(progress - self.progress_at_start, 1e-9)
         return {"examples_per_second": self.speed(), "seconds_left": left, "learning_rate": self._learning_rate()}
 
