@@ -12,7 +12,6 @@ from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
 
 Role = Literal["full", "compressed", "baseline"]
-MADE_BY = {"full": "fine_tune", "compressed": "distil", "baseline": "baselines"}
 
 
 @task(persist_result=False)
@@ -35,7 +34,8 @@ def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: 
         "usecase": checkpoint.usecase.settings(),
         "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
     }
-    with step("export" if role == "full" else f"export {label}", needs=("prepare", MADE_BY[role])) as seen:
+    made_by = "baselines" if role == "baseline" else store.manifest(checkpoint.digest)["recipe"]["name"]
+    with step("export" if role == "full" else f"export {label}", needs=("prepare", made_by)) as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

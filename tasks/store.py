@@ -134,10 +134,14 @@ def lineage(digest: str) -> list[dict[str, Any]]:
         if current in seen:
             continue
         seen.add(current)
-        manifest = json.loads((find(current) / "manifest.json").read_text())
-        chain.append(manifest)
-        queue += manifest["made_from"]
+        chain.append(manifest(current))
+        queue += chain[-1]["made_from"]
     return chain
+
+
+def manifest(digest: str) -> dict[str, Any]:
+    """What is written down of an artifact: recipe, code, libraries, when, where, how long."""
+    return json.loads((find(digest) / "manifest.json").read_text())
 
 
 def _file_away(artifact: type[A], recipe: Recipe, fields: dict[str, Any], work: Path, seconds: float) -> A:

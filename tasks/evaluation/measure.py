@@ -26,7 +26,10 @@ INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp
 
 
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
-    """Score every model on the test split, and time them in turns on the same real examples."""
+    """Score every model on the test split, and time them in turns on the same real examples.
+
+    The compressed ones also say how far they agree with the first, which is the full one.
+    """
     bundles, seconds, scores = [], [], []
     for model in models:
         say(model.label)
