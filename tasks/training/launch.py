@@ -25,8 +25,9 @@ PROJECT = Path(__file__).parents[2]
 POLL_SECONDS = 0.05
 STALLED_SECONDS = float(os.environ.get("VERTICALS_STALLED_SECONDS", "1800"))
 NOT_FOR_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "PREFECT__FLOW_RUN_ID", "PREFECT__CONTROL_")
-# Activations that glibc gives back to the system after each step are paged in anew at the next: 3 % of the time on a CPU.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "67108864"}
+# Activations that glibc gives back to the system after each step are paged in anew at the next: 3 % of the time on a CPU. Larger
+# ones are still given back: kept, blocks of many sizes would break memory into pieces until it is full.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 ERRORS = {e.kind: e for e in (errors.OutOfMemory, errors.Infrastructure, errors.TrainingError)}
 
 Row = dict[str, Any]
