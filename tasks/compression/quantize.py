@@ -122,7 +122,8 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
     """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched."""
     apply(recipe, model, dataset, work / "model.onnx")
     (work / "quantization.json").write_text(json.dumps(list(tried), indent=1))
-    fields = write_bundle(work, recipe.label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
+    label = recipe.label if model.role == "full" else f"{model.label}, {recipe.label}"
+    fields = write_bundle(work, label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
     return {**fields, "role": "compressed"}
 
 
