@@ -11,7 +11,7 @@ from tasks import store
 from tasks.artifacts import Dataset, Evaluation, OnnxModel
 from tasks.evaluation.measure import cpu
 from tasks.evaluation.measure import evaluate as measure
-from tasks.reporting.terminal import step
+from tasks.reporting.terminal import step, steps_of
 from tasks.usecase import Record
 
 
@@ -30,7 +30,7 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
         "cpu": cpu(),
         "code": store.code_version("tasks.evaluation", "tasks.serving", dataset.usecase.package()),
     }
-    with step("evaluate", needs=("prepare", "export", "quantize")) as seen:
+    with step("evaluate", needs=("prepare", *steps_of("export", "quantize"))) as seen:
         found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset, seen.say))))
         seen.detail = f"{len(models)} candidates"
     return list(found.each)

@@ -53,6 +53,11 @@ def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextMa
     return _step(name, needs, Seen(update=bar.update), bar.progress)
 
 
+def steps_of(*verbs: str) -> tuple[str, ...]:
+    """The names of the steps that have ended, of these verbs: "export", "export student", ..."""
+    return tuple(name for name in _steps if name.partition(" ")[0] in verbs)
+
+
 def take_steps() -> tuple[Step, ...]:
     """The steps this process has ended since it was last asked, in their order; forgets them."""
     global _steps
