@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -11,9 +10,16 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Scheduled
 
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 420
@@ -26,7 +32,8 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
+    """Prefect's own, which asks again when the server is too busy to answer."""
     port = free_port()
     home = tmp_path_factory.mktemp("up")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -37,7 +44,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     local()
     try:
-        yield f"http://127.0.0.1:{port}/api"
+        with SyncPrefectClient(f"http://127.0.0.1:{port}/api") as client:
+            yield client
     finally:
         local("down")
         with pytest.raises(httpx.ConnectError):
@@ -45,45 +53,46 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def deployment(api: str) -> str:
-    return httpx.get(f"{api}/deployments/name/image-classification/smoke").raise_for_status().json()["id"]
+def deployment(client: SyncPrefectClient) -> UUID:
+    return client.read_deployment_by_name("image-classification/smoke").id
 
 
-def wait_for(api: str, run: str) -> dict[str, str]:
+def final_state(client: SyncPrefectClient, run: UUID) -> State:
     deadline = time.monotonic() + RUN_SECONDS
     while time.monotonic() < deadline:
-        state = httpx.get(f"{api}/flow_runs/{run}").raise_for_status().json()["state"]
-        if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+        state = client.read_flow_run(run).state
+        if state and state.is_final():
             return state
         time.sleep(1)
-    return {"type": "none in time"}
+    raise AssertionError(f"The run did not end in {RUN_SECONDS} s.")
 
 
 SMALL = {"usecase": {"data": "sample", "width": 8}, "pretraining": {"epochs": 1}, "fit": {"epochs": 2}, "budget": {}}
 
 
 @pytest.mark.timeout(900)
-def test_a_worker_runs_what_is_triggered(api: str, deployment: str) -> None:
-    run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={"parameters": SMALL, "state": {"type": "SCHEDULED"}})
-    state = wait_for(api, run.raise_for_status().json()["id"])
-    assert state["type"] == "COMPLETED", json.dumps(state)
-    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).raise_for_status().json()
-    assert {"image-classification-summary", "image-classification-data", "image-classification-lineage"} <= {a["key"] for a in artifacts}
+def test_a_worker_runs_what_is_triggered(client: SyncPrefectClient, deployment: UUID) -> None:
+    run = client.create_flow_run_from_deployment(deployment, parameters=SMALL, state=Scheduled())
+    state = final_state(client, run.id)
+    assert state.is_completed(), state
+    assert {"image-classification-summary", "image-classification-data", "image-classification-lineage"} <= {
+        artifact.key for artifact in client.read_artifacts()
+    }
 
 
 @pytest.mark.timeout(900)
-def test_a_worker_runs_what_is_scheduled(api: str, deployment: str) -> None:
-    every_minute = {"schedule": {"interval": timedelta(minutes=1).total_seconds()}, "active": True, "parameters": SMALL}
-    created = httpx.post(f"{api}/deployments/{deployment}/schedules", json=[every_minute]).raise_for_status().json()[0]["id"]
-    httpx.patch(f"{api}/deployments/{deployment}", json={"paused": False}).raise_for_status()
-    by_schedule = {"flow_runs": {"deployment_id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
+def test_a_worker_runs_what_is_scheduled(client: SyncPrefectClient, deployment: UUID) -> None:
+    every_minute = IntervalSchedule(interval=timedelta(minutes=1))
+    created = client.create_deployment_schedules(deployment, [(every_minute, True)], parameters=SMALL)[0]
+    client.set_deployment_paused_state(deployment, paused=False)
+    ours = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     deadline = time.monotonic() + 90
-    runs: list[dict[str, str]] = []
-    while not runs and time.monotonic() < deadline:
-        found = httpx.post(f"{api}/flow_runs/filter", json=by_schedule).raise_for_status().json()
-        runs = [run for run in found if run["auto_scheduled"]]
+    scheduled: list[UUID] = []
+    while not scheduled and time.monotonic() < deadline:
+        runs = client.read_flow_runs(deployment_filter=ours, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+        scheduled = [run.id for run in runs if run.auto_scheduled]
         time.sleep(1)
-    assert runs, "the server scheduled nothing"
-    state = wait_for(api, runs[0]["id"])
-    httpx.delete(f"{api}/deployments/{deployment}/schedules/{created}").raise_for_status()
-    assert state["type"] == "COMPLETED", json.dumps(state)
+    assert scheduled, "the server scheduled nothing"
+    state = final_state(client, scheduled[0])
+    client.delete_deployment_schedule(deployment, created.id)
+    assert state.is_completed(), state
