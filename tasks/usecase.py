@@ -64,7 +64,10 @@ def read_typed(written: object) -> Record:
 
 
 class Examples(Protocol):
-    """One split of a data set, read from disk as it is asked for."""
+    """One split of a data set, read from disk as it is asked for.
+
+    Where examples vary in length, an attribute `lengths`, int64 [N], brings similar ones into one batch of training.
+    """
 
     def __len__(self) -> int: ...
 
@@ -174,6 +177,16 @@ class UseCase(Record, ABC):
         """
         raise NotImplementedError(f"{self.name} cannot be distilled")
 
+    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+        """A student's training loss: a part `weight` of it is the distance to the teacher's opinion of the same examples."""
+        from tasks.compression.distillation import mixed_loss
+
+        return mixed_loss(self, student, teacher, batch, weight, temperature)
+
+    def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Start a student from what it can take over of its teacher's weights; by default it starts afresh."""
+        return
+
     def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
         """Why the answer to a request is what it is, ready for JSON. Loads neither torch nor transformers.
 
@@ -192,6 +205,8 @@ class UseCase(Record, ABC):
 
     input_names: ClassVar[tuple[str, ...]]
     output_names: ClassVar[tuple[str, ...]]
+    variable_axes: ClassVar[tuple[str, ...]] = ()
+    """Names of the axes after the first, in this order for every input, whose size may differ from batch to batch."""
 
     # -- quality --------------------------------------------------------------------------------------------------
     @abstractmethod

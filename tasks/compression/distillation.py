@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from tasks.artifacts import Checkpoint
 from tasks.training.technique import Technique
+from tasks.usecase import UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,21 +32,25 @@ class Distillation(Technique):
         teacher = self.teacher.usecase.network(self.teacher.assets)
         teacher.load_state_dict(load_file(self.teacher.folder / "weights.safetensors"))
         teacher.requires_grad_(False).eval()
-        learner.loss = self.taught(learner, teacher)
-
-    def taught(self, learner: Learner, teacher: nn.Module) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
-        """The student's loss. Both draw the same random numbers, so that they see the same augmented or sampled batch."""
-        import torch
-        from torch.nn import functional as F
+        learner.usecase.inherit(learner.network, teacher)
 
         def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-            teacher.to(learner.device)
-            with torch.random.fork_rng(), torch.no_grad():
-                wanted, _ = self.teacher.usecase.logits(teacher, batch)
-            found, target = learner.usecase.logits(student, batch)
-            return (1 - self.weight) * F.cross_entropy(found, target) + self.weight * soft_loss(found, wanted, self.temperature)
+            return learner.usecase.taught_loss(student, teacher.to(learner.device), batch, self.weight, self.temperature)
 
-        return loss
+        learner.loss = loss
+
+
+def mixed_loss(
+    usecase: UseCase, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+) -> Tensor:
+    """What was observed and what the teacher thinks. Both draw the same random numbers, so that they see the same augmented or sampled batch."""
+    import torch
+    from torch.nn import functional as F
+
+    with torch.random.fork_rng(), torch.no_grad():
+        wanted, _ = usecase.logits(teacher, batch)
+    found, target = usecase.logits(student, batch)
+    return (1 - weight) * F.cross_entropy(found, target) + weight * soft_loss(found, wanted, temperature)
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

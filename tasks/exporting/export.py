@@ -51,8 +51,8 @@ def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "f
 def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path) -> None:
     """Export the use case's predictor; `sample` holds two rows, since the exporter takes sizes 0 and 1 for constants."""
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in usecase.input_names)
-    batch = torch.export.Dim("batch")
-    shapes = ({0: batch},) * len(inputs)
+    axes = [torch.export.Dim(name) for name in ("batch", *usecase.variable_axes)]
+    shapes = (dict(enumerate(axes)),) * len(inputs)
     with silence():
         program = torch.onnx.export(
             usecase.predictor(network).eval(),

@@ -13,12 +13,14 @@ from torch import Tensor
 from tasks.usecase import Examples
 
 AHEAD = 3  # batches read while the network computes
+POOL = 50  # batches whose examples are sorted by length
 
 
 class Batches:
     """All batches of a fit from `first_step` to its end, this rank's share of each; read ahead by a thread.
 
-    The last few examples of an epoch that fill no batch are left out; each epoch leaves out others.
+    The last few examples of an epoch that fill no batch are left out; each epoch leaves out others. Where examples have
+    `lengths`, those of similar length share a batch, so that little of it is padding.
     """
 
     def __init__(
@@ -41,7 +43,10 @@ class Batches:
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._permutation = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.examples))
+            random = np.random.default_rng((self.seed, epoch))
+            self._epoch, self._permutation = epoch, random.permutation(len(self.examples))
+            if (lengths := getattr(self.examples, "lengths", None)) is not None:
+                self._permutation = bucketed(self._permutation, lengths, self.batch_size, random)
         return self._permutation
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -69,6 +74,14 @@ class Batches:
                 ready.put(as_tensors(self.examples.batch(self.indices(step))))
         except BaseException as error:
             ready.put(error)
+
+
+def bucketed(order: np.ndarray, lengths: np.ndarray, batch_size: int, random: np.random.Generator) -> np.ndarray:
+    """The whole batches of a random order, int64, with similar lengths in each; which batch comes when stays random."""
+    whole = order[: len(order) // batch_size * batch_size]
+    pools = np.split(whole, range(POOL * batch_size, len(whole), POOL * batch_size))
+    batches = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]).reshape(-1, batch_size)
+    return batches[random.permutation(len(batches))].ravel()
 
 
 def with_room(full: queue.Queue[dict[str, Tensor] | BaseException]) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -13,6 +14,7 @@ from tasks import errors
 from tasks.settings import Fit
 from tasks.store import file_digest
 from tasks.training import launch
+from tasks.training.batches import Batches
 from tests.toy import ToyUseCase
 
 QUICK = Fit(epochs=12, batch_size=32, learning_rate=0.02, weight_decay=0.0)
@@ -59,6 +61,26 @@ def test_every_setting_of_the_fit_trains(toy_data: Path, tmp_path: Path, changes
     outcome, _ = fit(toy_data, tmp_path, **changes)
     assert outcome.scores["accuracy"] > 0.7
     assert abs(outcome.precision_gap) < 0.1
+
+
+def test_similar_lengths_share_a_batch() -> None:
+    class Texts:
+        lengths = np.random.default_rng(0).integers(1, 100, 1000)
+
+        def __len__(self) -> int:
+            return 1000
+
+        def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+            return {"length": self.lengths[indices]}
+
+    batches = Batches(Texts(), 32, epochs=2, seed=0)
+    epochs = [np.array([batches.indices(epoch * 31 + step) for step in range(31)]) for epoch in range(2)]
+    for seen in epochs:
+        assert len(np.unique(seen)) == 31 * 32, "each at most once"
+        assert np.ptp(Texts.lengths[seen], axis=1).max() < 15
+    means = Texts.lengths[epochs[0]].mean(1)
+    assert abs(np.corrcoef(means, np.arange(31))[0, 1]) < 0.5, "short and long batches come in any order"
+    assert not np.array_equal(epochs[0], epochs[1])
 
 
 def test_two_ranks_reach_what_one_reaches(toy_data: Path, tmp_path: Path) -> None:

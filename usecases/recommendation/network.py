@@ -46,10 +46,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then a network per place, each normalised before and added to what came in."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.before, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, visible: Tensor, latest: bool = False) -> Tensor:
@@ -60,30 +60,61 @@ class Block(nn.Module):
         return x + self.dropout(self.down(F.gelu(self.up(self.between(x)))))
 
 
+class FactoredEmbedding(nn.Module):
+    """Item vectors of low rank (ALBERT, Lan 2020): a few numbers per item, and one matrix for all that makes them wide."""
+
+    def __init__(self, items: int, rank: int, width: int) -> None:
+        super().__init__()
+        self.narrow = nn.Embedding(items + 1, rank, padding_idx=0)
+        self.widen = nn.Linear(rank, width, bias=False)
+        nn.init.normal_(self.narrow.weight, std=rank**-0.5)
+        nn.init.orthogonal_(self.widen.weight)
+
+    def forward(self, history: Tensor) -> Tensor:
+        """[B, L] to [B, L, width]"""
+        return self.widen(self.narrow(history))
+
+    @property
+    def weight(self) -> Tensor:
+        """[items + 1, rank]"""
+        return self.narrow.weight
+
+
+def item_embedding(usecase: Recommendation, items: int) -> nn.Embedding | FactoredEmbedding:
+    if usecase.item_rank:
+        return FactoredEmbedding(items, usecase.item_rank, usecase.width)
+    embedding = nn.Embedding(items + 1, usecase.width, padding_idx=0)
+    nn.init.normal_(embedding.weight, std=usecase.width**-0.5)
+    return embedding
+
+
 class SelfAttentive(nn.Module):
     """SASRec (Kang 2018), with the norm before each layer.
 
-    history int64 [B, L] to a state per place, [B, L, width], or with `latest` to that of the last one, [B, 1, width].
+    history int64 [B, L], L at most the length, to a state per place, [B, L, width], or with `latest` to that of the last one, [B, 1, width].
     """
 
-    def __init__(self, items: int, length: int, width: int, blocks: int, heads: int, dropout: float) -> None:
+    def __init__(self, usecase: Recommendation, items: int) -> None:
         super().__init__()
-        self.item = nn.Embedding(items + 1, width, padding_idx=0)
+        width, length = usecase.width, usecase.length
+        self.item = item_embedding(usecase, items)
         self.place = nn.Embedding(length, width)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+        self.dropout = nn.Dropout(usecase.dropout)
+        self.blocks = nn.ModuleList(Block(width, usecase.heads, usecase.inner * width, usecase.dropout) for _ in range(usecase.blocks))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("causal", torch.ones(length, length, dtype=torch.bool).tril(), persistent=False)
         self.register_buffer("itself", torch.eye(length, dtype=torch.bool), persistent=False)
         self.causal: Tensor
         self.itself: Tensor
-        for embedding in (self.item, self.place):
-            nn.init.normal_(embedding.weight, std=width**-0.5)
+        nn.init.normal_(self.place.weight, std=width**-0.5)
 
     def forward(self, history: Tensor, latest: bool = False) -> Tensor:
-        x = self.dropout(self.item(history) + self.place.weight)
+        length = history.shape[1]  # places are counted from the end
+        x = self.dropout(self.item(history) + self.place.weight[-length:])
         known = (history > 0)[:, None, None, :]
-        visible = self.causal & known | self.itself  # padding sees itself: a row without any would be no number
+        visible = (
+            self.causal[:length, :length] & known | self.itself[:length, :length]
+        )  # padding sees itself: a row without any would be no number
         for number, block in enumerate(self.blocks, 1):
             x = block(x, visible, latest and number == len(self.blocks))
         return self.norm(x)
@@ -95,13 +126,13 @@ class SelfAttentive(nn.Module):
 class Recurrent(nn.Module):
     """GRU4Rec (Hidasi 2016), with the inputs and outputs of `SelfAttentive`."""
 
-    def __init__(self, items: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(self, usecase: Recommendation, items: int) -> None:
         super().__init__()
-        self.item = nn.Embedding(items + 1, width, padding_idx=0)
-        self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        width, layers = usecase.width, usecase.blocks
+        self.item = item_embedding(usecase, items)
+        self.dropout = nn.Dropout(usecase.dropout)
+        self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=usecase.dropout if layers > 1 else 0.0)
         self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.item.weight, std=width**-0.5)
 
     def forward(self, history: Tensor, latest: bool = False) -> Tensor:
         states = self.gru(self.dropout(self.item(history)))[0]
@@ -121,16 +152,20 @@ class NextItem(nn.Module):
         self.popularity: Tensor
 
     def states(self, history: Tensor) -> Tensor:
-        """[B, L] to [B, L, width]"""
-        return self.backbone(history)
+        """[B, L] to what is compared with the items, [B, L, D]; D is the width, or the items' rank where they are factored."""
+        return self._beside_items(self.backbone(history))
 
     def latest(self, history: Tensor) -> Tensor:
-        """[B, L] to the state of the last place, [B, width]"""
-        return self.backbone(history, latest=True)[:, 0]
+        """[B, L] to the state of the last place, [B, D]"""
+        return self._beside_items(self.backbone(history, latest=True)[:, 0])
 
     def items(self) -> Tensor:
-        """[items, width]"""
+        """[items, D]"""
         return self.backbone.item.weight[1:]
+
+    def _beside_items(self, states: Tensor) -> Tensor:
+        item = self.backbone.item
+        return states @ item.widen.weight if isinstance(item, FactoredEmbedding) else states
 
     def forward(self, history: Tensor) -> Tensor:
         """history int64 [B, L] to a score per item, [B, items]; without a known event what is popular."""
@@ -165,11 +200,11 @@ def build_network(usecase: Recommendation, assets: Path) -> NextItem:
     """Raises `SettingError` where the heads do not divide the width."""
     items = len(read_catalogue(assets)["items"])
     if usecase.model == "gru4rec":
-        backbone = Recurrent(items, usecase.width, usecase.blocks, usecase.dropout)
+        backbone = Recurrent(usecase, items)
     else:
         if usecase.width % usecase.heads:
             raise SettingError(
                 f"--usecase.heads {usecase.heads} do not divide --usecase.width {usecase.width}. Try {usecase.width // 32 or 1}."
             )
-        backbone = SelfAttentive(items, usecase.length, usecase.width, usecase.blocks, usecase.heads, usecase.dropout)
+        backbone = SelfAttentive(usecase, items)
     return NextItem(backbone, popularity_prior(assets))

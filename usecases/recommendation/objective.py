@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usecases.recommendation.network import NextItem
-from usecases.recommendation.softmax import softmax_loss
+from usecases.recommendation.softmax import Teacher, softmax_loss
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
@@ -21,13 +21,27 @@ def next_item_loss(usecase: Recommendation, network: nn.Module, batch: dict[str,
     """The chosen objective over the places of `history` [B, L] that have a `target` [B, L]."""
     chosen = objective_of(usecase, network)
     if chosen == "softmax":
-        known, wanted = cast(NextItem, network), batch["target"] > 0
-        return softmax_loss(known.states(batch["history"])[wanted], known.items(), batch["target"][wanted] - 1)
+        states, items, right = compared_with_all(network, batch)
+        return softmax_loss(states, items, right)
     scores, right = compared(usecase, network, batch)
     if chosen == "sampled":
         return F.cross_entropy(scores, right)
     power = positive_power(scores.shape[1] - 1, len(cast(NextItem, network).items()), usecase.calibration) if chosen == "gbce" else 1.0
     return calibrated_cross_entropy(scores[:, 0], scores[:, 1:], power)
+
+
+def taught_over_all(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+    """The softmax objective, a part `weight` of it being the distance to the teacher's softmax."""
+    with torch.no_grad():
+        opinion = compared_with_all(teacher, batch)[:2]
+    states, items, right = compared_with_all(student, batch)
+    return softmax_loss(states, items, right, Teacher(*opinion, weight, temperature))
+
+
+def compared_with_all(network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """States [N, D] of the places that have a target, all items [C, D], and which of them came, [N]."""
+    known, wanted = cast(NextItem, network), batch["target"] > 0
+    return known.states(batch["history"])[wanted], known.items(), batch["target"][wanted] - 1
 
 
 def compared(usecase: Recommendation, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -35,18 +35,20 @@ class Windows:
         self.rows = self.rows.reshape(-1, 2)
         if focused:
             self.rows = self.rows[[bool(events.focus[start + 1 : stop].any()) for start, stop in self.rows]]
+        self.lengths = self.rows[:, 1] - self.rows[:, 0] - 1
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """history and target, int64 [B, length]; 0 is none."""
-        history, target = (np.zeros((len(indices), self.length), dtype=np.int64) for _ in range(2))
+        """history and target, int64 [B, L], L the longest of them; 0 is none."""
+        longest = int(self.lengths[indices].max())
+        history, target = (np.zeros((len(indices), longest), dtype=np.int64) for _ in range(2))
         for row, (start, stop) in enumerate(self.rows[indices]):
             items = self.events.items[start:stop]
             wanted = items[1:] * self.events.focus[start + 1 : stop] if self.focused else items[1:]
-            history[row, self.length - len(wanted) :] = items[:-1]
-            target[row, self.length - len(wanted) :] = wanted
+            history[row, longest - len(wanted) :] = items[:-1]
+            target[row, longest - len(wanted) :] = wanted
         return {"history": history, "target": target}
 
 
@@ -98,7 +100,8 @@ def training_requests(usecase: Recommendation, folder: Path, rows: np.ndarray) -
     """Histories of training examples as a request would bring them."""
     events = Events(folder)
     histories = Windows(events, usecase.length, focused=False).batch(rows)["history"]
-    return {"history": histories, "allowed": np.ones((len(rows), events.size), dtype=bool)}
+    missing = usecase.length - histories.shape[1]
+    return {"history": np.pad(histories, ((0, 0), (missing, 0))), "allowed": np.ones((len(rows), events.size), dtype=bool)}
 
 
 @lru_cache(maxsize=2)

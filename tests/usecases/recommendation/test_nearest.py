@@ -19,7 +19,7 @@ ITEMS, LENGTH, WIDTH = 3000, 6, 16
 def network() -> NextItem:
     """Items in kinds, as those of a shop are."""
     torch.manual_seed(0)
-    backbone = SelfAttentive(ITEMS, LENGTH, WIDTH, blocks=1, heads=2, dropout=0.0)
+    backbone = SelfAttentive(Recommendation(length=LENGTH, width=WIDTH, blocks=1), ITEMS)
     kinds = torch.randn(40, WIDTH)
     with torch.no_grad():
         backbone.item.weight[1:] = kinds[torch.randint(40, (ITEMS,))] + 0.3 * torch.randn(ITEMS, WIDTH)

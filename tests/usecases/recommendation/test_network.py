@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.compression.distillation import soft_loss
 from tasks.errors import SettingError
 from tasks.exporting.export import check_parity, check_symbolic_batch, write_graph
 from tasks.usecase import Arrays, UseCase
@@ -16,7 +17,8 @@ from tests.usecases.recommendation.logs import prepared
 from usecases.recommendation import NearItems, Recommendation
 from usecases.recommendation.network import NextItem
 from usecases.recommendation.objective import calibrated_cross_entropy, next_item_loss, positive_power
-from usecases.recommendation.softmax import softmax_loss
+from usecases.recommendation.pruning import low_rank
+from usecases.recommendation.softmax import Teacher, softmax_loss
 
 SMALL: dict[str, Any] = {"k_core": 1, "length": 12, "width": 16}
 
@@ -98,6 +100,63 @@ def test_the_softmax_in_parts_is_torchs_with_its_gradients(mixed: bool) -> None:
     assert float(ours) == pytest.approx(float(expected), rel=1e-2 if mixed else 1e-5)
     for gradient, right in zip(found, torch.autograd.grad(2 * expected, (states, items)), strict=True):
         assert torch.allclose(gradient, right, atol=float(right.abs().max()) * (2e-2 if mixed else 1e-4))
+
+
+def test_a_student_is_taught_hintons_loss_in_parts() -> None:
+    torch.manual_seed(0)
+    states, items = torch.randn(600, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    teacher_states, teacher_items, target = torch.randn(600, 5), torch.randn(50, 5), torch.randint(50, (600,))
+    ours = softmax_loss(states, items, target, Teacher(teacher_states, teacher_items, weight=0.3, temperature=2.0))
+    scores = states @ items.T
+    taught = soft_loss(scores, teacher_states @ teacher_items.T, 2.0)
+    expected = 0.7 * torch.nn.functional.cross_entropy(scores, target) + 0.3 * taught
+    assert float(ours) == pytest.approx(float(expected), rel=1e-5)
+    for gradient, right in zip(*(torch.autograd.grad(loss, (states, items)) for loss in (ours, expected)), strict=True):
+        assert torch.allclose(gradient, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_a_student_begins_as_its_teacher_in_half_the_size(model: str, shop: Path) -> None:
+    usecase = Recommendation(**{**SMALL, "width": 32}, model=model)  # pyright: ignore[reportArgumentType]
+    smaller = usecase.smaller()
+    assert isinstance(smaller, Recommendation)
+    teacher = cast(NextItem, usecase.network(shop / "assets").eval())
+    with torch.no_grad():  # vectors that lie near a plane, as learnt ones do
+        rank = smaller.item_rank
+        teacher.backbone.item.weight[1:] = torch.randn(len(teacher.items()), rank) @ torch.randn(rank, 32) / 6
+    student = cast(NextItem, smaller.network(shop / "assets").eval())
+    smaller.inherit(student, teacher)
+    every = torch.arange(len(teacher.items()) + 1)
+    assert torch.allclose(student.backbone.item(every), teacher.backbone.item(every), atol=1e-4)
+    if model == "sasrec":
+        assert agreement(student, teacher, a_batch(shop, usecase)["history"]) > 0.4, "before it has learnt anything"
+    sizes = [sum(weights.numel() for weights in network.parameters()) for network in (student, teacher)]
+    assert sizes[0] < 0.62 * sizes[1]
+
+
+def agreement(one: NextItem, other: NextItem, history: torch.Tensor) -> float:
+    """Correlation of their scores."""
+    with torch.no_grad():
+        return float(torch.corrcoef(torch.stack([one(history).flatten(), other(history).flatten()]))[0, 1])
+
+
+def test_the_directions_kept_are_those_of_the_items_people_want() -> None:
+    vectors = torch.zeros(5, 2)
+    vectors[1:3, 0], vectors[3:, 1] = 1.0, 1.2
+    wanted = torch.log(torch.tensor([0.45, 0.45, 0.05, 0.05]))
+    numbers, directions = low_rank(vectors, 1, wanted)
+    assert torch.allclose((numbers @ directions.T)[1:3], vectors[1:3])
+    assert not numbers[0].any()
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_padding_changes_nothing(model: str, shop: Path) -> None:
+    network = built(shop, model=model, item_rank=8)
+    history = torch.arange(1, 6)[None]
+    padded = torch.nn.functional.pad(history, (7, 0))
+    if model == "sasrec":
+        assert torch.allclose(network.states(history), network.states(padded)[:, 7:], atol=1e-6)
+    assert network.states(padded).shape == (1, 12, 8)
 
 
 def test_gsasrec_undoes_the_overconfidence_of_sampling() -> None:
