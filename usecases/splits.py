@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: stratified, fixed by a seed, and never the same picture twice."""
+"""Who trains, who validates, who tests: stratified, fixed by a seed, and never the same example twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRECIOUS = {"train": 0, "validation": 1, "test": 2}  # of two copies the one in 
 def stratified(labels: Sequence[str], groups: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
     """A split for each example: `shares` of every class for the named splits, the rest for training.
 
-    Examples of one group, such as frames of one track or copies of one picture, stay together. Every class keeps at
+    Examples of one group, such as frames of one track or copies of one picture or text, stay together. Every class keeps at
     least one group for training; with three or more each split gets one.
     """
     of_class: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))

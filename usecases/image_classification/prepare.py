@@ -20,7 +20,7 @@ from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
 from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.image_classification.layouts import Item, find_source
-from usecases.image_classification.splits import SPLITS, complete, leaks
+from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings

@@ -65,9 +65,8 @@ class FactoredEmbedding(nn.Module):
 
     def __init__(self, items: int, rank: int, width: int) -> None:
         super().__init__()
-        self.narrow = nn.Embedding(items + 1, rank, padding_idx=0)
+        self.narrow = plain_embedding(items, rank)
         self.widen = nn.Linear(rank, width, bias=False)
-        nn.init.normal_(self.narrow.weight, std=rank**-0.5)
         nn.init.orthogonal_(self.widen.weight)
 
     def forward(self, history: Tensor) -> Tensor:
@@ -80,12 +79,15 @@ class FactoredEmbedding(nn.Module):
         return self.narrow.weight
 
 
-def item_embedding(usecase: Recommendation, items: int) -> nn.Embedding | FactoredEmbedding:
-    if usecase.item_rank:
-        return FactoredEmbedding(items, usecase.item_rank, usecase.width)
-    embedding = nn.Embedding(items + 1, usecase.width, padding_idx=0)
-    nn.init.normal_(embedding.weight, std=usecase.width**-0.5)
+def plain_embedding(items: int, width: int) -> nn.Embedding:
+    embedding = nn.Embedding(items + 1, width, padding_idx=0)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    nn.init.zeros_(embedding.weight[0])
     return embedding
+
+
+def item_embedding(usecase: Recommendation, items: int) -> nn.Embedding | FactoredEmbedding:
+    return FactoredEmbedding(items, usecase.item_rank, usecase.width) if usecase.item_rank else plain_embedding(items, usecase.width)
 
 
 class SelfAttentive(nn.Module):
