@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
 
+LENGTH_STEP = 16  # of training batches: a CPU's kernels are made anew for each shape
+
+
 class Events:
     """What `prepare` wrote, read from disk as it is asked for."""
 
@@ -41,8 +44,8 @@ class Windows:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """history and target, int64 [B, L], L the longest of them; 0 is none."""
-        longest = int(self.lengths[indices].max())
+        """history and target, int64 [B, L], L the longest of them, rounded up; 0 is none."""
+        longest = min(self.length, -(-int(self.lengths[indices].max()) // LENGTH_STEP) * LENGTH_STEP)
         history, target = (np.zeros((len(indices), longest), dtype=np.int64) for _ in range(2))
         for row, (start, stop) in enumerate(self.rows[indices]):
             items = self.events.items[start:stop]
