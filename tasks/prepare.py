@@ -31,4 +31,4 @@ def prepare(usecase: UseCase) -> Dataset:
     with step("prepare") as seen:
         dataset, seen.cached = store.make(Dataset, recipe, build)
         seen.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
-    return dataset.model_copy(update={"usecase": usecase})  # the data may serve several settings of the network
+    return dataset.model_copy(update={"usecase": usecase.settled(dataset.card)})  # the data may serve several settings of the network

@@ -128,6 +128,10 @@ class UseCase(Record, ABC):
             DataError: with the file, the reason and what to do.
         """
 
+    def settled(self, card: dict[str, Any]) -> UseCase:
+        """What these settings stand for now that the data are known by their card; by default what they say."""
+        return self
+
     @abstractmethod
     def examples(self, folder: Path, split: Split) -> Examples:
         """One split of what `prepare` wrote."""

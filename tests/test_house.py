@@ -68,8 +68,11 @@ def test_a_flow_is_wiring_only(path: Path) -> None:
     ("module", "forbidden"),
     [
         ("flows.image_classification", HEAVY),
+        ("flows.nlp", HEAVY),
         ("flows.recommendation", HEAVY),
         ("usecases.image_classification", HEAVY | {"prefect"}),
+        ("usecases.nlp.codec", HEAVY | {"prefect"}),
+        ("usecases.nlp.explaining", HEAVY | {"prefect"}),
         ("usecases.recommendation", HEAVY | {"prefect"}),
         ("tasks.serving.__main__", HEAVY | {"prefect"}),
     ],

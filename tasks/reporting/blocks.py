@@ -24,7 +24,7 @@ def draw(block: Block) -> Markup:
         KeyError: there is no such kind of block, or it lacks a field.
     """
     caption = tag("p", block["caption"], class_="muted") if block.get("caption") else None
-    wide = block["kind"] == "gallery" or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
+    wide = block["kind"] in ("gallery", "words") or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
     return tag("article", tag("h3", block["title"]), caption, KINDS[block["kind"]](block), class_=wide and "wide")
 
 
@@ -80,6 +80,11 @@ def gallery(items: Sequence[Mapping[str, Any]]) -> Markup:
     return tag("div", [_picture(item) for item in items], class_="gallery")
 
 
+def words(items: Sequence[Mapping[str, Any]]) -> Markup:
+    """Texts with parts marked by weights in [-1, 1]: the stronger the colour the more; what has less than none is struck through."""
+    return tag("div", [_marked_text(item) for item in items], class_="texts")
+
+
 def _is_number(value: object) -> bool:
     """Also one that was written for people, such as 1,024 or −3.1 %, and an empty cell."""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -111,6 +116,20 @@ def _heat(value: float, diagonal: bool, most: Mapping[bool, float]) -> Markup:
     return tag("td", plain(value) if value % 1 else f"{int(value):,}" if value else "·", style=shade, class_=names or None)
 
 
+def _marked_text(item: Mapping[str, Any]) -> Markup:
+    text, at, parts = str(item["text"]), 0, []
+    for mark in item["marks"]:
+        parts += [text[at : mark["start"]], _mark(text[mark["start"] : mark["end"]], float(mark["weight"]), mark.get("label"))]
+        at = mark["end"]
+    return tag("figure", tag("figcaption", tag("strong", item["title"])), tag("p", *parts, text[at:], dir="auto"))
+
+
+def _mark(part: str, weight: float, label: str | None) -> Markup:
+    against = weight < 0
+    named = tag("small", label) if label else None
+    return tag("mark", part, named, style=f"--a:{min(abs(weight), 1):.2f}", class_="against" if against else None, title=f"{weight:+.2f}")
+
+
 def _picture(item: Mapping[str, Any]) -> Markup:
     image = str(item["image"])
     shown = tag("img", src=image, alt=item.get("alt", ""), loading="lazy") if image.startswith("data:image/") else None
@@ -125,4 +144,5 @@ KINDS: dict[str, Callable[[Block], Markup]] = {
     "scatter": lambda b: charts.scatter(b["points"], b.get("x_label", ""), b.get("y_label", ""), b["title"]),
     "matrix": matrix,
     "gallery": lambda b: gallery(b["items"]),
+    "words": lambda b: words(b["items"]),
 }

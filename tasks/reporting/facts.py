@@ -45,6 +45,7 @@ class Facts(Record):
         scatter  points [{label, x, y, size, strong}], x_label, y_label
         matrix   labels [str] or rows and columns [str], values [[float]], row_label, column_label, diagonal: true marks agreement
         gallery  items [{image: data URI, alt, lines [str]}]
+        words    items [{title, text, marks [{start, end, weight in [-1, 1], label}]}]
     """
 
     flow: str

@@ -43,6 +43,8 @@ def _answers(folder: Path, arguments: list[str], explain: bool) -> list[dict[str
 def _readable(request: str, answer: dict[str, Any]) -> str:
     if "items" in answer:
         lines = [f"{request}:", *(f"  {row['score']:9.4f}  {row['item']:<12}  {row.get('title', '')}" for row in answer["items"])]
+    elif "entities" in answer:
+        lines = [f"{request}:", *(f"  {row['probability']:7.2%}  {row['label']:<12}  {row['text']}" for row in answer["entities"])]
     else:
         lines = [f"{request}: {answer.get('label', json.dumps(answer, ensure_ascii=False))}"]
     for row in answer.get("top", []):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 
 from tasks.errors import DataError
 from tasks.usecase import Examples, Predict
+from usecases import charts
 
 BATCH = 256
 NEIGHBOURS = 512
 BINS = 15
-SHOWN_CLASSES = 20
 SHOWN_SAMPLES = 12
 
 
@@ -82,10 +81,10 @@ def figures(predict: Predict, examples: Examples, assets: Path) -> dict[str, Any
         return {"kind": "gallery", "title": title, "caption": caption if len(rows) else "There are none.", "items": items}
 
     blocks = [
-        _confusion_block(confusion, labels),
-        _pairs_block(confusion, labels),
-        _reliability_block(sure, predicted == true),
-        _classes_block(confusion, labels),
+        charts.confusion(confusion, labels, "images"),
+        charts.confused_pairs(confusion, labels, "Images"),
+        charts.reliability(sure, predicted == true),
+        charts.classes(confusion, labels, "Images"),
         gallery("Surest mistakes", "Look for wrong labels here first: true class, then what the model said.", wrong),
         gallery("Surest hits", "What the model finds most typical.", right),
     ]
@@ -125,67 +124,6 @@ def _twin(image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
 
 
 # -- blocks of the report ------------------------------------------------------------------------------------------
-def _confusion_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    errors = confusion - np.diag(np.diag(confusion))
-    confused = np.argsort(-(errors.sum(axis=0) + errors.sum(axis=1)), kind="stable")[:SHOWN_CLASSES]
-    shown = np.sort(confused)
-    caption = f"The {len(shown)} most confused of {len(labels)} classes." if len(shown) < len(labels) else "Counts of images."
-    return {
-        "kind": "matrix",
-        "title": "Confusion matrix",
-        "caption": caption,
-        "labels": [labels[i] for i in shown],
-        "values": confusion[np.ix_(shown, shown)].tolist(),
-        "row_label": "true class",
-        "column_label": "predicted class",
-        "diagonal": True,
-    }
-
-
-def _pairs_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    errors = confusion - np.diag(np.diag(confusion))
-    ranked = np.argsort(-errors, axis=None, kind="stable")[:10]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(ranked, errors.shape), strict=True) if errors[i, j]]
-    rows = [[labels[i], labels[j], int(errors[i, j]), f"{errors[i, j] / confusion[i].sum():.1%}"] for i, j in pairs]
-    return {
-        "kind": "table",
-        "title": "Most confused pairs",
-        "caption": "The share is of all images of the true class." if rows else "None: every test image was named right.",
-        "columns": ["True", "Taken for", "Images", "Share"],
-        "rows": rows,
-    }
-
-
-def _classes_block(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    hits, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(support + said, 1)
-    worst_first = np.argsort(f1, kind="stable")
-    columns = ["Class", "Precision", "Recall", "F1", "Images"]
-    rows = [[labels[i], *(f"{of[i]:.3f}" for of in (precision, recall, f1)), int(support[i])] for i in worst_first]
-    return {"kind": "table", "title": "Class by class", "caption": "The weakest first.", "columns": columns, "rows": rows}
-
-
-def _reliability_block(sure: np.ndarray, hit: np.ndarray) -> dict[str, Any]:
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-    filled = [b for b in range(BINS) if (bins == b).any()]
-    model = {
-        "name": "this model",
-        "x": [round(float(sure[bins == b].mean()), 4) for b in filled],
-        "y": [round(float(hit[bins == b].mean()), 4) for b in filled],
-    }
-    ideal = {"name": "as sure as right", "x": [0, 1], "y": [0, 1], "dashed": True}
-    surest = float((sure > 0.9).mean())
-    return {
-        "kind": "lines",
-        "title": "Calibration",
-        "caption": f"Above the diagonal it is more often right than it says, below it boasts. {surest:.0%} of the answers are surer than 0.9.",
-        "series": [model, ideal],
-        "x_label": "probability it gives",
-        "y_label": "share that is right",
-    }
-
-
 def _sample(examples: Examples, row: int, true: str, predicted: str, sure: float) -> dict[str, Any]:
     image = examples.batch(np.array([row]))["image"][0]
     said = f"{true} as {predicted}" if true != predicted else true

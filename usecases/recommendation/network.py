@@ -11,83 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tasks.errors import SettingError
 from usecases.recommendation.sequences import read_catalogue
+from usecases.transformer import Block, FactoredEmbedding, build_embedding
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
 ANSWERS = 100  # items that the graph returns, best first; requests may ask for fewer
-
-
-class Attention(nn.Module):
-    """Self-attention of several heads (Vaswani 2017). Its weights are never blanked: that would take half of all training on a CPU."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.outward = nn.Linear(width, width)
-
-    def forward(self, asking: Tensor, x: Tensor, visible: Tensor) -> Tensor:
-        """asking [B, Q, width], x [B, L, width], visible bool [B, 1, Q, L] to [B, Q, width]."""
-        query, (key, value) = self._by_head(self.query(asking), 1)[0], self._by_head(self.key_value(x), 2)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        return self.outward(mixed.transpose(1, 2).flatten(2))
-
-    def _by_head(self, x: Tensor, parts: int) -> Tensor:
-        """[B, L, parts * width] to [parts, B, heads, L, width / heads]"""
-        batch, length, width = x.shape
-        return x.view(batch, length, parts, self.heads, width // parts // self.heads).permute(2, 0, 3, 1, 4)
-
-
-class Block(nn.Module):
-    """Attention, then a network per place, each normalised before and added to what came in."""
-
-    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, visible: Tensor, latest: bool = False) -> Tensor:
-        """x [B, L, width], visible bool [B, 1, L, L] to [B, L, width], or with `latest` to that of the last place, [B, 1, width]."""
-        asking = slice(-1, None) if latest else slice(None)
-        normed = self.before(x)
-        x = x[:, asking] + self.dropout(self.attention(normed[:, asking], normed, visible[:, :, asking]))
-        return x + self.dropout(self.down(F.gelu(self.up(self.between(x)))))
-
-
-class FactoredEmbedding(nn.Module):
-    """Item vectors of low rank (ALBERT, Lan 2020): a few numbers per item, and one matrix for all that makes them wide."""
-
-    def __init__(self, items: int, rank: int, width: int) -> None:
-        super().__init__()
-        self.narrow = plain_embedding(items, rank)
-        self.widen = nn.Linear(rank, width, bias=False)
-        nn.init.orthogonal_(self.widen.weight)
-
-    def forward(self, history: Tensor) -> Tensor:
-        """[B, L] to [B, L, width]"""
-        return self.widen(self.narrow(history))
-
-    @property
-    def weight(self) -> Tensor:
-        """[items + 1, rank]"""
-        return self.narrow.weight
-
-
-def plain_embedding(items: int, width: int) -> nn.Embedding:
-    embedding = nn.Embedding(items + 1, width, padding_idx=0)
-    nn.init.normal_(embedding.weight, std=width**-0.5)
-    nn.init.zeros_(embedding.weight[0])
-    return embedding
-
-
-def item_embedding(usecase: Recommendation, items: int) -> nn.Embedding | FactoredEmbedding:
-    return FactoredEmbedding(items, usecase.item_rank, usecase.width) if usecase.item_rank else plain_embedding(items, usecase.width)
 
 
 class SelfAttentive(nn.Module):
@@ -99,7 +31,7 @@ class SelfAttentive(nn.Module):
     def __init__(self, usecase: Recommendation, items: int) -> None:
         super().__init__()
         width, length = usecase.width, usecase.length
-        self.item = item_embedding(usecase, items)
+        self.item = build_embedding(items + 1, usecase.item_rank, usecase.width)
         self.place = nn.Embedding(length, width)
         self.dropout = nn.Dropout(usecase.dropout)
         self.blocks = nn.ModuleList(Block(width, usecase.heads, usecase.inner * width, usecase.dropout) for _ in range(usecase.blocks))
@@ -131,7 +63,7 @@ class Recurrent(nn.Module):
     def __init__(self, usecase: Recommendation, items: int) -> None:
         super().__init__()
         width, layers = usecase.width, usecase.blocks
-        self.item = item_embedding(usecase, items)
+        self.item = build_embedding(items + 1, usecase.item_rank, usecase.width)
         self.dropout = nn.Dropout(usecase.dropout)
         self.gru = nn.GRU(width, width, layers, batch_first=True, dropout=usecase.dropout if layers > 1 else 0.0)
         self.norm = nn.LayerNorm(width)

@@ -1,0 +1,42 @@
+"""From texts to a model that classifies them, or finds the names in them."""
+
+from prefect import flow
+
+from tasks.artifacts import Release
+from tasks.baselines import baselines
+from tasks.distil import distil
+from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.prepare import prepare
+from tasks.quantize import quantize
+from tasks.release import release
+from tasks.settings import Budget, Fit, Pretraining
+from tasks.train import fine_tune, pretrain
+from usecases.nlp import TextClassification
+
+
+@flow(persist_result=False)
+def nlp(
+    usecase: TextClassification = TextClassification(),
+    pretraining: Pretraining = Pretraining(),
+    fit: Fit = Fit(),
+    budget: Budget = Budget(),
+) -> Release:
+    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, export, quantise, choose and bundle."""
+    dataset = prepare(usecase)
+    simple = baselines(dataset)
+    backbone = pretrain(dataset, pretraining)
+    checkpoint = fine_tune(backbone, dataset, fit)
+    student = distil(checkpoint, dataset, fit)
+
+    full = export(checkpoint, dataset)
+    small = [export(student, dataset, "student", "compressed")] if student else []
+    computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
+    candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
+    return release(evaluate(candidates, dataset), dataset, budget)
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main(nlp)

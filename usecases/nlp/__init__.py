@@ -1,0 +1,340 @@
+"""NLP: texts to a network that classifies them, or that finds the names in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from usecases.nlp.codec import ClassCodec, EntityCodec
+
+
+class TextSettings(UseCase):
+    """What pretraining, classification and entity recognition share: the data, the tokenizer and the encoder."""
+
+    input_names: ClassVar[tuple[str, ...]] = ("tokens",)
+    variable_axes: ClassVar[tuple[str, ...]] = ("length",)
+
+    data: str = Field(
+        default="sample", description="'sample' (made-up messages), a folder or file in a standard layout, or hf://owner/name"
+    )
+    task: Literal["auto", "classification", "entities"] = Field(
+        default="auto", description="what is to be learnt: classes of texts, or names in them; auto: told from the files"
+    )
+    text_column: str = Field(
+        default="", description="column of the text in a table, by name or number from 0; empty: found by name and content"
+    )
+    label_column: str = Field(default="", description="column of the label; empty: found by name and content")
+    label_part: Literal["whole", "coarse", "fine"] = Field(
+        default="whole", description="of labels such as DESC:manner: all of it, what is before the colon, or what is after it"
+    )
+    multi_label: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="a text may have several labels, or none; auto: as the files show"
+    )
+    label_separator: str = Field(default="", description="between several labels in one column; empty: lists only")
+    encoding: str = Field(default="", description="of the files, such as latin-1 or gb18030; empty: detected")
+    unlabelled: str = Field(default="", description="file or folder of more texts without labels, for the tokenizer and for pretraining")
+    dev_is_test: bool = Field(
+        default=False, description="test on the validation split that is given, as papers do whose test labels are kept secret"
+    )
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    )
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
+    split_seed: int = Field(default=0, ge=0, description="fixes the splits")
+    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable texts past which the run is refused before training")
+
+    encoder: str = Field(
+        default="",
+        description="what to start from: '' a network of ours; 'minilm' (English, 22 M parameters, needs no hub); "
+        "or a model of transformers: owner/name on the hub, or a local folder",
+    )
+    model: Literal["transformer", "lstm"] = Field(default="transformer", description="our network: a Transformer, or the lighter LSTM")
+    vocabulary: int = Field(default=8000, ge=100, description="tokens that our tokenizer knows at most")
+    length: int = Field(default=128, ge=8, le=8192, description="tokens that the network reads at once")
+    long: Literal["windows", "truncate"] = Field(
+        default="windows", description="of texts longer than that: read all, window by window, or only the beginning"
+    )
+    width: int = Field(default=192, ge=8, description="numbers per token in our network")
+    depth: int = Field(default=4, ge=1, description="layers of our network")
+    heads: int = Field(default=4, ge=1, description="of the self-attention; they divide the width")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="share of activations that training blanks in our network")
+    head_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="share of an encoder's output that training blanks before the last layer"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="classes: probability spread over the other classes")
+    imbalance: Literal["none", "weights", "focal"] = Field(
+        default="none", description="rare classes: as they come, weighted by their rarity, or the focal loss (what is hard counts more)"
+    )
+    crf: bool = Field(default=True, description="names: judge whole sequences of tags (CRF) instead of each on its own")
+    token_rank: int = Field(
+        default=0, ge=0, description="numbers stored per token, made wide by one matrix for all; 0: as many as the width"
+    )
+    kept_layers: float = Field(default=1.0, gt=0, le=1, description="share of a pretrained encoder's layers that is kept")
+    student: bool = Field(default=True, description="also teach a student of about half the size; a candidate like any other")
+
+    def data_digest(self) -> str:
+        from usecases.nlp.reading.layouts import data_digest
+
+        return f"{data_digest(self)} {self.encoder} {self.vocabulary} {self.length} {self.long}"
+
+    def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
+        from usecases.nlp.prepare import prepare
+
+        return prepare(self, folder, say)
+
+    def settled(self, card: dict[str, Any]) -> UseCase:
+        """Classification or entities, as the data are."""
+        kind = EntityRecognition if card["task"] == "entities" else TextClassification
+        return kind(**self.model_dump())
+
+    def pretraining(self) -> UseCase | None:
+        """Masked-language modelling, unless the encoder was pretrained elsewhere or reads in one direction at a time."""
+        return None if self.encoder or self.model == "lstm" else HiddenTokens(**self.model_dump())
+
+    def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
+        """All of one length, since the histograms of a calibration cannot be merged otherwise."""
+        from usecases.nlp.windows import to_length
+
+        return to_length(super().calibration_inputs(folder, rows), self, folder)
+
+    def smaller(self) -> UseCase | None:
+        """Every other layer, and tokens of a third of the numbers."""
+        if not self.student:
+            return None
+        from usecases.nlp.students import smaller
+
+        return self.model_copy(update=smaller(self))
+
+    def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
+        from usecases.nlp.students import inherit
+
+        inherit(student, teacher)
+
+    def example_request(self, folder: Path) -> Path:
+        return folder / "example.txt"
+
+
+class TextClassification(TextSettings):
+    """Names the class of a text, or its classes."""
+
+    name: ClassVar[str] = "text_classification"
+    monitor: ClassVar[str] = "accuracy"
+    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.nlp.windows import LabelledTexts
+
+        return LabelledTexts(self, folder, split)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.nlp.network import build_classifier
+
+        return build_classifier(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.nlp.objective import classification_loss
+
+        return classification_loss(self, network, batch)
+
+    def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return network(batch["tokens"]), batch["label"]
+
+    def baselines(self) -> dict[str, UseCase]:
+        return {"linear": LinearText(**self.model_dump())}
+
+    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+        from usecases.nlp.objective import fit_temperature
+
+        fit_temperature(network, predict, self.codec(folder / "assets"), folder)
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.nlp.network import Probabilities
+
+        return Probabilities(network)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.nlp.judging import judged_classes
+
+        return judged_classes(predict, self.codec(folder / "assets"), folder, split)
+
+    def codec(self, assets: Path) -> ClassCodec:
+        from usecases.nlp.codec import NetworkClassCodec
+
+        return NetworkClassCodec(assets, self)
+
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        from usecases.nlp.explaining import explain_class
+
+        return explain_class(predict, codec, request)
+
+    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
+        from usecases.nlp.figures import class_figures
+
+        return class_figures(predict, self.codec(folder / "assets"), folder)
+
+
+class EntityRecognition(TextSettings):
+    """Finds the names in a text, and of what kind they are."""
+
+    name: ClassVar[str] = "entity_recognition"
+    monitor: ClassVar[str] = "entity_f1"
+    output_names: ClassVar[tuple[str, ...]] = ("scores", "transitions")
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.nlp.windows import TaggedTexts
+
+        return TaggedTexts(self, folder, split)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.nlp.network import build_tagger
+
+        return build_tagger(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.nlp.objective import tagging_loss
+
+        return tagging_loss(self, network, batch)
+
+    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+        from usecases.nlp.objective import taught_tags
+
+        return taught_tags(self, student, teacher, batch, weight, temperature)
+
+    def baselines(self) -> dict[str, UseCase]:
+        return {"crf": CrfEntities(**self.model_dump())}
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.nlp.network import Scores
+
+        return Scores(network)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.nlp.judging import judged_entities
+
+        return judged_entities(predict, self.codec(folder / "assets"), folder, split)
+
+    def codec(self, assets: Path) -> EntityCodec:
+        from usecases.nlp.codec import NetworkEntityCodec
+
+        return NetworkEntityCodec(assets, self)
+
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        from usecases.nlp.explaining import explain_entities
+
+        return explain_entities(predict, codec, request)
+
+    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
+        from usecases.nlp.figures import entity_figures
+
+        return entity_figures(predict, self.codec(folder / "assets"), folder)
+
+
+class HiddenTokens(TextSettings):
+    """Pretraining: tokens that are hidden, guessed from those around them (Devlin 2019)."""
+
+    name: ClassVar[str] = "hidden_tokens"
+    monitor: ClassVar[str] = "masked_accuracy"
+    output_names: ClassVar[tuple[str, ...]] = ("token",)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.nlp.windows import MaskedTexts
+
+        return MaskedTexts(self, folder, split)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.nlp.network import build_guesser
+
+        return build_guesser(self, assets)
+
+    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        from usecases.nlp.objective import hidden_loss
+
+        return hidden_loss(network, batch["tokens"])
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        from usecases.nlp.network import Guesses
+
+        return Guesses(network)
+
+    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
+        from usecases.nlp.judging import judged_guesses
+
+        return judged_guesses(predict, self, folder, split)
+
+    def codec(self, assets: Path) -> Codec:
+        raise NotImplementedError("what was pretrained is not served")
+
+
+class LinearText(TextClassification):
+    """Words and n-grams counted, and a linear model: what a network must beat to be released."""
+
+    input_names: ClassVar[tuple[str, ...]] = ("ngrams", "counts")
+    variable_axes: ClassVar[tuple[str, ...]] = ("ngrams",)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.nlp.windows import Encoded
+
+        return Encoded(self.codec(folder / "assets"), folder, split)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.nlp.baselines import LinearText as Network
+        from usecases.nlp.windows import read_labels
+
+        card = read_labels(assets)
+        return Network(len(card["labels"]), bool(card["multi"]))
+
+    def solve(self, network: nn.Module, folder: Path) -> None:
+        from usecases.nlp.baselines import LinearText as Network
+        from usecases.nlp.baselines import solve_linear
+
+        solve_linear(cast(Network, network), folder)
+
+    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+        return
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        return network
+
+    def codec(self, assets: Path) -> ClassCodec:
+        from usecases.nlp.codec import LinearCodec
+
+        return LinearCodec(assets)
+
+
+class CrfEntities(EntityRecognition):
+    """Features of words and a linear-chain CRF: what a network must beat to be released."""
+
+    input_names: ClassVar[tuple[str, ...]] = ("features",)
+    variable_axes: ClassVar[tuple[str, ...]] = ("words",)
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.nlp.windows import Encoded
+
+        return Encoded(self.codec(folder / "assets"), folder, split)
+
+    def network(self, assets: Path) -> nn.Module:
+        from usecases.nlp.baselines import CrfTagger
+        from usecases.nlp.windows import read_labels
+
+        return CrfTagger(read_labels(assets)["labels"])
+
+    def solve(self, network: nn.Module, folder: Path) -> None:
+        from usecases.nlp.baselines import CrfTagger, solve_crf
+
+        solve_crf(cast(CrfTagger, network), folder)
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        return network
+
+    def codec(self, assets: Path) -> EntityCodec:
+        from usecases.nlp.codec import CrfCodec
+
+        return CrfCodec(assets)

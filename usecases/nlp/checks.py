@@ -1,0 +1,146 @@
+"""What is looked at before texts are trained on: each text by itself, then copies, then classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.nlp.sources import Item, Source, Span
+from usecases.splits import SPLITS
+
+LONGEST = 100_000  # characters of a text
+QUOTED = 60  # characters of a text, in a finding
+
+
+# -- each text --------------------------------------------------------------------------------------------------------
+def usable(source: Source) -> list[Item]:
+    """The texts that can be used, without outer white space, the rest set aside with the reason."""
+    kept = []
+    for item in source.items:
+        reason = _refused(item, source)
+        if reason:
+            source.findings.set_aside(*reason)
+        else:
+            kept.append(_tidy(item, source.findings))
+    return kept
+
+
+def _refused(item: Item, source: Source) -> tuple[str, str] | None:
+    if not item.text.strip():
+        return "empty text", item.name
+    if source.task == "classification" and not source.multi_label:
+        if not item.labels:
+            return "text without a label", item.name
+        if len(item.labels) > 1:
+            return "text with several labels", f"{item.name}: {', '.join(item.labels)}"
+    outside = [s for s in item.spans if not 0 <= s.start < s.end <= len(item.text)]
+    if outside:
+        told = ", ".join(f"{s.start} to {s.end}" for s in outside)
+        return "span outside the text", f"{item.name}: {told} of {len(item.text)} characters"
+    return None
+
+
+def _tidy(item: Item, findings: Findings) -> Item:
+    """Without outer white space, which spans are moved for; not longer than is allowed; spans apart from each other."""
+    text, spans = item.text.strip(), item.spans
+    if spans:
+        before = len(item.text) - len(item.text.lstrip())
+        spans = _apart([_inside(item.text, span, before) for span in spans], item.name, findings)
+    if len(text) > LONGEST:
+        findings.note("text of more than 100,000 characters", f"{item.name}: {len(text):,}", "cut there")
+        text, spans = text[:LONGEST], tuple(span for span in spans if span.end <= LONGEST)
+    return item if text == item.text and spans == item.spans else replace(item, text=text, spans=spans)
+
+
+def _inside(text: str, span: Span, before: int) -> Span:
+    """Where the span is in the stripped text, without white space at its own ends."""
+    marked = text[span.start : span.end]
+    start = span.start + len(marked) - len(marked.lstrip())
+    return Span(start - before, start + len(marked.strip()) - before, span.label)
+
+
+def _apart(spans: list[Span], name: str, findings: Findings) -> tuple[Span, ...]:
+    """In their order; of two that overlap the longer stays."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start - s.end, s.start)):
+        if span.end <= span.start:
+            findings.note("span of white space", name, "left out")
+        elif span in kept:
+            findings.note("span that is there twice", f"{name}: {span.start} to {span.end} {span.label}", "taken once")
+        elif over := next((k for k in kept if k.start < span.end and span.start < k.end), None):
+            told = f"{span.start} to {span.end} {span.label} and {over.start} to {over.end} {over.label}"
+            findings.note("spans that overlap", f"{name}: {told}", "the longer is kept")
+        else:
+            kept.append(span)
+    return tuple(sorted(kept, key=lambda s: s.start))
+
+
+# -- copies -----------------------------------------------------------------------------------------------------------
+def note_copies(items: Sequence[Item], splits: Sequence[str], findings: Findings) -> None:
+    """The same text again: with other labels, or with the same in one split; in two splits is told where it is removed."""
+    first: dict[str, tuple[Item, str]] = {}
+    for item, split in zip(items, splits, strict=True):
+        original, home = first.setdefault(item.text, (item, split))
+        if known(original) != known(item):
+            told = f"{item.name} ({_shown(item)}) = {original.name} ({_shown(original)}): {item.text[:QUOTED]!r}"
+            findings.note("identical texts with different labels", told)
+        elif original is not item and home == split:
+            told = f"{item.name} = {original.name}: {item.text[:QUOTED]!r}"
+            findings.note("identical texts with the same labels", told, "kept, in one split")
+
+
+def known(item: Item) -> tuple[object, ...]:
+    """What is to be learnt of a text."""
+    return (*sorted(item.labels), *item.spans)
+
+
+def _shown(item: Item) -> str:
+    return ", ".join(item.labels) or ", ".join(f"{item.text[s.start : s.end]} {s.label}" for s in item.spans) or "none"
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+def labels_of(item: Item) -> list[str]:
+    """The classes of a text, or the types of its entities, each once for each."""
+    return [*item.labels, *(span.label for span in item.spans)]
+
+
+def check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], source: Source) -> None:
+    """Note what is odd about the classes or types.
+
+    Raises:
+        DataError: there is nothing to tell apart, or a split is empty.
+    """
+    _refuse_too_few(items, labels, source)
+    findings, what = source.findings, "class" if source.task == "classification" else "type"
+    there = Counter(label for item in items for label in set(labels_of(item)))
+    learnt = Counter(label for item, split in zip(items, splits, strict=True) if split == "train" for label in set(labels_of(item)))
+    for label in labels:
+        if there[label] == 1:
+            findings.note(f"{what} with a single text", label, "kept; it cannot be both learnt and tested")
+        if not learnt[label]:
+            findings.note(f"{what} without training texts", label, "kept; the network cannot learn it")
+    _note_similar_names(labels, findings)
+    for split in SPLITS:
+        if split not in splits:
+            raise DataError(
+                f"No text is left for the {split} split: there are {len(items)} texts with {len(labels)} labels. Add texts, at least three per label."
+            )
+
+
+def _refuse_too_few(items: Sequence[Item], labels: Sequence[str], source: Source) -> None:
+    if source.task == "entities" and not labels:
+        raise DataError(f"No entity is marked in any of {len(items):,} texts ({source.layout}). At least one type is needed.")
+    if source.task == "classification" and len(labels) < (1 if source.multi_label else 2):
+        only = repr(labels[0]) if labels else "none"
+        raise DataError(f"There is only one class, {only} ({source.layout}). To tell classes apart at least two are needed.")
+
+
+def _note_similar_names(labels: Sequence[str], findings: Findings) -> None:
+    first: dict[str, str] = {}
+    for label in labels:
+        original = first.setdefault(" ".join(label.replace("_", " ").casefold().split()), label)
+        if original != label:
+            findings.note("labels that differ only in spelling", f"{original!r} and {label!r}")

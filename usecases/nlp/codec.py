@@ -1,0 +1,201 @@
+"""Between a text and the network; NumPy and `tokenizers` only, since it runs in the server."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import BundleError
+from tasks.usecase import Arrays
+from usecases.nlp.ngrams import encode_features, encode_ngrams
+from usecases.nlp.sources import Span
+from usecases.nlp.tags import allowed_transitions, posterior, runs, viterbi
+from usecases.nlp.tokenizer import TextTokenizer, Tokens, Window, merged, windows_of
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+TOP = 5
+LONGEST = 100_000  # characters of one request
+LIKELY = 0.5
+
+Found = list[tuple[Span, float]]
+"""Entities of one text, each with its probability."""
+
+
+class TextCodec(ABC):
+    """Requests are texts, or `{"text": ...}`."""
+
+    def __init__(self, assets: Path) -> None:
+        card = json.loads((assets / "labels.json").read_text(encoding="utf-8"))
+        self.labels, self.multi = [str(label) for label in card["labels"]], bool(card["multi"])
+
+    def read(self, argument: str) -> str:
+        """The text of a file of that name, or the argument itself.
+
+        Raises:
+            BundleError: the file is no text in UTF-8.
+        """
+        try:
+            path = Path(argument)
+            return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else argument
+        except UnicodeDecodeError:
+            raise BundleError(f"{argument} is no text in UTF-8.") from None
+        except OSError:  # too long for a name of a file: a text
+            return argument
+
+    def encode(self, requests: Sequence[Any]) -> Arrays:
+        """The network's inputs. Raises `BundleError` in words for what is no text, or too long a one."""
+        return self.inputs([text_of(number, request) for number, request in enumerate(requests, 1)])
+
+    @abstractmethod
+    def inputs(self, texts: Sequence[str]) -> Arrays: ...
+
+    @abstractmethod
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]: ...
+
+
+def text_of(number: int, request: Any) -> str:
+    text = request.get("text") if isinstance(request, dict) else request
+    if not isinstance(text, str):
+        raise BundleError(f'Text {number} of the request is no text: {request!r:.80}. Send a string, or {{"text": "..."}}.')
+    if len(text) > LONGEST:
+        raise BundleError(f"Text {number} of the request has {len(text):,} characters; at most {LONGEST:,} are read.")
+    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no character
+
+
+class Windowed:
+    """Texts as windows of tokens."""
+
+    def __init__(self, assets: Path, settings: TextSettings) -> None:
+        self.tokenizer = TextTokenizer(assets)
+        self.room, self.whole = settings.length - 2, settings.long == "windows"
+
+    def __call__(self, texts: Sequence[str]) -> tuple[list[Tokens], list[Window]]:
+        tokens = self.tokenizer.encode(texts)
+        counts = [len(found) if self.whole else min(len(found), self.room) for found in tokens]
+        return tokens, [window for text, count in enumerate(counts) for window in windows_of(count, self.room, self.room // 4, text)]
+
+    def batch(self, tokens: list[Tokens], windows: list[Window]) -> Arrays:
+        return {"tokens": self.tokenizer.batch([tokens[w.text].numbers[w.start : w.stop] for w in windows])}
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+class ClassCodec(TextCodec):
+    """Answers are labels with probabilities."""
+
+    @abstractmethod
+    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+        """The probabilities of each text, [N, C]."""
+
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """`{"label", "probability", "top": [{"label", "probability"}, ...]}`, where there may be several also `"labels"`."""
+        texts = [text_of(number, request) for number, request in enumerate(requests, 1)]
+        return [self._answer(row) for row in self.likely(outputs, texts)]
+
+    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+        order = np.argsort(-probabilities, kind="stable")[:TOP]
+        top = [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
+        several = {"labels": [self.labels[i] for i in np.flatnonzero(probabilities >= LIKELY)]} if self.multi else {}
+        return {**several, **top[0], "top": top}
+
+
+class NetworkClassCodec(ClassCodec):
+    def __init__(self, assets: Path, settings: TextSettings) -> None:
+        super().__init__(assets)
+        self.windowed = Windowed(assets, settings)
+
+    def inputs(self, texts: Sequence[str]) -> Arrays:
+        return self.windowed.batch(*self.windowed(texts))
+
+    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+        """Of a long text the mean over its windows, each by its length."""
+        windows = self.windowed(texts)[1]
+        weight = np.array([max(window.stop - window.start, 1) for window in windows], dtype=np.float64)
+        total, sums = np.zeros(len(texts)), np.zeros((len(texts), len(self.labels)))
+        text = [window.text for window in windows]
+        np.add.at(total, text, weight)
+        np.add.at(sums, text, outputs["probabilities"] * weight[:, None])
+        return sums / total[:, None]
+
+
+class LinearCodec(ClassCodec):
+    def inputs(self, texts: Sequence[str]) -> Arrays:
+        return encode_ngrams(texts)
+
+    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+        return outputs["probabilities"]
+
+
+# -- entities ----------------------------------------------------------------------------------------------------------
+class EntityCodec(TextCodec):
+    """Answers are entities, with the characters of the text that they are."""
+
+    def __init__(self, assets: Path) -> None:
+        super().__init__(assets)
+        self.allowed = allowed_transitions(self.labels)
+
+    @abstractmethod
+    def words(self, outputs: Arrays, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each text the scores of its words, [W, T], and where they are, [W, 2]."""
+
+    def found(self, outputs: Arrays, texts: Sequence[str]) -> list[Found]:
+        """The entities of each text: the best sequence of tags in which no entity goes on that has not begun."""
+        transitions = outputs["transitions"][0] + self.allowed
+        return [self._entities(scores, places, transitions) for scores, places in self.words(outputs, texts)]
+
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """`{"entities": [{"text", "label", "start", "end", "probability"}, ...]}`, in the order of the text."""
+        texts = [text_of(number, request) for number, request in enumerate(requests, 1)]
+        return [{"entities": [_named(text, *one) for one in found]} for text, found in zip(texts, self.found(outputs, texts), strict=True)]
+
+    def _entities(self, scores: np.ndarray, places: np.ndarray, transitions: np.ndarray) -> Found:
+        tags = viterbi(scores, transitions)
+        if not tags.any():
+            return []
+        sure = posterior(scores, transitions, tags)
+        return [
+            (Span(int(places[first, 0]), int(places[last, 1]), self.labels[kind]), float(sure[first : last + 1].min()))
+            for first, last, kind in runs(tags, places)
+        ]
+
+
+def _named(text: str, span: Span, probability: float) -> dict[str, Any]:
+    part = text[span.start : span.end]
+    return {"text": part, "label": span.label, "start": span.start, "end": span.end, "probability": round(probability, 6)}
+
+
+class NetworkEntityCodec(EntityCodec):
+    def __init__(self, assets: Path, settings: TextSettings) -> None:
+        super().__init__(assets)
+        self.windowed = Windowed(assets, settings)
+
+    def inputs(self, texts: Sequence[str]) -> Arrays:
+        return self.windowed.batch(*self.windowed(texts))
+
+    def words(self, outputs: Arrays, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        tokens, windows = self.windowed(texts)
+        of_text: list[tuple[list[Window], list[np.ndarray]]] = [([], []) for _ in texts]
+        for window, scores in zip(windows, outputs["scores"], strict=True):
+            of_text[window.text][0].append(window)
+            of_text[window.text][1].append(scores[1 : 1 + window.stop - window.start])
+        found = []
+        for known, (its_windows, values) in zip(tokens, of_text, strict=True):
+            count = max(window.stop for window in its_windows)
+            first = known.first[:count]
+            found.append((merged(count, its_windows, values)[first], known.words[:count][first]))
+        return found
+
+
+class CrfCodec(EntityCodec):
+    def inputs(self, texts: Sequence[str]) -> Arrays:
+        return encode_features(texts)[0]
+
+    def words(self, outputs: Arrays, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        places = encode_features(texts)[1]
+        return [(scores[: len(place)], place) for scores, place in zip(outputs["scores"], places, strict=True)]

@@ -1,0 +1,127 @@
+"""What the report shows of a model of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.usecase import Predict
+from usecases import charts
+from usecases.nlp.codec import ClassCodec, EntityCodec
+from usecases.nlp.explaining import class_weights
+from usecases.nlp.judging import entities_of, probabilities_of
+from usecases.nlp.scores import entity_scores
+from usecases.nlp.sources import Span
+from usecases.nlp.texts import Texts
+from usecases.nlp.windows import right_labels
+
+SHOWN = 8  # texts of a kind
+EXPLAINED = 6
+LONGEST = 300  # characters of a text that is shown
+
+
+def class_figures(predict: Predict, codec: ClassCodec, folder: Path) -> dict[str, Any]:
+    """Confusion, calibration, classes one by one, the surest mistakes, and why some answers are what they are."""
+    texts = Texts(folder / "test")
+    likely, right = probabilities_of(predict, codec, texts), right_labels(folder, "test", tuple(codec.labels))
+    sure, said, true = likely.max(1), likely.argmax(1), right.argmax(1)
+    hit = right[np.arange(len(said)), said]
+    order = np.argsort(-sure, kind="stable")
+    wrong = order[~hit[order]][:SHOWN]
+    explained = [*wrong[: EXPLAINED // 2], *order[hit[order]][: EXPLAINED - len(wrong[: EXPLAINED // 2])]]
+    blocks = [charts.reliability(sure, hit), _mistakes(texts, wrong, codec.labels, right, said, sure)]
+    if not codec.multi:
+        confusion = np.zeros((len(codec.labels), len(codec.labels)), dtype=np.int64)
+        np.add.at(confusion, (true, said), 1)
+        blocks = [
+            charts.confusion(confusion, codec.labels, "texts"),
+            charts.confused_pairs(confusion, codec.labels, "Texts"),
+            charts.classes(confusion, codec.labels, "Texts"),
+            *blocks,
+        ]
+    why = {
+        "kind": "words",
+        "title": "Why",
+        "caption": "What each word does for the answer (LIME): the stronger the colour the more; struck through: it speaks against it.",
+        "items": [_why(predict, codec, texts.texts([row])[0], int(said[row]), bool(hit[row])) for row in explained],
+    }
+    return {"title": "Right and wrong on the test split", "blocks": [*blocks, why]}
+
+
+def _mistakes(texts: Texts, rows: np.ndarray, labels: list[str], right: np.ndarray, said: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
+    found = [
+        [_shortened(texts.texts([row])[0]), ", ".join(labels[i] for i in np.flatnonzero(right[row])), labels[said[row]], f"{sure[row]:.1%}"]
+        for row in rows
+    ]
+    caption = "Look for wrong labels here first." if len(found) else "There are none."
+    columns = ["Text", "Label", "Taken for", "Sure"]
+    return {"kind": "table", "title": "Surest mistakes", "caption": caption, "columns": columns, "rows": found}
+
+
+def _why(predict: Predict, codec: ClassCodec, text: str, label: int, hit: bool) -> dict[str, Any]:
+    text = text[:LONGEST]
+    places, weights = class_weights(predict, codec, text, label)
+    strongest = max(float(np.abs(weights).max(initial=0)), 1e-9)
+    return {
+        "title": f"{codec.labels[label]}, {'right' if hit else 'wrong'}",
+        "text": text,
+        "marks": [{"start": int(s), "end": int(e), "weight": float(w) / strongest} for (s, e), w in zip(places, weights, strict=True)],
+    }
+
+
+def entity_figures(predict: Predict, codec: EntityCodec, folder: Path) -> dict[str, Any]:
+    """Types one by one, what was missed and invented, and texts with what was found in them."""
+    texts = Texts(folder / "test")
+    found, right = entities_of(predict, codec, texts), texts.spans(range(len(texts)))
+    spans = [[span for span, _ in one] for one in found]
+    types = {
+        "kind": "table",
+        "title": "Type by type",
+        "caption": "Strict: an entity counts where beginning, end and type are right.",
+        "columns": ["Type", "Precision", "Recall", "F1", "Entities"],
+        "rows": [_type_row(label, spans, right) for label in codec.labels],
+    }
+    wrong = [i for i in range(len(spans)) if set(spans[i]) != set(right[i])][:SHOWN]
+    return {
+        "title": "Found and missed on the test split",
+        "blocks": [types, _errors(texts, wrong, spans, right), _found(texts, found)],
+    }
+
+
+def _type_row(label: str, found: list[list[Span]], right: list[list[Span]]) -> list[object]:
+    said, true = ([[span for span in one if span.label == label] for one in spans] for spans in (found, right))
+    scores = entity_scores(said, true)
+    return [label, *(f"{scores[f'entity_{name}']:.3f}" for name in ("precision", "recall", "f1")), sum(map(len, true))]
+
+
+def _errors(texts: Texts, rows: list[int], found: list[list[Span]], right: list[list[Span]]) -> dict[str, Any]:
+    listed = []
+    for row in rows:
+        text = texts.texts([row])[0]
+        missed, invented = (_quoted(text, set(a) - set(b)) for a, b in ((right[row], found[row]), (found[row], right[row])))
+        listed.append([_shortened(text), missed, invented])
+    columns = ["Text", "Missed", "Found though it is none"]
+    return {"kind": "table", "title": "Mistakes", "caption": "" if listed else "None.", "columns": columns, "rows": listed}
+
+
+def _found(texts: Texts, found: list[list[tuple[Span, float]]]) -> dict[str, Any]:
+    rows = [i for i, entities in enumerate(found) if entities and len(texts.texts([i])[0]) <= LONGEST][:SHOWN]
+    items = [
+        {
+            "title": ", ".join(sorted({span.label for span, _ in found[row]})),
+            "text": texts.texts([row])[0],
+            "marks": [{"start": s.start, "end": s.end, "weight": probability, "label": s.label} for s, probability in found[row]],
+        }
+        for row in rows
+    ]
+    return {"kind": "words", "title": "Found", "caption": "The stronger the colour the surer.", "items": items}
+
+
+def _quoted(text: str, spans: set[Span]) -> str:
+    return "; ".join(f"{text[span.start : span.end]} ({span.label})" for span in sorted(spans, key=lambda span: span.start))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

@@ -1,0 +1,72 @@
+"""How good a model is at the texts of a split, judged by what a server would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from tasks.usecase import Predict, Split
+from usecases.nlp.codec import ClassCodec, EntityCodec, Found
+from usecases.nlp.scores import classification_scores, entity_scores
+from usecases.nlp.texts import Texts
+from usecases.nlp.windows import MaskedTexts, right_labels
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+BATCH = 64
+MOST_WINDOWS = 20_000  # of hidden tokens
+
+
+def judged_classes(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> dict[str, float]:
+    """See `classification_scores`."""
+    probabilities = probabilities_of(predict, codec, Texts(folder / split))
+    return classification_scores(probabilities, right_labels(folder, split, tuple(codec.labels)), codec.multi, codec.labels)
+
+
+def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> dict[str, float]:
+    """See `entity_scores`."""
+    texts = Texts(folder / split)
+    found = [[span for span, _ in one] for one in entities_of(predict, codec, texts)]
+    return entity_scores(found, texts.spans(range(len(texts))))
+
+
+def probabilities_of(predict: Predict, codec: ClassCodec, texts: Texts) -> np.ndarray:
+    """[N, C]"""
+    found = np.zeros((len(texts), len(codec.labels)))
+    for rows, given in _by_length(texts):
+        found[rows] = codec.likely(predict(codec.encode(given)), given)
+    return found
+
+
+def entities_of(predict: Predict, codec: EntityCodec, texts: Texts) -> list[Found]:
+    found: list[Found] = [[] for _ in range(len(texts))]
+    for rows, given in _by_length(texts):
+        for row, entities in zip(rows, codec.found(predict(codec.encode(given)), given), strict=True):
+            found[row] = entities
+    return found
+
+
+def _by_length(texts: Texts) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Texts of similar length together: little of a batch is padding."""
+    every = texts.texts(range(len(texts)))
+    order = np.argsort([len(text) for text in every], kind="stable")
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        yield rows, [every[row] for row in rows]
+
+
+def judged_guesses(predict: Predict, settings: TextSettings, folder: Path, split: Split) -> dict[str, float]:
+    """masked_accuracy: the share of hidden tokens that are guessed right."""
+    windows = MaskedTexts(settings, folder, split)
+    order = np.argsort(windows.lengths, kind="stable")[:MOST_WINDOWS]
+    right = asked = 0
+    for start in range(0, len(order), BATCH):
+        seen, hidden = windows.hidden(order[start : start + BATCH])
+        guessed = cast(np.ndarray, predict({"tokens": seen})["token"])
+        right += int(((guessed == hidden) & (hidden >= 0)).sum())
+        asked += int((hidden >= 0).sum())
+    return {"masked_accuracy": right / max(asked, 1)}

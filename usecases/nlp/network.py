@@ -1,0 +1,274 @@
+"""Networks that read tokens: encoders, and what stands on them to classify, to tag and to guess hidden tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tasks.errors import SettingError
+from usecases.nlp.tokenizer import TextTokenizer
+from usecases.nlp.tokens import ENCODER
+from usecases.nlp.windows import read_labels, read_tokenizer
+from usecases.transformer import Block, FactoredEmbedding, build_embedding
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+
+class SmallTransformer(nn.Module):
+    """A Transformer encoder (Vaswani 2017), with the norm before each layer: tokens int64 [B, L] to [B, L, width]."""
+
+    def __init__(self, settings: TextSettings, vocabulary: int) -> None:
+        super().__init__()
+        width = self.width = settings.width
+        self.token = build_embedding(vocabulary, settings.token_rank, width)
+        self.place = nn.Embedding(settings.length, width)
+        nn.init.normal_(self.place.weight, std=width**-0.5)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(Block(width, settings.heads, 4 * width, settings.dropout) for _ in range(settings.depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """known, bool [B, L]: no padding."""
+        x = self.dropout(self.token(tokens) + self.place.weight[: tokens.shape[1]])
+        for block in self.blocks:
+            x = block(x, known[:, None, None, :])
+        return self.norm(x)
+
+    def layers(self) -> list[nn.Module]:
+        return [self.token, *self.blocks, self.norm]
+
+
+class Recurrent(nn.Module):
+    """A bidirectional LSTM (Graves 2005), with the inputs and outputs of `SmallTransformer`.
+
+    The way back begins at the last token and never sees padding, so that an answer does not depend on its batch.
+    """
+
+    def __init__(self, settings: TextSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.width, half = settings.width, settings.width // 2
+        self.token = build_embedding(vocabulary, settings.token_rank, settings.width)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.onward = nn.ModuleList(nn.LSTM(settings.width, half, batch_first=True) for _ in range(settings.depth))
+        self.back = nn.ModuleList(nn.LSTM(settings.width, half, batch_first=True) for _ in range(settings.depth))
+        self.norm = nn.LayerNorm(settings.width)
+
+    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """known, bool [B, L]: no padding."""
+        x = self.dropout(self.token(tokens))
+        count = known.sum(1, keepdim=True)
+        mirrored = count - 1 - torch.arange(tokens.shape[1], device=tokens.device)
+        mirrored = torch.where(mirrored < 0, mirrored + tokens.shape[1], mirrored)[..., None]  # the padding stays at the end
+        for onward, back in zip(self.onward, self.back, strict=True):
+            turned = x.gather(1, mirrored.expand(-1, -1, x.shape[2]))
+            forth, returned = onward(x)[0], back(turned)[0]
+            x = self.dropout(torch.cat([forth, returned.gather(1, mirrored.expand(-1, -1, returned.shape[2]))], 2))
+        return self.norm(x)
+
+    def layers(self) -> list[nn.Module]:
+        return [self.token, *self.onward, *self.back, self.norm]
+
+
+class Pretrained(nn.Module):
+    """An encoder of transformers, with the inputs and outputs of `SmallTransformer`."""
+
+    def __init__(self, model: Any, rank: int) -> None:
+        super().__init__()
+        self.model = model
+        self.width = int(model.config.hidden_size)
+        if rank:
+            wide = model.get_input_embeddings()
+            model.set_input_embeddings(FactoredEmbedding(wide.num_embeddings, rank, wide.embedding_dim))
+
+    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
+        return self.model(input_ids=tokens, attention_mask=known.long()).last_hidden_state
+
+    @property
+    def token(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def layers(self) -> list[nn.Module]:
+        """The embeddings, then each layer of the longest list of modules: such lists are how transformers keeps layers."""
+        lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
+        longest = max(lists, key=len)
+        return [getattr(self.model, "embeddings", self.token), *longest]
+
+
+Encoder = SmallTransformer | Recurrent | Pretrained
+
+
+class TextNetwork(nn.Module):
+    """An encoder whose tokens other than padding are `known`."""
+
+    def __init__(self, backbone: Encoder, padding: int) -> None:
+        super().__init__()
+        self.backbone, self.padding = backbone, padding
+
+    def encoded(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens int64 [B, L] to states [B, L, width] and which are known, bool [B, L]."""
+        known = tokens != self.padding
+        return self.backbone(tokens, known), known
+
+
+class Classifier(TextNetwork):
+    """The mean of a text's states, and one linear layer: tokens [B, L] to logits [B, C]."""
+
+    def __init__(self, backbone: Encoder, padding: int, card: dict[str, Any], dropout: float) -> None:
+        super().__init__(backbone, padding)
+        self.multi = bool(card["multi"])
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.width, len(card["labels"]))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("rarity", _rarity(card), persistent=False)
+        self.temperature: Tensor
+        self.rarity: Tensor
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, known = self.encoded(tokens)
+        weight = known[..., None].to(states.dtype)
+        mean = (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return self.head(self.dropout(mean)).float()
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.backbone.layers(), self.head]
+
+
+def _rarity(card: dict[str, Any]) -> Tensor:
+    """A weight per class, float32 [C]: the mean number of training texts per class over its own; of several labels no over yes."""
+    counts = torch.tensor([float(card["counts"].get(label, 0)) for label in card["labels"]]).clamp(min=1)
+    return (float(card["texts"]) - counts).clamp(min=1) / counts if card["multi"] else counts.mean() / counts
+
+
+class Tagger(TextNetwork):
+    """A score per token and tag, and per step from tag to tag: a neural CRF (Lample 2016)."""
+
+    def __init__(self, backbone: Encoder, padding: int, tags: int, dropout: float) -> None:
+        super().__init__(backbone, padding)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.width, tags)
+        self.transitions = nn.Parameter(torch.zeros(tags + 1, tags))  # the first row: from the start
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, L] to [B, L, T]"""
+        return self.head(self.dropout(self.encoded(tokens)[0])).float()
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.backbone.layers(), _Head(self.head, self.transitions)]
+
+
+class _Head(nn.Module):
+    """Learns at the pace of a head: the layer and the steps between tags."""
+
+    def __init__(self, layer: nn.Linear, transitions: nn.Parameter) -> None:
+        super().__init__()
+        self.layer, self.transitions = layer, transitions
+
+
+class HiddenTokens(TextNetwork):
+    """Guesses tokens from their states by the vectors of all tokens."""
+
+    def __init__(self, backbone: Encoder, tokenizer: TextTokenizer) -> None:
+        super().__init__(backbone, tokenizer.padding)
+        self.marks, self.mask = (tokenizer.padding, tokenizer.begin, tokenizer.end), tokenizer.mask
+        self.head = nn.Linear(backbone.width, backbone.width)
+        self.norm = nn.LayerNorm(backbone.width)
+        self.bias = nn.Parameter(torch.zeros(tokenizer.size))
+
+    def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
+        """tokens [B, L] to logits of the places that are `asked` for, bool [B, L]: [N, V]; or of all, [B, L, V]."""
+        states = self.encoded(tokens)[0]
+        states = self.norm(torch.nn.functional.gelu(self.head(states if asked is None else states[asked])))
+        token = cast(Any, self.backbone.token)
+        if isinstance(token, FactoredEmbedding):
+            states = states @ token.widen.weight
+        return states @ token.weight[: len(self.bias)].T + self.bias
+
+    def layers(self) -> list[nn.Module]:
+        return [*self.backbone.layers(), self.head]
+
+
+class Probabilities(nn.Module):
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor]:
+        """int64 [B, L] to probabilities, float32 [B, C]."""
+        logits = self.network(tokens) / self.network.temperature
+        return (torch.sigmoid(logits) if self.network.multi else torch.softmax(logits, 1),)
+
+
+class Scores(nn.Module):
+    def __init__(self, network: Tagger) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """int64 [B, L] to scores [B, L, T] and transitions [B, T + 1, T], float32."""
+        return self.network(tokens), self.network.transitions.detach().float().expand(tokens.shape[0], -1, -1)
+
+
+class Guesses(nn.Module):
+    def __init__(self, network: HiddenTokens) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor]:
+        """int64 [B, L] to the likeliest token of each place, int64 [B, L]."""
+        return (self.network(tokens).argmax(2),)
+
+
+# -- building ----------------------------------------------------------------------------------------------------------
+def build_encoder(settings: TextSettings, assets: Path) -> Encoder:
+    """The encoder that the settings ask for; pretrained where the weights lie beside the assets, as they do for training.
+
+    Raises:
+        SettingError: the heads do not divide the width.
+    """
+    vocabulary = read_tokenizer(assets).size
+    if settings.encoder:
+        return _pretrained(settings, assets)
+    if settings.model == "lstm":
+        return Recurrent(settings, vocabulary)
+    if settings.width % settings.heads:
+        raise SettingError(f"--usecase.heads {settings.heads} do not divide --usecase.width {settings.width}.")
+    return SmallTransformer(settings, vocabulary)
+
+
+def _pretrained(settings: TextSettings, assets: Path) -> Pretrained:
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(assets / ENCODER)
+    config.num_hidden_layers = max(1, round(settings.kept_layers * config.num_hidden_layers))
+    weights = assets.parent / ENCODER
+    if weights.is_dir():
+        model = AutoModel.from_pretrained(weights, config=config, attn_implementation="sdpa")
+    else:
+        model = AutoModel.from_config(config, attn_implementation="sdpa")
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    if settings.length > getattr(model.config, "max_position_embeddings", settings.length):
+        raise SettingError(
+            f"--usecase.length {settings.length}: {settings.encoder} reads at most {model.config.max_position_embeddings} tokens."
+        )
+    return Pretrained(model.float(), settings.token_rank)
+
+
+def build_classifier(settings: TextSettings, assets: Path) -> Classifier:
+    return Classifier(build_encoder(settings, assets), read_tokenizer(assets).padding, read_labels(assets), settings.head_dropout)
+
+
+def build_tagger(settings: TextSettings, assets: Path) -> Tagger:
+    tags = 1 + 2 * len(read_labels(assets)["labels"])
+    return Tagger(build_encoder(settings, assets), read_tokenizer(assets).padding, tags, settings.head_dropout)
+
+
+def build_guesser(settings: TextSettings, assets: Path) -> HiddenTokens:
+    return HiddenTokens(build_encoder(settings, assets), read_tokenizer(assets))

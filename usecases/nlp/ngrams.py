@@ -1,0 +1,120 @@
+"""Hashed features of texts and of words, for linear models; NumPy only: it runs in the server.
+
+No vocabulary travels: a feature is the number of a bucket, and 0 is the padding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from zlib import crc32
+
+import numpy as np
+
+from tasks.usecase import Arrays
+from usecases.nlp.words import words
+
+BUCKETS = 2**20  # of the n-grams of a text, the padding among them
+LONGEST = 20_000  # characters of a text that are looked at
+WORD_NGRAMS, CHARACTER_NGRAMS = 2, 4
+CHARACTER, WORD = 0, 1
+
+
+# -- texts ---------------------------------------------------------------------------------------------------------
+def encode_ngrams(texts: Sequence[str]) -> Arrays:
+    """`ngrams`, int64 [B, K], the different n-grams of each text, and `counts`, float32 [B, K]; padded with 0."""
+    found = [Counter(_buckets(text[:LONGEST])) for text in texts]
+    longest = max((len(counter) for counter in found), default=0)
+    ngrams = np.zeros((len(found), max(longest, 1)), dtype=np.int64)
+    counts = np.zeros(ngrams.shape, dtype=np.float32)
+    for row, counter in enumerate(found):
+        ngrams[row, : len(counter)] = list(counter)
+        counts[row, : len(counter)] = list(counter.values())
+    return {"ngrams": ngrams, "counts": counts}
+
+
+def _buckets(text: str) -> Iterator[int]:
+    """The bucket of each word 1-2-gram and character 1-4-gram: the words serve spaced scripts, the characters the others."""
+    text = text.lower()
+    split = [text[start:end] for start, end in words(text)]
+    squeezed = f" {' '.join(text.split())} "
+    for size in range(1, WORD_NGRAMS + 1):
+        for place in range(len(split) - size + 1):
+            yield _bucket(" ".join(split[place : place + size]), WORD)
+    for size in range(1, CHARACTER_NGRAMS + 1):
+        for place in range(len(squeezed) - size + 1):
+            yield _bucket(squeezed[place : place + size], CHARACTER)
+
+
+def _bucket(feature: str, kind: int) -> int:
+    """Odd for words, even for characters, so that a model can weigh the two kinds apart."""
+    half = crc32(feature.encode("utf-8", "surrogatepass"), kind) % (BUCKETS // 2 - 1)
+    return 2 * half + 2 + kind
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+WORD_BUCKETS = 2**22  # of the features of a word: there are many more of them
+LONGEST_FORM = 8  # characters: Xxxxx of Paris, 9999 of a year; longer ones are told by what they begin with
+AFFIX = 5  # characters of the longest prefix and suffix
+PARTS = ("exact", "lower", "form", "shape", "case", *(f"{end}{size}" for end in "ps" for size in range(1, AFFIX + 1)))
+CONTEXTS = (  # of each feature: which part of which word, counted from this one
+    *(((part, 0),) for part in PARTS),
+    *((("lower", place),) for place in (-2, -1, 1, 2)),
+    *((("lower", place), ("lower", place + 1)) for place in (-2, -1, 0, 1)),
+    *((("lower", place), ("lower", place + 1), ("lower", place + 2)) for place in (-2, -1, 0)),
+    (("lower", -1), ("lower", 1)),
+    *(((part, place),) for place in (-1, 1) for part in ("form", "shape", "p3", "s2", "s3")),
+    *(((part, place), (part, place + 1)) for place in (-1, 0) for part in ("case", "s3")),
+    (("p3", -1), ("p3", 0)),
+    (("case", -1), ("case", 0), ("case", 1)),
+)
+FEATURES = len(CONTEXTS)
+REACH = 2  # words to either side
+MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio: spreads what is multiplied by it over all bits
+
+
+def encode_features(texts: Sequence[str]) -> tuple[Arrays, list[np.ndarray]]:
+    """`features`, int64 [B, L, F], of the words of each text, padded with 0; and where the words are, int64 [L, 2] each."""
+    offsets = [np.array(words(text), dtype=np.int64).reshape(-1, 2) for text in texts]
+    features = np.zeros((len(texts), max((len(places) for places in offsets), default=0) or 1, FEATURES), dtype=np.int64)
+    for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):
+        features[row, : len(places)] = word_features([text[start:end] for start, end in places])
+    return {"features": features}, offsets
+
+
+def word_features(tokens: Sequence[str]) -> np.ndarray:
+    """The features of the words of one text, int64 [L, F], of which 0 are none: as linear taggers use them (Ratinov 2009)."""
+    parts = np.array([_parts(token) for token in tokens], dtype=np.uint64).reshape(-1, len(PARTS))
+    wide = np.pad(parts, ((REACH, REACH), (0, 0)), constant_values=1)  # 1: beyond the text
+    columns = np.empty((len(tokens), FEATURES), dtype=np.int64)
+    for number, context in enumerate(CONTEXTS):
+        mixed = np.full(len(tokens), number + 1, dtype=np.uint64)
+        absent = np.zeros(len(tokens), dtype=bool)
+        for part, place in context:
+            seen = wide[REACH + place : REACH + place + len(tokens), PARTS.index(part)]
+            absent |= seen == 0
+            mixed = (mixed ^ seen) * MIX
+            mixed ^= mixed >> np.uint64(29)
+        columns[:, number] = np.where(absent, 0, 1 + mixed % np.uint64(WORD_BUCKETS - 1))
+    return columns
+
+
+def _parts(token: str) -> list[int]:
+    """A hash of each of `PARTS`, 0 where the word has none: a prefix is shorter than its word."""
+    lower = token.lower()
+    form = "".join("9" if c.isdigit() else "X" if c.isupper() else "x" if c.islower() else "c" if c.isalpha() else c for c in token)
+    shape = "".join(kind for kind, _ in groupby(form))
+    sizes = range(1, AFFIX + 1)
+    affixes = [lower[:size] if size < len(lower) else "" for size in sizes] + [lower[-size:] if size < len(lower) else "" for size in sizes]
+    return [_hash(part) if part else 0 for part in (token, lower, form[:LONGEST_FORM], shape, _case(token), *affixes)]
+
+
+def _hash(part: str) -> int:
+    return 2 + crc32(part.encode("utf-8", "surrogatepass"))
+
+
+def _case(token: str) -> str:
+    if not token[0].isalpha():
+        return "digit" if token.isdigit() else "sign"
+    return "upper" if token.isupper() else "title" if token.istitle() else "lower" if token.islower() else "other"

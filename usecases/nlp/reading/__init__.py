@@ -1,0 +1,1 @@
+"""From files in any standard layout to texts with their classes or spans."""

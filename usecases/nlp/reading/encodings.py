@@ -1,0 +1,142 @@
+"""Text files as text, whatever they were written in: byte order marks, UTF-8, older encodings, any line ends."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import IO
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+OLD = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256", "cp874")
+CHUNK = 1 << 20
+GUESSED_BYTES = 1 << 17
+HEAD_LINES, HEAD_CHARACTERS = 1000, 200_000
+DAMAGED = 0.05  # share of unreadable among foreign characters up to which a file is UTF-8 with damage
+WESTERN = 0.15  # share of bytes past ASCII, in lines that have any, up to which a language is written in accented Latin
+
+
+class TextFile:
+    """A text file that is read line by line and never held as a whole, unless that is asked for.
+
+    Raises:
+        DataError: it is not in the encoding that was asked for.
+    """
+
+    def __init__(self, path: Path, asked: str, findings: Findings) -> None:
+        self.path = path
+        facts = path.stat()
+        self.encoding, feeds, nuls, unreadable = _looked_at(path, asked, facts.st_size, facts.st_mtime_ns)
+        self.line_end = "\n" if feeds else "\r"
+        if unreadable and asked and unreadable > DAMAGED * facts.st_size:
+            raise DataError(f"{path} is not in the encoding {asked} (--usecase.encoding). Leave it empty to have it detected.")
+        if unreadable:
+            findings.note("unreadable characters", f"{path.name}: {unreadable} in {self.encoding}", "left as \ufffd", unreadable)
+        if nuls:
+            findings.note("NUL characters", f"{path.name}: {nuls}", "removed", nuls)
+        if not asked and self.encoding not in ("utf-8", "utf-8-sig"):
+            findings.note("file in another encoding than UTF-8", f"{path.name}: read as {self.encoding}", "or say --usecase.encoding")
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their ends. Where there are line feeds, a lone carriage return is a space inside a line."""
+        with self._opened() as file:
+            for line in file:
+                yield line.rstrip("\r\n").replace("\r", " ").replace("\0", "")
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """The lines that hold something, with their numbers from 1."""
+        return ((number, line) for number, line in enumerate(self.lines(), start=1) if line.strip())
+
+    def text(self) -> str:
+        """All of it, line ends as they are."""
+        return self.path.read_bytes().decode(self.encoding, errors="replace").replace("\0", "")
+
+    @cached_property
+    def head(self) -> list[str]:
+        """The first lines, enough to tell the layout."""
+        lines, characters = [], 0
+        for line in self.lines():
+            lines.append(line)
+            characters += len(line)
+            if len(lines) >= HEAD_LINES or characters >= HEAD_CHARACTERS:
+                break
+        return lines
+
+    @property
+    def is_one_line(self) -> bool:
+        return len([line for line in self.head if line.strip()]) == 1 and sum(1 for _ in self.numbered()) == 1
+
+    def _opened(self) -> IO[str]:
+        return self.path.open(encoding=self.encoding, errors="replace", newline=self.line_end)
+
+
+@lru_cache(maxsize=256)  # a file is opened to tell its layout, and again to be read
+def _looked_at(path: Path, asked: str, size: int, time: int) -> tuple[str, int, int, int]:
+    """The encoding, and the numbers of line feeds, of NULs and of unreadable characters."""
+    encoding = asked or _encoding(path)
+    feeds = nuls = unreadable = 0
+    for piece in _decoded(path, encoding):
+        feeds += piece.count("\n")
+        nuls += piece.count("\0")
+        unreadable += piece.count("\ufffd")
+    return encoding, feeds, nuls, unreadable
+
+
+def _decoded(path: Path, encoding: str) -> Iterator[str]:
+    """The text in pieces, unreadable bytes as U+FFFD."""
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    except LookupError:
+        raise DataError(
+            f"--usecase.encoding {encoding}: there is no such encoding. Write for instance utf-8, latin-1 or gb18030."
+        ) from None
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield decoder.decode(chunk)
+    yield decoder.decode(b"", final=True)
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(1024)
+    marked = next((encoding for mark, encoding in MARKS if start.startswith(mark)), None)
+    if marked:
+        return marked
+    if start.count(0) > len(start) // 5:  # ASCII in two bytes each
+        return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
+    foreign = unreadable = 0
+    for piece in _decoded(path, "utf-8"):
+        foreign += len(piece) - len(piece.encode("ascii", errors="ignore"))
+        unreadable += piece.count("\ufffd")
+    if unreadable <= DAMAGED * foreign:
+        return "utf-8"
+    with path.open("rb") as file:
+        return guessed(file)
+
+
+def guessed(lines: Iterable[bytes]) -> str:
+    """The encoding of lines that are not UTF-8, by those that are not ASCII: few foreign bytes are accents, many another script."""
+    from charset_normalizer import from_bytes
+
+    sample, best = bytearray(), None
+    for line in lines:
+        if not line.isascii():
+            sample += line[:4096]
+        if len(sample) > GUESSED_BYTES:
+            break
+    if sum(byte > 127 for byte in sample) > WESTERN * len(sample):
+        best = from_bytes(bytes(sample), cp_isolation=list(OLD)).best()
+    if best is not None:
+        return best.encoding
+    try:
+        sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"

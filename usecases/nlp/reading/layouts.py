@@ -1,0 +1,225 @@
+"""Which of the field's layouts the data are in, told from the files themselves, and their texts with labels or spans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.nlp import arrow, tables
+from usecases.nlp.reading.classlists import is_class_list, with_names
+from usecases.nlp.reading.columns import KNOWN, NoLabels
+from usecases.nlp.reading.conll import read_conll
+from usecases.nlp.reading.encodings import TextFile
+from usecases.nlp.reading.kinds import ARCHIVES, OTHER, kind_of
+from usecases.nlp.reading.lines import (
+    class_of_files,
+    labels_beside,
+    read_class_files,
+    read_fasttext,
+    read_parallel,
+    read_trec,
+)
+from usecases.nlp.reading.records import read_tables
+from usecases.nlp.reading.trees import hidden, is_class_tree, read_tree, subfolders, unwrap
+from usecases.nlp.sources import Found, Item, Source, split_of
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+DECISIVE = (
+    *("data", "task", "text_column", "label_column", "label_part", "multi_label", "label_separator", "encoding", "unlabelled"),
+    *("validation_share", "test_share", "split_seed", "dev_is_test", "tolerance"),
+)
+ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog", "authors", "dataset_info", "state.json")
+
+
+def find_source(settings: TextSettings) -> Source:
+    """The texts behind the settings.
+
+    Raises:
+        DataError: there is nothing, nothing known, or not what `settings.task` asks for.
+    """
+    source = _found(settings)
+    if settings.task not in ("auto", source.task):
+        holds = "classes of whole texts" if source.task == "classification" else "marked spans"
+        raise DataError(f"--usecase.task {settings.task}: {settings.data} holds {holds} ({source.layout}). Leave the task at auto.")
+    source.multi_label = {"yes": True, "no": False}.get(settings.multi_label, source.multi_label) and source.task == "classification"
+    source.items = _without_bare_splits(source)
+    if settings.label_part != "whole":
+        _note_shared(source, settings.label_part)
+        source.items = [replace(item, labels=_parts(item.labels, settings.label_part)) for item in source.items]
+    return source
+
+
+def _found(settings: TextSettings) -> Source:
+    if settings.data == "sample":
+        from usecases.nlp.sample import messages
+
+        return messages("entities" if settings.task == "entities" else "classification")
+    findings = Findings()
+    if settings.data.startswith("hf://"):
+        name = settings.data.removeprefix("hf://")
+        source = read_tables(arrow.hub(name), settings, findings)
+        source.layout = f"the hub's data set {name}, {source.layout}"
+        return source
+    path = Path(settings.data).expanduser()
+    if not path.exists():
+        raise DataError(f"There is nothing at --usecase.data {settings.data}. Give a folder or file, hf://owner/name, or 'sample'.")
+    return _from_file(path, settings, findings) if path.is_file() else _from_folder(path, settings, findings)
+
+
+def data_digest(settings: TextSettings) -> str:
+    """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
+    facts: list[object] = [getattr(settings, name, None) for name in DECISIVE]
+    for given in (settings.data, settings.unlabelled):
+        path = Path(given).expanduser() if given and given != "sample" and not given.startswith("hf://") else None
+        facts += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in (_files_behind(path) if path else ())]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _files_behind(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path, *(p for p in (labels_beside(path), _class_list(path.parent)) if p)]
+    return sorted(p for p in path.rglob("*") if p.is_file())
+
+
+# -- where ------------------------------------------------------------------------------------------------------------
+def _from_file(path: Path, settings: TextSettings, findings: Findings) -> Source:
+    _refuse_archives([path])
+    return _named(_read([Found(path, path.name, None)], settings, findings), path.parent)
+
+
+def _from_folder(path: Path, settings: TextSettings, findings: Findings) -> Source:
+    root = unwrap(path)
+    files = [p for p in sorted(root.iterdir()) if p.is_file() and _may_hold_data(p)]
+    if not any(kind_of(p, settings) not in ("lines", "unknown") for p in files) and is_class_tree(root):
+        return _named(read_tree(path, root, settings.encoding, findings), root)
+    found = _with_splits(root, files) or _shards(root)
+    if found:
+        return _named(_read(_same_kind(found, settings, findings), settings, findings), root)
+    _refuse_archives(p for p in root.iterdir() if p.is_file())
+    inside = subfolders(root)
+    if any(p.is_file() for folder in inside for p in folder.rglob("*")):
+        raise DataError(f"{path} holds no data set itself. Give one of its folders: {', '.join(p.name for p in inside[:10])}.")
+    raise DataError(f"No texts were found in {path}. Give a table with a text and a label per row, a folder per class, or CoNLL columns.")
+
+
+def _with_splits(root: Path, files: Sequence[Path]) -> list[Found]:
+    """The files at the top, else those in folders that are named as splits."""
+    if files:
+        return [Found(p, p.name, split_of(p.name)) for p in files]
+    inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in sorted(folder.iterdir())]
+    return [Found(p, str(p.relative_to(root)), split) for p, split in inside if p.is_file() and _may_hold_data(p)]
+
+
+def _shards(root: Path) -> list[Found]:
+    shards = sorted(p for p in root.rglob("*.parquet") if not hidden(p))
+    return [Found(p, str(p.relative_to(root)), split_of(p.stem) or split_of(p.parent.name)) for p in shards]
+
+
+def _may_hold_data(path: Path) -> bool:
+    name = path.name.casefold()
+    if hidden(path) or name.startswith(ABOUT) or path.suffix.casefold() in (*OTHER, *ARCHIVES):
+        return False
+    return not is_class_list(path) and path.stat().st_size > 0
+
+
+def _refuse_archives(files: Iterable[Path]) -> None:
+    archive = next((p for p in files if p.suffix.casefold() in ARCHIVES), None)
+    if archive:
+        raise DataError(f"{archive} is an archive. Unpack it and give the folder.")
+
+
+def _class_list(folder: Path) -> Path | None:
+    return next((p for p in sorted(folder.iterdir()) if p.is_file() and is_class_list(p)), None)
+
+
+def _named(source: Source, folder: Path) -> Source:
+    listed = _class_list(folder)
+    return with_names(source, listed) if listed else source
+
+
+# -- what -------------------------------------------------------------------------------------------------------------
+def _same_kind(found: list[Found], settings: TextSettings, findings: Findings) -> list[Found]:
+    """The files of one layout, that of most bytes; others are left out, and where splits are named, files that name none."""
+    labels = {labels_beside(f.path) for f in found}
+    kinds = {f: kind_of(f.path, settings) for f in found if f.path not in labels}
+    size = {kind: sum(f.path.stat().st_size for f in kinds if kinds[f] == kind) for kind in kinds.values()}
+    chosen = max(size, key=lambda kind: (kind not in ("lines", "unknown"), size[kind]))
+    kept = [f for f in kinds if kinds[f] == chosen]
+    given = {f.split for f in kept}
+    if "train" in given:
+        kept = [f for f in kept if f.split]
+    for other in (f for f in kinds if f not in kept):
+        findings.note("file beside the data set", other.name, "ignored")
+    return kept
+
+
+def _read(found: Sequence[Found], settings: TextSettings, findings: Findings) -> Source:
+    kind = kind_of(found[0].path, settings)
+    if kind == "parquet":
+        return read_tables([arrow.parquet(f) for f in found], settings, findings)
+    if kind == "unknown":
+        raise DataError(f"{found[0].path} is of no known kind. Give a table, JSON lines, CoNLL columns, or a folder per class.")
+    files = [(f, TextFile(f.path, settings.encoding, findings)) for f in found]
+    if kind == "json":
+        return read_tables([table for f, file in files for table in tables.json_document(f, file)], settings, findings)
+    if kind == "jsonl":
+        return read_tables([tables.json_lines(f, file, findings) for f, file in files], settings, findings)
+    if kind == "table":
+        return read_tables([tables.separated(f, file, _known(settings)) for f, file in files], settings, findings)
+    if kind == "conll":
+        return read_conll(files, settings, findings)
+    if kind == "fasttext":
+        return read_fasttext(files, findings)
+    if kind == "trec":
+        return read_trec(files, findings)
+    if kind == "parallel":
+        return read_parallel(files, settings, findings)
+    classes = class_of_files(found)
+    if not classes:
+        raise NoLabels(f"No labels were found in {found[0].path}: it holds a text a line. Give a table with a text and a label per row.")
+    return read_class_files(files, classes, findings)
+
+
+def _known(settings: TextSettings) -> list[str]:
+    asked = [name.casefold() for column in (settings.text_column, settings.label_column) for name in column.split("+") if name]
+    return [*KNOWN, *(name for name in asked if not name.isdecimal())]
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+def _without_bare_splits(source: Source) -> list[Item]:
+    """Without the splits whose labels are held back: left empty, or all -1, as GLUE's test is."""
+    bare = {item.split for item in source.items} - {None}
+    labelled = {item.split for item in source.items if item.spans or (item.labels and item.labels != ("-1",))}
+    held_back = bare - labelled
+    if not held_back or not labelled:
+        return source.items
+    for split in sorted(str(split) for split in held_back):
+        count = sum(item.split == split for item in source.items)
+        source.findings.note("split without labels", f"{split}: {count:,} texts", "left out", count)
+    return [item for item in source.items if item.split not in held_back]
+
+
+def _note_shared(source: Source, part: str) -> None:
+    """Fine labels such as `other` may belong to several coarse ones."""
+    coarse: dict[str, set[str]] = {}
+    for label in {label for item in source.items for label in item.labels}:
+        coarse.setdefault(label.partition(":")[2], set()).add(label.partition(":")[0])
+    for name, over in sorted(coarse.items()) if part == "fine" else ():
+        if name and len(over) > 1:
+            source.findings.note(
+                "fine label of several coarse ones", f"{name}: {', '.join(sorted(over))}", "taken as one; label_part=whole parts them"
+            )
+
+
+def _parts(labels: tuple[str, ...], part: str) -> tuple[str, ...]:
+    """DESC:manner is DESC or manner; a label without a colon is itself."""
+    cut = (label.partition(":") for label in labels)
+    return tuple(dict.fromkeys(before if part == "coarse" or not colon else after for before, colon, after in cut))

@@ -1,0 +1,137 @@
+"""Rows of tables become texts with their labels or spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.findings import Findings
+from usecases.nlp import charspans
+from usecases.nlp.reading.columns import Columns, Look, NoLabels, as_label, as_list, choose, text_columns
+from usecases.nlp.reading.conll import Sentences
+from usecases.nlp.reading.tables import Table
+from usecases.nlp.sources import SPLIT_NAMES, Item, Source, Span
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+YES = ("1", "true", "1.0")
+
+
+def read_tables(tables: Sequence[Table], settings: TextSettings, findings: Findings) -> Source:
+    """The texts of tables that belong to one data set. A table without labels beside others that have some is left out.
+
+    Raises:
+        DataError: the columns cannot be told.
+    """
+    chosen = _chosen(tables, settings, findings)
+    first, columns = chosen[0]
+    named = "without a header" if first.headless else "with a header"
+    if columns.tags is not None:
+        return _tagged(chosen, settings, findings)
+    if columns.spans is not None:
+        items = [item for table, columns in chosen for item in _marked(table, columns, findings)]
+        return Source("objects with character spans", "entities", items, findings=findings)
+    items, several = [], False
+    for table, columns in chosen:
+        for item, many in _labelled(table, columns, settings, findings):
+            items.append(item)
+            several = several or many
+    told = f"text {_listed(first, columns.text)}, label {_listed(first, columns.labels)}"
+    return Source(f"a table {named}: {told}", "classification", items, several, findings)
+
+
+def texts_of(table: Table) -> Iterator[str]:
+    """The texts of a table without a look at its labels."""
+    look = Look.at(table)
+    text = text_columns(look, range(len(look.names)), None)
+    return (_text(row, text) for _, row in table.rows())
+
+
+def _chosen(tables: Sequence[Table], settings: TextSettings, findings: Findings) -> list[tuple[Table, Columns]]:
+    """Each table's columns. They are told once, from training data where there are any, for all that have the same columns."""
+    found: list[tuple[Table, Columns]] = []
+    lacking: list[tuple[Table, NoLabels]] = []
+    told: dict[tuple[str, ...], Columns] = {}
+    for table in sorted(tables, key=lambda t: t.split != "train"):
+        key = tuple(table.columns)
+        try:
+            told[key] = told.get(key) or choose(table, settings)
+            found.append((table, told[key]))
+        except NoLabels as none:
+            lacking.append((table, none))
+    if not found:
+        raise lacking[0][1]
+    for table, _ in lacking:
+        findings.note("table without labels", f"{table.where}: {', '.join(table.columns)}", "left out")
+    return found
+
+
+def _listed(table: Table, columns: Sequence[int]) -> str:
+    return " + ".join(table.columns[i] for i in columns)
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+def _labelled(table: Table, columns: Columns, settings: TextSettings, findings: Findings) -> Iterator[tuple[Item, bool]]:
+    """Each text, and whether its row shows that a text may have several classes or none."""
+    names = table.classes.get(table.columns[columns.labels[0]], [])
+    for name, row in table.rows():
+        if len(row) <= max(*columns.text, *columns.labels):
+            findings.set_aside("row with too few columns", name)
+            continue
+        if columns.flags:
+            labels: list[str] | None = [table.columns[i] for i in columns.labels if str(row[i]).strip().casefold() in YES]
+            several = len(labels) != 1
+        else:
+            cell = row[columns.labels[0]]
+            listed = as_list(cell, settings.label_separator)
+            labels = [as_label(one, names) for one in ([cell] if listed is None else listed)]
+            several = listed is not None and len(labels) != 1
+        yield Item(name, _text(row, columns.text), tuple(dict.fromkeys(filter(None, labels))), (), _split(table, columns, row)), several
+
+
+def _text(row: Sequence[Any], columns: Sequence[int]) -> str:
+    if len(columns) == 1:
+        return "" if len(row) <= columns[0] or row[columns[0]] is None else str(row[columns[0]])
+    return " ".join(str(row[i]).strip() for i in columns if i < len(row) and row[i] is not None and str(row[i]).strip())
+
+
+def _split(table: Table, columns: Columns, row: Sequence[Any]) -> str | None:
+    if columns.split is None or len(row) <= columns.split:
+        return table.split
+    value = str(row[columns.split]).strip().casefold()
+    if table.columns[columns.split].strip().casefold() == "is_valid":
+        return "validation" if value in YES else "train"
+    return SPLIT_NAMES.get(value, table.split)
+
+
+# -- entities ---------------------------------------------------------------------------------------------------------
+def _marked(table: Table, columns: Columns, findings: Findings) -> Iterator[Item]:
+    spans, text = columns.spans, columns.text
+    assert spans is not None
+    inclusive = charspans.are_inclusive((row[spans], _text(row, text)) for row in table.sample() if len(row) > spans)
+    for name, row in table.rows():
+        value, written = row[spans] if len(row) > spans else None, _text(row, text)
+        try:
+            found: tuple[Span, ...] = tuple(charspans.read(value, written, inclusive))
+        except charspans.BadSpan as bad:
+            findings.set_aside("span that cannot be read", f"{name}: {bad}")
+            continue
+        for wrong in charspans.misread(value, written, inclusive):
+            findings.note("span that reads otherwise than it is quoted", f"{name}: {wrong}", "taken by its offsets")
+        yield Item(name, written, (), found, _split(table, columns, row))
+
+
+def _tagged(chosen: Sequence[tuple[Table, Columns]], settings: TextSettings, findings: Findings) -> Source:
+    """Rows that hold a list of tokens and a list of their tags."""
+    sentences = Sentences()
+    for table, columns in chosen:
+        assert columns.tokens is not None and columns.tags is not None
+        names = table.classes.get(table.columns[columns.tags], [])
+        for name, row in table.rows():
+            tokens, tags = row[columns.tokens] or [], [as_label(tag, names) for tag in row[columns.tags] or []]
+            if len(tokens) != len(tags):
+                findings.set_aside("row with unequal numbers of tokens and tags", f"{name}: {len(tokens)} and {len(tags)}")
+            else:
+                sentences.add(name, [str(t) for t in tokens], tags, _split(table, columns, row))
+    return sentences.source("rows of tokens and tags", findings)

@@ -1,0 +1,196 @@
+"""Tables of texts: CSV, TSV, JSON lines and JSON, row by row and never held as a whole where that can be avoided."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.nlp.reading.encodings import TextFile
+from usecases.nlp.sources import Found, split_of
+
+Rows = Iterator[tuple[str, list[Any]]]
+SEPARATORS = "\t,;|"
+SNIFFED = 200
+SAMPLED = 1000
+LONGEST_NAME = 40  # characters of a column's name
+LONGEST_RECORD = 5000  # lines; a record of more is a quote that was never closed
+
+
+@dataclass
+class Table:
+    """A table that can be read again and again. Columns without names are called by their numbers from 0."""
+
+    where: str
+    columns: list[str]
+    rows: Callable[[], Rows]
+    split: str | None = None
+    headless: bool = False
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    """By column, the names of classes that are written as numbers."""
+
+    def sample(self) -> list[list[Any]]:
+        """Rows from all over the table, so that one sorted by label shows all its labels."""
+        kept, step = [], 1
+        for number, (_, row) in enumerate(self.rows()):
+            if number % step == 0:
+                kept.append(row)
+                if len(kept) >= 2 * SAMPLED:
+                    kept, step = kept[::2], 2 * step
+        return kept
+
+
+# -- separated values -------------------------------------------------------------------------------------------------
+def separated(found: Found, file: TextFile, known: Sequence[str]) -> Table:
+    """A CSV, TSV or the like. A first row with a `known` name in it, or that looks unlike the others, is a header.
+
+    Raises:
+        DataError: it is empty.
+    """
+    separator = separator_of(file.head)
+    quoted = _is_quoted(file.head, separator)
+    first = [row for _, row in _first(_records(found, file, separator, quoted, 0), SNIFFED)]
+    if not first:
+        raise DataError(f"{found.path} is empty. It should hold a text and a label per line.")
+    headed = _is_header(first, known)
+    columns = [name.strip() or str(i) for i, name in enumerate(first[0])] if headed else [str(i) for i in range(_width(first))]
+    return Table(found.name, columns, lambda: _records(found, file, separator, quoted, int(headed)), found.split, headless=not headed)
+
+
+def separator_of(lines: Sequence[str]) -> str:
+    """The separator that cuts most lines into the same number of cells, more than one; a comma where none does."""
+    rows = [line for line in lines[:SNIFFED] if line.strip()]
+
+    def agreement(separator: str) -> float:
+        widths = Counter(len(row) for row in csv.reader(rows, delimiter=separator))
+        width, count = max(widths.items(), key=lambda w: (w[1], w[0]), default=(1, 0))
+        return count / sum(widths.values()) if width > 1 else 0
+
+    best = max(SEPARATORS, key=agreement)
+    return best if agreement(best) else ","
+
+
+def _is_quoted(lines: Sequence[str], separator: str) -> bool:
+    """TSV is mostly written without quotes, so that a quotation mark stands for itself; then lines have equal numbers of tabs."""
+    if separator != "\t":
+        return True
+    cells = [cell for line in lines for cell in line.split(separator) if cell.startswith('"')]
+    equal = len({line.count(separator) for line in lines if line.strip()}) <= 1
+    return not equal or (bool(cells) and all(len(cell) > 1 and cell.endswith('"') for cell in cells))
+
+
+def _records(found: Found, file: TextFile, separator: str, quoted: bool, skip: int) -> Rows:
+    csv.field_size_limit(sys.maxsize)  # of the process; texts are longer than its default
+    start, number, marks = 1, 0, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal marks
+        for line in file.lines():
+            marks += line.count('"')
+            yield line + "\n"
+
+    reader = csv.reader(lines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    for row in reader:
+        several = reader.line_num - start
+        if several > LONGEST_RECORD or (several and marks % 2):  # an odd one is left open until the end of the file
+            raise DataError(f"{found.path} line {start} opens a quotation mark that is not closed where its text ends. Close it.")
+        if any(cell.strip() for cell in row):
+            if number >= skip:
+                yield f"{found.name} line {start}", row
+            number += 1
+        start, marks = reader.line_num + 1, 0
+
+
+def _first(rows: Rows, count: int) -> list[tuple[str, list[Any]]]:
+    return [row for row, _ in zip(rows, range(count), strict=False)]
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    return Counter(map(len, rows)).most_common(1)[0][0]
+
+
+def _is_header(rows: Sequence[Sequence[str]], known: Sequence[str]) -> bool:
+    """By a known name that its column does not hold again, else where the first row is unlike the others."""
+    first, rest = [cell.strip().casefold() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
+    names = [cell for cell in first if cell]  # the column of an index may have none
+    if len(set(names)) < len(names) or any(len(name) > LONGEST_NAME or name.lstrip("-").isdigit() for name in names):
+        return False
+    columns = [{cell.strip().casefold() for cell in column} for column in zip(*rest, strict=True)] or [set()] * len(first)
+    if any(name in known and name not in column for name, column in zip(first, columns, strict=True)):
+        return True
+    return len(rest) > 2 and all(first) and _is_unlike(first, columns, rest)
+
+
+def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence[Sequence[str]]) -> bool:
+    """Short words above columns of numbers, or above repeated labels and long texts."""
+    if any(all(cell.lstrip("-").isdigit() for cell in column) for column in columns):
+        return True
+    longest = max(sum(map(len, column)) / len(rest) for column in zip(*rest, strict=True))
+    repeated = any(len(column) <= len(rest) / 2 and name not in column for name, column in zip(first, columns, strict=True))
+    return repeated and longest > 2 * max(map(len, first))
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+def json_lines(found: Found, file: TextFile, findings: Findings) -> Table:
+    """An object, or a list of cells, per line."""
+    reported = False
+
+    def rows() -> Iterator[tuple[str, Any]]:
+        nonlocal reported
+        report, reported = not reported, True
+        for number, line in file.numbered():
+            name = f"{found.name} line {number}"
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                value = f"{name}: {error}"
+            if isinstance(value, (dict, list)):
+                yield name, value
+            elif report:
+                findings.set_aside("line that is no JSON object", value if isinstance(value, str) else name)
+
+    return _of_objects(found.name, rows, found.split)
+
+
+def json_document(found: Found, file: TextFile) -> list[Table]:
+    """A list of objects or of lists, bare or under one key; or one such list per split, under the splits' names.
+
+    Raises:
+        DataError: not JSON, or of another shape.
+    """
+    try:
+        content = json.loads(file.text())
+    except ValueError as error:
+        raise DataError(f"{found.path} cannot be read as JSON: {error}.") from None
+    lists = {"": content} if isinstance(content, list) else {k: v for k, v in content.items() if _is_rows(v)}
+    if not lists or not any(lists.values()):
+        raise DataError(f"{found.path} holds no list of texts. It should be a list of objects with a text and a label each.")
+    return [
+        _of_objects(found.name, _numbered(f"{found.name} {key}".strip(), value), split_of(key) or found.split)
+        for key, value in lists.items()
+    ]
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, (dict, list)) for row in value)
+
+
+def _numbered(name: str, values: list[Any]) -> Callable[[], Iterator[tuple[str, Any]]]:
+    return lambda: ((f"{name} row {number}", value) for number, value in enumerate(values) if isinstance(value, (dict, list)))
+
+
+def _of_objects(where: str, objects: Callable[[], Iterator[tuple[str, Any]]], split: str | None) -> Table:
+    first = [value for (_, value), _ in zip(objects(), range(SAMPLED), strict=False)]
+    if not first:
+        raise DataError(f"{where} holds no JSON objects. It should hold one with a text and a label per line.")
+    if isinstance(first[0], list):
+        columns = [str(i) for i in range(max(len(row) for row in first))]
+        return Table(where, columns, lambda: ((n, row) for n, row in objects() if isinstance(row, list)), split, headless=True)
+    columns = list(dict.fromkeys(key for row in first if isinstance(row, dict) for key in row))
+    return Table(where, columns, lambda: ((n, [row.get(c) for c in columns]) for n, row in objects() if isinstance(row, dict)), split)

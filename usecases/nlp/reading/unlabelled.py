@@ -1,0 +1,78 @@
+"""Texts without labels, for the tokenizer and for pretraining: lines, paragraphs, or the text column of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.nlp import tables
+from usecases.nlp.reading.arrow import parquet
+from usecases.nlp.reading.columns import KNOWN
+from usecases.nlp.reading.encodings import TextFile
+from usecases.nlp.reading.records import texts_of
+from usecases.nlp.reading.trees import hidden
+from usecases.nlp.sources import Found
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".json", ".parquet", "")
+LONG = 100_000  # characters; a longer text is cut into pieces of this
+
+
+def read_unlabelled(settings: TextSettings, held_out: Collection[str], findings: Findings) -> Iterator[str]:
+    """The texts behind `settings.unlabelled` without those of the other splits, which a network must not learn from.
+
+    Raises:
+        DataError: there is nothing, or nothing that holds texts.
+    """
+    path = Path(settings.unlabelled).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"There is nothing at --usecase.unlabelled {settings.unlabelled}. Give a file or folder of texts, or leave it empty."
+        )
+    files = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file() and not hidden(p)]
+    files = [p for p in files if p.suffix.casefold() in SUFFIXES]
+    if not files:
+        raise DataError(f"--usecase.unlabelled {settings.unlabelled} holds no .txt, .csv, .tsv, .jsonl, .json or .parquet file.")
+    for file in files:
+        for text in map(str.strip, _texts(file, settings, findings)):
+            if text in held_out:
+                findings.note("unlabelled text that is in the validation or test split", f"{file.name}: {text[:60]}", "left out")
+            elif text:
+                yield from (text[start : start + LONG] for start in range(0, len(text), LONG))
+
+
+def _texts(path: Path, settings: TextSettings, findings: Findings) -> Iterator[str]:
+    found, suffix = Found(path, path.name, None), path.suffix.casefold()
+    if suffix == ".parquet":
+        return texts_of(parquet(found))
+    file = TextFile(path, settings.encoding, findings)
+    if suffix == ".json" and (file.head or [""])[0].lstrip().startswith("["):
+        return (text for table in tables.json_document(found, file) for text in texts_of(table))
+    if suffix in (".json", ".jsonl"):
+        return texts_of(tables.json_lines(found, file, findings))
+    if suffix in (".csv", ".tsv"):
+        return texts_of(tables.separated(found, file, KNOWN))
+    return _paragraphs(file) if _has_paragraphs(file) else file.lines()
+
+
+def _has_paragraphs(file: TextFile) -> bool:
+    """Whether empty lines part blocks of several lines."""
+    blocks = "\n".join(line.strip() for line in file.head).split("\n\n")
+    return len(blocks) > 1 and sum("\n" in block.strip() for block in blocks) * 2 >= len(blocks)
+
+
+def _paragraphs(file: TextFile) -> Iterator[str]:
+    held: list[str] = []
+    for line in file.lines():
+        if line.strip():
+            held.append(line)
+        elif held:
+            yield "\n".join(held)
+            held = []
+    if held:
+        yield "\n".join(held)

@@ -1,0 +1,108 @@
+"""Texts to tokens and windows of tokens; `tokenizers` and NumPy only, since it runs in the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one text, without what marks its beginning and end.
+
+    numbers int32 [n]; first, bool [n]: the token begins a word; words, int32 [n, 2]: where the word it belongs to lies
+    in the text, in characters, end exclusive.
+    """
+
+    numbers: np.ndarray
+    first: np.ndarray
+    words: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Window(NamedTuple):
+    """A stretch of a text's tokens, which the network sees at once."""
+
+    text: int
+    start: int
+    stop: int
+
+
+class TextTokenizer:
+    """The tokenizer of a data set, as its assets hold it."""
+
+    def __init__(self, assets: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(assets / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        card = json.loads((assets / "tokens.json").read_text(encoding="utf-8"))
+        self.begin, self.end, self.padding, self.mask = (int(card[name]) for name in ("begin", "end", "padding", "mask"))
+        self.size = int(card["size"])
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text."""
+        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [_tokens(text, found.ids, found.offsets, found.word_ids) for text, found in zip(texts, encodings, strict=True)]
+
+    def batch(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
+        """Windows of tokens, int [n] each, between the marks of beginning and end: int64 [B, longest + 2], padded on the right."""
+        longest = max((len(row) for row in tokens), default=0)
+        batch = np.full((len(tokens), longest + 2), self.padding, dtype=np.int64)
+        batch[:, 0] = self.begin
+        for row, numbers in zip(batch, tokens, strict=True):
+            row[1 : len(numbers) + 1] = numbers
+            row[len(numbers) + 1] = self.end
+        return batch
+
+
+def _tokens(text: str, numbers: list[int], offsets: list[tuple[int, int]], words: list[int | None]) -> Tokens:
+    place = np.array([_trimmed(text, *offset) for offset in offsets], dtype=np.int32).reshape(-1, 2)
+    word = np.array([-1 if number is None else number for number in words], dtype=np.int32)
+    first = np.ones(len(word), dtype=bool)
+    first[1:] = (word[1:] != word[:-1]) | (word[1:] < 0)
+    number = np.cumsum(first) - 1
+    starts = place[first, 0]
+    ends = np.zeros(len(starts), dtype=np.int32)
+    np.maximum.at(ends, number, place[:, 1])
+    return Tokens(np.array(numbers, dtype=np.int32), first, np.stack([starts[number], ends[number]], 1) if len(word) else place)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Byte-level tokenizers count the space before a word as part of it."""
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
+
+
+def windows_of(count: int, room: int, overlap: int, text: int = 0) -> list[Window]:
+    """Windows of at most `room` tokens over a text of `count`; neighbours share `overlap`. An empty text has one, empty."""
+    if count <= room:
+        return [Window(text, 0, count)]
+    starts = range(0, count - overlap, room - overlap)
+    return [Window(text, min(start, count - room), min(start, count - room) + room) for start in starts]
+
+
+def merged(count: int, windows: Sequence[Window], values: Sequence[np.ndarray]) -> np.ndarray:
+    """Values per token, [n, T] for each window, as those of the whole text, [count, T].
+
+    Where windows overlap, a token's values come from the one in whose middle it is: there it has the most context.
+    """
+    found = np.zeros((count, values[0].shape[1]), dtype=values[0].dtype)
+    inner = np.full(count, -1)
+    for window, value in zip(windows, values, strict=True):
+        place = np.arange(window.stop - window.start)
+        depth = np.minimum(place, place[::-1])
+        better = depth > inner[window.start : window.stop]
+        found[window.start : window.stop][better] = value[better]
+        inner[window.start : window.stop][better] = depth[better]
+    return found

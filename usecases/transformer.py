@@ -1,0 +1,82 @@
+"""Layers that more than one vertical builds its networks from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads (Vaswani 2017). Its weights are never blanked: that would take half of all training on a CPU."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.outward = nn.Linear(width, width)
+
+    def forward(self, asking: Tensor, x: Tensor, visible: Tensor) -> Tensor:
+        """asking [B, Q, width], x [B, L, width], visible bool [B, 1, Q or 1, L] to [B, Q, width]."""
+        query, (key, value) = self._by_head(self.query(asking), 1)[0], self._by_head(self.key_value(x), 2)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        return self.outward(mixed.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor, parts: int) -> Tensor:
+        """[B, L, parts * width] to [parts, B, heads, L, width / heads]"""
+        batch, length, width = x.shape
+        return x.view(batch, length, parts, self.heads, width // parts // self.heads).permute(2, 0, 3, 1, 4)
+
+
+class Block(nn.Module):
+    """Attention, then a network per place, each normalised before and added to what came in."""
+
+    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, visible: Tensor, latest: bool = False) -> Tensor:
+        """x [B, L, width], visible bool [B, 1, L or 1, L] to [B, L, width], or with `latest` to that of the last place, [B, 1, width]."""
+        asking = slice(-1, None) if latest else slice(None)
+        normed = self.before(x)
+        x = x[:, asking] + self.dropout(self.attention(normed[:, asking], normed, visible[:, :, asking]))
+        return x + self.dropout(self.down(F.gelu(self.up(self.between(x)))))
+
+
+class FactoredEmbedding(nn.Module):
+    """Vectors of low rank (ALBERT, Lan 2020): a few numbers for each of many, and one matrix for all that makes them wide."""
+
+    def __init__(self, count: int, rank: int, width: int) -> None:
+        super().__init__()
+        self.narrow = plain_embedding(count, rank)
+        self.widen = nn.Linear(rank, width, bias=False)
+        nn.init.orthogonal_(self.widen.weight)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """[B, L] to [B, L, width]"""
+        return self.widen(self.narrow(numbers))
+
+    @property
+    def weight(self) -> Tensor:
+        """[count, rank]"""
+        return self.narrow.weight
+
+
+def plain_embedding(count: int, width: int) -> nn.Embedding:
+    """Number 0 is the padding."""
+    embedding = nn.Embedding(count, width, padding_idx=0)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    nn.init.zeros_(embedding.weight[0])
+    return embedding
+
+
+def build_embedding(count: int, rank: int, width: int) -> nn.Embedding | FactoredEmbedding:
+    """Factored where a rank is given."""
+    return FactoredEmbedding(count, rank, width) if rank else plain_embedding(count, width)
+
+
+def every_vector(embedding: nn.Module, count: int) -> Tensor:
+    """What an embedding gives for each number, [count, width]."""
+    return embedding(torch.arange(count, device=next(embedding.parameters()).device))
