@@ -82,7 +82,7 @@ class Pretrained(nn.Module):
         self.width = int(model.config.hidden_size)
         if rank:
             wide = model.get_input_embeddings()
-            model.set_input_embeddings(FactoredEmbedding(wide.num_embeddings, rank, wide.embedding_dim))
+            model.set_input_embeddings(FactoredEmbedding(wide.num_embeddings, min(rank, wide.embedding_dim // 2), wide.embedding_dim))
 
     def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
         return self.model(input_ids=tokens, attention_mask=known.long()).last_hidden_state

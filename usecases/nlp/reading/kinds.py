@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.findings import Findings
-from usecases.nlp import tables
+from usecases.nlp.reading import tables
 from usecases.nlp.reading.columns import KNOWN
 from usecases.nlp.reading.conll import is_conll
 from usecases.nlp.reading.encodings import TextFile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import DataError
 from tasks.findings import Findings
-from usecases.nlp import arrow, tables
+from usecases.nlp.reading import arrow, tables
 from usecases.nlp.reading.classlists import is_class_list, with_names
 from usecases.nlp.reading.columns import KNOWN, NoLabels
 from usecases.nlp.reading.conll import read_conll

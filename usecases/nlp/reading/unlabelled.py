@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import DataError
 from tasks.findings import Findings
-from usecases.nlp import tables
+from usecases.nlp.reading import tables
 from usecases.nlp.reading.arrow import parquet
 from usecases.nlp.reading.columns import KNOWN
 from usecases.nlp.reading.encodings import TextFile
