@@ -14,7 +14,6 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,16 +56,11 @@ def measure(items: int, work: Path) -> None:
         bundles[f"{name} int8"] = quantised(full, work / f"{name} int8")
     random = np.random.default_rng(0)
     request = {"history": [f"item-{i}" for i in random.integers(0, items, LENGTH)], "k": 10}
-    latencies = time_in_turns([partial(answer, opened, request) for opened in bundles.values()], {})
+    latencies = time_in_turns([partial(opened.answer, [request]) for opened in bundles.values()])
     for (name, opened), latency in zip(bundles.items(), latencies, strict=True):
         found = f", recall@10 {recall(opened, bundles['fp32'], items):.3f}" if name != "fp32" else ""
         size = (opened.folder / "model.onnx").stat().st_size / 1e6
         print(f"{items:,} items, {name}: p50 {latency.p50:.2f} ms, p95 {latency.p95:.2f} ms, {size:.1f} MB{found}", flush=True)
-
-
-def answer(opened: Bundle, request: dict[str, Any], _: Arrays) -> Arrays:
-    opened.answer([request])
-    return {}
 
 
 def write_assets(items: int, folder: Path) -> Path:

@@ -75,7 +75,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
         steps=take_steps(),
         stages=stages,
         recipes=next((tuple(json.loads(table.read_text())) for table in tables if table.exists()), ()),
-        figures=dataset.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder),
+        figures=chosen.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder),
         lineage=tuple(manifests),
         next_commands=_next_commands(released),
     )
@@ -104,10 +104,10 @@ def _stage(manifest: dict[str, Any]) -> Stage:
 
 def _next_commands(released: Release) -> tuple[str, ...]:
     example = next(iter(sorted((Path(released.bundle) / "example").glob("request*"))))
-    python = _from_here(Path(sys.executable))
+    python, flow = _from_here(Path(sys.executable)), released.chosen.model.usecase.package().rpartition(".")[2]
     return (
         f"{python} -m tasks.serving predict {_from_here(Path(released.bundle))} {_from_here(example)}",
-        f"{python} -m flows.{released.chosen.model.usecase.name} --usecase.data YOUR_DATA --preset default",
+        f"{python} -m flows.{flow} --usecase.data YOUR_DATA --preset default",
         "make up    # the same flow on a schedule and on a worker",
     )
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from tasks.serving.bundle import Bundle, open_bundle
 from tasks.usecase import Arrays, Record, Say, silently
 
 MATMULS = ("MatMul", "Gemm")
+WITH_MATMULS = ("LSTM", "Gather")  # quantised dynamically where there are matrix products
 FOLLOWERS = ("Add", "MaxPool", "Relu")  # of a convolution: int8 too, or every layer pays a conversion to float
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32
@@ -65,7 +67,7 @@ def recipes(graph: Path) -> list[Recipe]:
     weighty = tuple(kind for kind in ("Conv", *MATMULS) if kind in kinds)
     found = []
     if kinds & set(MATMULS):
-        found.append(Recipe(kind="dynamic", operators=(*(m for m in MATMULS if m in kinds), *(["Gather"] if "Gather" in kinds else []))))
+        found.append(Recipe(kind="dynamic", operators=tuple(kind for kind in (*MATMULS, *WITH_MATMULS) if kind in kinds)))
     if "Conv" in kinds:
         found += [
             Recipe(kind="static", operators=(*weighty, *FOLLOWERS), calibration=method) for method in ("minmax", "percentile", "entropy")
@@ -94,7 +96,8 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, say: Say = silen
     with tempfile.TemporaryDirectory() as scratch:
         opened = [reference, *(_tried(recipe, model, dataset, Path(scratch) / str(i), say) for i, recipe in enumerate(offered))]
         scores = [model.usecase.score(bundle.predict, dataset.folder, "validation")[monitor] for bundle in opened[1:]]
-        latencies = time_in_turns([bundle.predict for bundle in opened], real_inputs(model, dataset, 1), ROUNDS)
+        one = real_inputs(model, dataset, 1)
+        latencies = time_in_turns([partial(bundle.predict, one) for bundle in opened], ROUNDS)
         sizes = [(bundle.folder / "model.onnx").stat().st_size / 1e6 for bundle in opened[1:]]
     ranked = sorted(zip(offered, scores, latencies[1:], sizes, strict=True), key=lambda row: (base - row[1] > max_loss, row[2].p50))
     rows = [

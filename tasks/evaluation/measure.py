@@ -7,6 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp
 
 
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
-    """Score every model on the test split, and time them in turns on the same real examples.
+    """Score every model on the test split, and time them in turns on the same real examples, each as the model takes them.
 
     The compressed ones also say how far they agree with the first, which is the full one.
     """
@@ -37,23 +38,25 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)
         scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
-    examples = real_inputs(models[0], dataset, max(BATCHES))
+    examples = [real_inputs(model, dataset, max(BATCHES)) for model in models]
     for model, bundle, score in zip(models, bundles, scores, strict=True):
         if model.role == "compressed":
-            score |= model.usecase.agreement(bundle.predict(examples), bundles[0].predict(examples))
-    latencies = time_in_turns([bundle.predict for bundle in bundles], {name: array[:1] for name, array in examples.items()})
+            score |= model.usecase.agreement(bundle.predict(examples[0]), bundles[0].predict(examples[0]))
+    latencies = time_in_turns(
+        [partial(bundle.predict, real_inputs(model, dataset, 1)) for model, bundle in zip(models, bundles, strict=True)]
+    )
     return [
         Evaluation(
             model=model,
             scores=score,
             latency_ms=latency,
-            throughput=throughput(bundle, examples),
+            throughput=throughput(bundle, inputs),
             megabytes=model.megabytes,
             load_seconds=load,
             cpu=cpu(),
             threads=THREADS,
         )
-        for model, bundle, load, score, latency in zip(models, bundles, seconds, scores, latencies, strict=True)
+        for model, bundle, load, score, latency, inputs in zip(models, bundles, seconds, scores, latencies, examples, strict=True)
     ]
 
 
@@ -64,23 +67,23 @@ def real_inputs(model: OnnxModel, dataset: Dataset, count: int) -> Arrays:
     return {name: batch[name] for name in model.usecase.input_names}
 
 
-def time_in_turns(predictors: Sequence[Callable[[Arrays], Arrays]], inputs: Arrays, rounds: int = ROUNDS) -> list[Latency]:
-    """Latency of each predictor on the same inputs, in milliseconds; they take turns."""
-    for predict in predictors:
+def time_in_turns(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[Latency]:
+    """Latency of each call in milliseconds; they take turns."""
+    for call in calls:
         for _ in range(WARM_RUNS):
-            predict(inputs)
-    taken: list[list[float]] = [[] for _ in predictors]
+            call()
+    taken: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for predict, times in zip(predictors, taken, strict=True):
-            times += _one_turn(predict, inputs)
+        for call, times in zip(calls, taken, strict=True):
+            times += _one_turn(call)
     return [Latency(p50=statistics.median(times), p95=float(np.percentile(times, 95))) for times in taken]
 
 
-def _one_turn(predict: Callable[[Arrays], Arrays], inputs: Arrays) -> list[float]:
+def _one_turn(call: Callable[[], object]) -> list[float]:
     times: list[float] = []
     while len(times) < MOST_RUNS and sum(times) < 1e3 * ROUND_SECONDS:
         started = time.perf_counter()
-        predict(inputs)
+        call()
         times.append(1e3 * (time.perf_counter() - started))
     return times
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "f
     rows = np.linspace(0, len(examples) - 1, max(BATCHES)).astype(np.int64)
     sample = {name: array for name, array in examples.batch(rows).items() if name in usecase.input_names}
     write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, work / "model.onnx")
-    check_symbolic_batch(work / "model.onnx")
+    check_symbolic_axes(work / "model.onnx", usecase.variable_axes)
     check_parity(usecase, network, sample, work / "model.onnx")
     return write_bundle(work, label, usecase, checkpoint.assets, dataset, (checkpoint.digest, dataset.digest))
 
@@ -74,13 +74,15 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
     onnx.save(model, str(path))
 
 
-def check_symbolic_batch(graph: Path) -> None:
-    """Raises `BundleError` where the exporter fixed the batch, which it can do without a word."""
+def check_symbolic_axes(graph: Path, variable: Sequence[str] = ()) -> None:
+    """Raises `BundleError` where the exporter fixed the batch or another `variable` axis, which it can do without a word."""
     model = onnx.load(str(graph), load_external_data=False)
     for value in (*model.graph.input, *model.graph.output):
-        first = value.type.tensor_type.shape.dim[0]
-        if not first.dim_param:
-            raise BundleError(f"The exporter fixed the batch of {value.name!r} to {first.dim_value}: the network looks at its size.")
+        axes = value.type.tensor_type.shape.dim
+        asked = 1 + len(variable) if value in model.graph.input else 1
+        for name, axis in zip(("batch", *variable)[:asked], axes, strict=False):
+            if not axis.dim_param:
+                raise BundleError(f"The exporter fixed the {name} of {value.name!r} to {axis.dim_value}: the network looks at its size.")
 
 
 def check_parity(usecase: UseCase, network: nn.Module, sample: Arrays, graph: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tasks.errors import BundleError
-from tasks.exporting.export import check_parity, check_symbolic_batch, difference, settled, write_graph
+from tasks.exporting.export import check_parity, check_symbolic_axes, difference, settled, write_graph
 from tests.toy import ToyUseCase
 
 
@@ -26,7 +26,7 @@ def graph(tmp_path: Path) -> tuple[Any, dict[str, np.ndarray], Path]:
 
 def test_the_batch_is_symbolic_and_outputs_are_equal(graph: tuple[Any, dict[str, np.ndarray], Path]) -> None:
     network, sample, path = graph
-    check_symbolic_batch(path)
+    check_symbolic_axes(path)
     check_parity(ToyUseCase(), network, sample, path)
 
 
@@ -43,7 +43,7 @@ def test_a_fixed_batch_is_noticed(graph: tuple[Any, dict[str, np.ndarray], Path]
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, str(path))
     with pytest.raises(BundleError, match="fixed the batch of 'point' to 2"):
-        check_symbolic_batch(path)
+        check_symbolic_axes(path)
 
 
 def test_the_same_weights_give_the_same_file(graph: tuple[Any, dict[str, np.ndarray], Path], tmp_path: Path) -> None:

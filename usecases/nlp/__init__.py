@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from usecases.nlp.codec import ClassCodec, EntityCodec
+    from usecases.nlp.network import Classifier, Guesser, Tagger
 
 
 class TextSettings(UseCase):
@@ -158,7 +159,7 @@ class TextClassification(TextSettings):
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.nlp.network import Probabilities
 
-        return Probabilities(network)
+        return Probabilities(cast("Classifier", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.nlp.judging import judged_classes
@@ -214,7 +215,7 @@ class EntityRecognition(TextSettings):
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.nlp.network import Scores
 
-        return Scores(network)
+        return Scores(cast("Tagger", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.nlp.judging import judged_entities
@@ -262,7 +263,7 @@ class HiddenTokens(TextSettings):
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.nlp.network import Guesses
 
-        return Guesses(network)
+        return Guesses(cast("Guesser", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.nlp.judging import judged_guesses

@@ -196,7 +196,7 @@ def _support_vectors(texts: Any, right: np.ndarray, choice: Choice, multi: bool)
             continue
         weight = {True: support.mean() / support[column] if choice.balanced else 1.0, False: 1.0}
         machine = LinearSVC(C=choice.strength, class_weight=weight, tol=PRECISION, random_state=0).fit(texts, right[:, column])
-        weights[:, column], bias[column] = machine.coef_[0], machine.intercept_[0]
+        weights[:, column], bias[column] = machine.coef_[0], np.ravel(machine.intercept_)[0]
     if mirrored:
         weights[:, 0], bias[0] = -weights[:, 1], -bias[1]
     return weights, bias

@@ -65,12 +65,26 @@ class Recurrent(nn.Module):
         mirrored = torch.where(mirrored < 0, mirrored + tokens.shape[1], mirrored)[..., None]  # the padding stays at the end
         for onward, back in zip(self.onward, self.back, strict=True):
             turned = x.gather(1, mirrored.expand(-1, -1, x.shape[2]))
-            forth, returned = onward(x)[0], back(turned)[0]
+            forth, returned = run_lstm(onward, x), run_lstm(back, turned)
             x = self.dropout(torch.cat([forth, returned.gather(1, mirrored.expand(-1, -1, returned.shape[2]))], 2))
         return self.norm(x)
 
     def layers(self) -> list[nn.Module]:
         return [self.token, *self.onward, *self.back, self.norm]
+
+
+def run_lstm(layer: nn.Module, x: Tensor) -> Tensor:
+    """One direction of one layer, [B, L, D] to [B, L, H]; in a graph ONNX's own operator, since the exporter would unroll ours to one length."""
+    lstm = cast(nn.LSTM, layer)
+    if not torch.onnx.is_in_onnx_export():
+        return lstm(x)[0]
+    size = lstm.hidden_size
+    weights = [cast(Tensor, getattr(lstm, name)) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+    ours = [torch.cat([w[:size], w[3 * size :], w[size : 3 * size]])[None] for w in weights]  # gates: input, output, forget, cell
+    inputs = (x.transpose(0, 1), ours[0], ours[1], torch.cat(ours[2:], 1))
+    shape = (x.shape[1], 1, x.shape[0], size)
+    states = torch.onnx.ops.symbolic("LSTM", inputs, {"hidden_size": size}, dtype=x.dtype, shape=shape)
+    return states[:, 0].transpose(0, 1)
 
 
 class Pretrained(nn.Module):
@@ -168,7 +182,7 @@ class _Head(nn.Module):
         self.layer, self.transitions = layer, transitions
 
 
-class HiddenTokens(TextNetwork):
+class Guesser(TextNetwork):
     """Guesses tokens from their states by the vectors of all tokens."""
 
     def __init__(self, backbone: Encoder, tokenizer: TextTokenizer) -> None:
@@ -213,7 +227,7 @@ class Scores(nn.Module):
 
 
 class Guesses(nn.Module):
-    def __init__(self, network: HiddenTokens) -> None:
+    def __init__(self, network: Guesser) -> None:
         super().__init__()
         self.network = network
 
@@ -270,5 +284,5 @@ def build_tagger(settings: TextSettings, assets: Path) -> Tagger:
     return Tagger(build_encoder(settings, assets), read_tokenizer(assets).padding, tags, settings.head_dropout)
 
 
-def build_guesser(settings: TextSettings, assets: Path) -> HiddenTokens:
-    return HiddenTokens(build_encoder(settings, assets), read_tokenizer(assets))
+def build_guesser(settings: TextSettings, assets: Path) -> Guesser:
+    return Guesser(build_encoder(settings, assets), read_tokenizer(assets))

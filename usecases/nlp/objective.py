@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tasks.usecase import Predict
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.judging import probabilities_of
-from usecases.nlp.network import Classifier, HiddenTokens, Tagger
+from usecases.nlp.network import Classifier, Guesser, Tagger
 from usecases.nlp.texts import Texts
 from usecases.nlp.windows import MASKED, NO_TAG, right_labels
 
@@ -83,7 +83,7 @@ def hidden_loss(network: nn.Module, tokens: Tensor) -> Tensor:
     Args:
         tokens: int64 [B, L].
     """
-    guesser = cast(HiddenTokens, network)
+    guesser = cast(Guesser, network)
     draw = torch.rand(tokens.shape, device=tokens.device)
     asked = draw < MASKED
     for mark in guesser.marks:

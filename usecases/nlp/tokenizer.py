@@ -54,10 +54,13 @@ class TextTokenizer:
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [_tokens(text, found.ids, found.offsets, found.word_ids) for text, found in zip(texts, encodings, strict=True)]
 
-    def batch(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Windows of tokens, int [n] each, between the marks of beginning and end: int64 [B, longest + 2], padded on the right."""
-        longest = max((len(row) for row in tokens), default=0)
-        batch = np.full((len(tokens), longest + 2), self.padding, dtype=np.int64)
+    def batch(self, tokens: Sequence[np.ndarray], step: int = 1) -> np.ndarray:
+        """Windows of tokens, int [n] each, between the marks of beginning and end: int64 [B, L], padded on the right.
+
+        L is that of the longest, rounded up to a multiple of `step`.
+        """
+        longest = max((len(row) for row in tokens), default=0) + 2
+        batch = np.full((len(tokens), -(-longest // step) * step), self.padding, dtype=np.int64)
         batch[:, 0] = self.begin
         for row, numbers in zip(batch, tokens, strict=True):
             row[1 : len(numbers) + 1] = numbers

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from usecases.nlp.codec import TextCodec
 
 MASKED, NO_TAG = 0.15, -1
+LENGTH_STEP = 8  # of training batches: a CPU's kernels are made anew for each shape
 
 
 class Windows:
     """Windows of the texts of one split: tokens, int64 [B, L]."""
 
     def __init__(self, settings: TextSettings, folder: Path, parts: tuple[str, ...]) -> None:
-        self.tokenizer = read_tokenizer(folder / "assets")
+        self.tokenizer, self.length = read_tokenizer(folder / "assets"), settings.length
         self.tokens = [np.load(folder / part / "tokens.npy", mmap_mode="r") for part in parts]
         self.starts = [np.load(folder / part / "starts.npy") for part in parts]
         self.rows = np.array([row for part, starts in enumerate(self.starts) for row in _rows(settings, part, starts)], dtype=np.int64)
@@ -35,7 +36,8 @@ class Windows:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        return {"tokens": self.tokenizer.batch([self.of(self.tokens, row) for row in self.rows[indices]])}
+        found = self.tokenizer.batch([self.of(self.tokens, row) for row in self.rows[indices]], LENGTH_STEP)
+        return {"tokens": found[:, : self.length]}
 
     def of(self, arrays: list[np.ndarray], row: np.ndarray) -> np.ndarray:
         """The part of a window of an array that has a value per token."""

@@ -11,7 +11,7 @@ import torch
 
 from tasks.compression.distillation import soft_loss
 from tasks.errors import SettingError
-from tasks.exporting.export import check_parity, check_symbolic_batch, write_graph
+from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.usecase import Arrays, UseCase
 from tests.usecases.recommendation.logs import prepared
 from usecases.pruning import low_rank
@@ -192,5 +192,5 @@ def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tm
     sample: Arrays = {name: batch[name] for name in usecase.input_names}
     sample["history"][0] = 0  # nobody we know
     write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, tmp_path / "model.onnx")
-    check_symbolic_batch(tmp_path / "model.onnx")
+    check_symbolic_axes(tmp_path / "model.onnx")
     check_parity(usecase, network, sample, tmp_path / "model.onnx")
