@@ -28,7 +28,7 @@ from usecases.recommendation import Recommendation
 from usecases.recommendation.sequences import Events, read_catalogue
 
 Curve = list[tuple[float, float]]
-SCORED_EVERY = 5  # epochs of the peer
+SCORED_EVERY = 2  # epochs of the peer
 LENGTH = 200
 
 
