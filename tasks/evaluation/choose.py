@@ -66,7 +66,8 @@ def _why(chosen: Evaluation, reference: Evaluation, monitor: str, budget: Budget
         return f"{lead}."
     change = 100 * (chosen.scores[monitor] - reference.scores[monitor])
     speed, size = reference.latency_ms.p50 / chosen.latency_ms.p50, reference.megabytes / chosen.megabytes
-    return f"{lead}: {change:+.2f} points of {monitor}, {speed:.1f} times as fast and {size:.1f} times smaller than {reference.label}."
+    sized = f"{size:.1f} times smaller" if size >= 1 else f"{1 / size:.1f} times larger"
+    return f"{lead}: {change:+.2f} points of {monitor}, {speed:.1f} times as fast and {sized} than {reference.label}."
 
 
 def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget) -> str:

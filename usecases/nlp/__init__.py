@@ -145,8 +145,10 @@ class TextClassification(TextSettings):
 
         return classification_loss(self, network, batch)
 
-    def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return network(batch["tokens"]), batch["label"]
+    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+        from usecases.nlp.objective import taught_classes
+
+        return taught_classes(self, student, teacher, batch, weight, temperature)
 
     def baselines(self) -> dict[str, UseCase]:
         return {"linear": LinearText(**self.model_dump())}

@@ -30,8 +30,27 @@ REPLACED, LEFT = 0.1, 0.1  # of the hidden tokens: by a random one, or not at al
 
 def classification_loss(usecase: TextClassification, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Cross-entropy over classes, or one per label where there may be several; weighted or focal (Lin 2017) against imbalance."""
-    logits, label = network(batch["tokens"]), batch["label"]
     classifier = cast(Classifier, network)
+    return class_loss(usecase, classifier, classifier(batch["tokens"]), batch["label"])
+
+
+def taught_classes(
+    usecase: TextClassification, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+) -> Tensor:
+    """What was observed, and the teacher's softened opinion (Hinton 2015): of all classes, or of each label where there may be several."""
+    small = cast(Classifier, student)
+    with torch.no_grad():
+        wanted = teacher(batch["tokens"]) / temperature
+    logits = small(batch["tokens"])
+    observed = class_loss(usecase, small, logits, batch["label"])
+    if small.multi:
+        taught = F.binary_cross_entropy_with_logits(logits / temperature, torch.sigmoid(wanted))
+    else:
+        taught = F.cross_entropy(logits / temperature, torch.softmax(wanted, 1))
+    return (1 - weight) * observed + weight * temperature**2 * taught
+
+
+def class_loss(usecase: TextClassification, classifier: Classifier, logits: Tensor, label: Tensor) -> Tensor:
     balance = classifier.rarity if usecase.imbalance == "weights" else None
     if classifier.multi:
         wanted = label.float()

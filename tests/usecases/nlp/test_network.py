@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,6 +151,62 @@ def falls(usecase: UseCase, folder: Path, steps: int = 30) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+SEVERAL = {
+    "cheap": ["it costs little", "a low price"],
+    "fast": ["it came at once", "quick as a wink"],
+    "late": ["weeks of waiting", "still not here"],
+}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts with no, one or two labels."""
+    pairs = [(), *((a,) for a in SEVERAL), ("cheap", "fast"), ("cheap", "late")]
+    rows = [
+        {
+            "text": f"{number}: " + " and ".join([SEVERAL[label][number % 2] for label in labels] or ["no more to say"]),
+            "labels": list(labels),
+        }
+        for number in range(20)
+        for labels in pairs
+    ]
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    TextClassification(**SMALL, data=str(folder / "texts.jsonl")).prepare(folder / "out")
+    return folder / "out"
+
+
+def test_several_labels_are_learnt(several: Path) -> None:
+    falls(TextClassification(**{**SMALL, "dropout": 0, "head_dropout": 0}), several)
+
+
+@pytest.mark.parametrize("which", ["messages", "several", "names"])
+def test_a_student_of_nothing_but_its_teacher_comes_to_agree(which: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(which)
+    kind = EntityRecognition if which == "names" else TextClassification
+    usecase = kind(**{**SMALL, "dropout": 0, "head_dropout": 0})
+    teacher, student = built(usecase, folder), built(usecase, folder).train()
+    batch = a_batch(usecase, folder)
+    with torch.no_grad():
+        teacher.head.weight.mul_(20)
+        student.head.weight.neg_()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
+    before = apart(student, teacher, batch)
+    for _ in range(40):
+        optimizer.zero_grad()
+        usecase.taught_loss(student, teacher, batch, 1.0, 1.0).backward()
+        optimizer.step()
+    assert apart(student, teacher, batch) < 0.5 * before
+
+
+@torch.no_grad()
+def apart(one: Any, other: Any, batch: dict[str, torch.Tensor]) -> float:
+    """The mean difference of what they think likely."""
+    likely = torch.sigmoid if getattr(one, "multi", False) else partial(torch.softmax, dim=-1)
+    difference = (likely(one(batch["tokens"])) - likely(other(batch["tokens"]))).abs()
+    return float((difference[batch["tags"] >= 0] if "tags" in batch else difference).mean())
 
 
 def test_rare_classes_weigh_more(messages: Path) -> None:
