@@ -38,7 +38,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def released(home: Path, *settings: str) -> dict[str, Any]:
+    before = {path.name for path in ROOT.iterdir()}
     done = run("flows.nlp", *QUICK, *FIT, *settings, home=home)
+    assert {path.name for path in ROOT.iterdir()} <= before, "a library left files where the process stands"
     assert done.returncode == 0, done.stderr
     for noise in ("Traceback", "Warning", "warn(", "INFO"):
         assert noise not in done.stderr, done.stderr
