@@ -133,7 +133,9 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
     """Write the graph of `model`, quantised, to `path`."""
     with tempfile.TemporaryDirectory() as scratch, silence():
-        prepared = prepare(model.graph, Path(scratch) / "prepared.onnx")
+        prepared = Path(scratch) / "prepared.onnx"
+        # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
+        quant_pre_process(model.graph, prepared, skip_symbolic_shape=True)
         operators = list(recipe.operators) or None
         if recipe.kind == "dynamic":
             quantize_dynamic(
@@ -161,12 +163,6 @@ def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> Non
 
 
 METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
-
-
-def prepare(graph: Path, path: Path) -> Path:
-    """Batch norms folded. No symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands."""
-    quant_pre_process(graph, path, skip_symbolic_shape=True)
-    return path
 
 
 def float_ends(graph: Path) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.usecase import Examples, Predict
+from usecases.calibration import best_temperature
 from usecases.image_classification.augment import augmentation, mix
 from usecases.image_classification.network import (
     Classifier,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from usecases.image_classification import ImageClassification, ImageSettings, ViewInvariance
 
 TEMPERATURE_BATCH = 256
-SMALLEST, LARGEST = 0.05, 20.0  # of a temperature that makes sense
 
 
 def read_card(assets: Path) -> dict[str, Any]:
@@ -84,26 +84,12 @@ def augmented(usecase: ImageSettings, image: Tensor) -> Tensor:
 
 
 def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) -> None:
-    """Temperature scaling (Guo 2017): the one number that minimises the validation's negative log-likelihood.
-
-    It changes no answer, only how sure the network says it is.
-    """
+    """Temperature scaling on validation."""
     log_probabilities, labels = [], []
     for start in range(0, len(examples), TEMPERATURE_BATCH):
         batch = examples.batch(np.arange(start, min(start + TEMPERATURE_BATCH, len(examples))))
         labels.append(batch.pop("label"))
         log_probabilities.append(np.log(np.clip(predict(batch)["probabilities"], 1e-12, None)))
-    logits, label = torch.from_numpy(np.concatenate(log_probabilities)), torch.from_numpy(np.concatenate(labels))
-    log_temperature = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(logits / log_temperature.exp(), label)
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    factor = float(log_temperature.exp().clamp(SMALLEST, LARGEST))
+    logits, label = np.concatenate(log_probabilities), np.concatenate(labels)
+    factor = best_temperature(logits, label[:, None] == np.arange(logits.shape[1]))
     cast(Classifier, network).temperature.mul_(factor)  # log-probabilities are logits over the temperature so far

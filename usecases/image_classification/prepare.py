@@ -20,6 +20,7 @@ from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
 from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.image_classification.layouts import Item, find_source
+from usecases.labels import by_number, note_similar_names
 from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def prepare(settings: ImageSettings, folder: Path, say: Say) -> dict[str, Any]:
     items, seen = _look(source.items, findings, say)
     findings.refuse_past(settings.tolerance, total, "images")
     items, seen, splits = _split(items, seen, findings, settings)
-    labels = sorted({item.label for item in items}, key=_by_number)
+    labels = sorted({item.label for item in items}, key=by_number)
     _check(items, splits, labels, findings)
     size = settings.size or _common_size([s.size for s in seen])
     channels = 1 if settings.channels == "grey" or (settings.channels == "auto" and not any(s.colour for s in seen)) else 3
@@ -161,20 +162,12 @@ def _check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], 
             findings.note("class with a single image", label, "kept for training; it cannot be tested")
         if not learnt[label]:
             findings.note("class without training images", label, "kept; the network cannot learn it")
-    _note_similar_names(labels, findings)
+    note_similar_names(labels, findings, "class names that differ only in spelling")
     for split in SPLITS:
         if split not in splits:
             raise DataError(
                 f"No image is left for the {split} split: there are {len(items)} images in {len(labels)} classes. Add images, at least three per class."
             )
-
-
-def _note_similar_names(labels: Sequence[str], findings: Findings) -> None:
-    first: dict[str, str] = {}
-    for label in labels:
-        original = first.setdefault(" ".join(label.replace("_", " ").casefold().split()), label)
-        if original != label:
-            findings.note("class names that differ only in spelling", f"{original!r} and {label!r}")
 
 
 def _common_size(sizes: Sequence[tuple[int, int]]) -> int:
@@ -183,10 +176,6 @@ def _common_size(sizes: Sequence[tuple[int, int]]) -> int:
         return sizes[0][0]
     side = float(np.median([width * height for width, height in sizes])) ** 0.5
     return max(LEAST, min(LARGEST, round(side / STEP) * STEP))
-
-
-def _by_number(label: str) -> tuple[int, float, str]:
-    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

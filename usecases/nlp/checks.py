@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tasks.errors import DataError
 from tasks.findings import Findings
+from usecases.labels import note_similar_names
 from usecases.nlp.sources import Item, Source, Span
 from usecases.splits import SPLITS
 
@@ -122,7 +123,7 @@ def check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], s
             findings.note(f"{what} with a single text", label, "kept; it cannot be both learnt and tested")
         if not learnt[label]:
             findings.note(f"{what} without training texts", label, "kept; the network cannot learn it")
-    _note_similar_names(labels, findings)
+    note_similar_names(labels, findings, "labels that differ only in spelling")
     for split in SPLITS:
         if split not in splits:
             raise DataError(
@@ -136,11 +137,3 @@ def _refuse_too_few(items: Sequence[Item], labels: Sequence[str], source: Source
     if source.task == "classification" and len(labels) < (1 if source.multi_label else 2):
         only = repr(labels[0]) if labels else "none"
         raise DataError(f"There is only one class, {only} ({source.layout}). To tell classes apart at least two are needed.")
-
-
-def _note_similar_names(labels: Sequence[str], findings: Findings) -> None:
-    first: dict[str, str] = {}
-    for label in labels:
-        original = first.setdefault(" ".join(label.replace("_", " ").casefold().split()), label)
-        if original != label:
-            findings.note("labels that differ only in spelling", f"{original!r} and {label!r}")

@@ -12,17 +12,17 @@ import numpy as np
 
 from tasks.errors import BundleError
 from tasks.usecase import Arrays
-from usecases.nlp.ngrams import encode_features, encode_ngrams
+from usecases.nlp.ngrams import encode_features, encode_ngrams, places_of
+from usecases.nlp.scores import LIKELY
 from usecases.nlp.sources import Span
 from usecases.nlp.tags import allowed_transitions, posterior, runs, viterbi
-from usecases.nlp.tokenizer import TextTokenizer, Tokens, Window, merged, windows_of
+from usecases.nlp.tokenizer import TextTokenizer, Tokens, Window, merged, text_windows
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 TOP = 5
 LONGEST = 100_000  # characters of one request
-LIKELY = 0.5
 
 Found = list[tuple[Span, float]]
 """Entities of one text, each with its probability."""
@@ -73,13 +73,11 @@ class Windowed:
     """Texts as windows of tokens."""
 
     def __init__(self, assets: Path, settings: TextSettings) -> None:
-        self.tokenizer = TextTokenizer(assets)
-        self.room, self.whole = settings.length - 2, settings.long == "windows"
+        self.tokenizer, self.settings = TextTokenizer(assets), settings
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[Tokens], list[Window]]:
         tokens = self.tokenizer.encode(texts)
-        counts = [len(found) if self.whole else min(len(found), self.room) for found in tokens]
-        return tokens, [window for text, count in enumerate(counts) for window in windows_of(count, self.room, self.room // 4, text)]
+        return tokens, text_windows(self.settings, map(len, tokens))
 
     def batch(self, tokens: list[Tokens], windows: list[Window]) -> Arrays:
         return {"tokens": self.tokenizer.batch([tokens[w.text].numbers[w.start : w.stop] for w in windows])}
@@ -197,5 +195,5 @@ class CrfCodec(EntityCodec):
         return encode_features(texts)[0]
 
     def words(self, outputs: Arrays, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        places = encode_features(texts)[1]
+        places = [places_of(text) for text in texts]
         return [(scores[: len(place)], place) for scores, place in zip(outputs["scores"], places, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.usecase import Codec, Predict
 from usecases.nlp.codec import ClassCodec, EntityCodec, text_of
-from usecases.nlp.words import words
+from usecases.nlp.ngrams import places_of
 
 SAMPLES = 256  # perturbed texts
 BATCH = 32
@@ -29,7 +29,7 @@ def explain_class(predict: Predict, codec: Codec, request: Any) -> dict[str, Any
 
 def class_weights(predict: Predict, codec: ClassCodec, text: str, label: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the words are, [W, 2], and the weight of each for a label, [W]: a linear model of the answer in which words are there."""
-    places = np.array(words(text)[:MOST_WORDS], dtype=np.int64).reshape(-1, 2)
+    places = places_of(text)[:MOST_WORDS]
     if len(places) < 2:
         return places, np.zeros(len(places))
     there = _left_out(len(places))
@@ -47,7 +47,7 @@ def explain_entities(predict: Predict, codec: Codec, request: Any) -> dict[str, 
     known = cast(EntityCodec, codec)
     text = text_of(1, request)
     found = known.found(predict(known.encode([text])), [text])[0]
-    places = np.array(words(text)[:MOST_WORDS], dtype=np.int64).reshape(-1, 2)
+    places = places_of(text)[:MOST_WORDS]
     masked = [text[:start] + "_" * (end - start) + text[end:] for start, end in places]
     parts = (masked[i : i + BATCH] for i in range(0, len(masked), BATCH))
     others = [entities for part in parts for entities in known.found(predict(known.encode(part)), part)]

@@ -76,11 +76,16 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio: spreads what is
 
 def encode_features(texts: Sequence[str]) -> tuple[Arrays, list[np.ndarray]]:
     """`features`, int64 [B, L, F], of the words of each text, padded with 0; and where the words are, int64 [L, 2] each."""
-    offsets = [np.array(words(text), dtype=np.int64).reshape(-1, 2) for text in texts]
+    offsets = [places_of(text) for text in texts]
     features = np.zeros((len(texts), max((len(places) for places in offsets), default=0) or 1, FEATURES), dtype=np.int64)
     for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):
         features[row, : len(places)] = word_features([text[start:end] for start, end in places])
     return {"features": features}, offsets
+
+
+def places_of(text: str) -> np.ndarray:
+    """Where the words of a text are, int64 [L, 2]."""
+    return np.array(words(text), dtype=np.int64).reshape(-1, 2)
 
 
 def word_features(tokens: Sequence[str]) -> np.ndarray:

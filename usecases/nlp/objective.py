@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.usecase import Predict
+from usecases.calibration import best_temperature
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.judging import probabilities_of
 from usecases.nlp.network import Classifier, Guesser, Tagger
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from usecases.nlp import EntityRecognition, TextClassification
     from usecases.nlp.codec import ClassCodec
 
-SMALLEST, LARGEST = 0.05, 20.0  # of a temperature that makes sense
 FOCUS = 2.0  # gamma of the focal loss
 REPLACED, LEFT = 0.1, 0.1  # of the hidden tokens: by a random one, or not at all
 
@@ -117,18 +115,10 @@ def hidden_loss(network: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def fit_temperature(network: nn.Module, predict: Predict, codec: ClassCodec, folder: Path) -> None:
-    """Temperature scaling (Guo 2017) on validation: it changes no answer, only how sure the network says it is."""
+    """Temperature scaling on validation, by what a server would answer."""
     classifier = cast(Classifier, network)
     texts = Texts(folder / "validation")
     likely = np.clip(probabilities_of(predict, codec, texts), 1e-7, 1 - 1e-7)
     right = right_labels(folder, "validation", tuple(codec.labels))
     logits = np.log(likely) - (np.log1p(-likely) if classifier.multi else 0)
-
-    def surprise(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        if classifier.multi:
-            return float(np.logaddexp(0, np.where(right, -scaled, scaled)).mean())
-        return float((logsumexp(scaled, axis=1) - (scaled * right).sum(1)).mean())
-
-    found = minimize_scalar(surprise, bounds=(np.log(SMALLEST), np.log(LARGEST)), method="bounded")
-    classifier.temperature.mul_(float(np.exp(cast(Any, found).x)))
+    classifier.temperature.mul_(best_temperature(logits, right, classifier.multi))

@@ -14,17 +14,17 @@ import numpy as np
 from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Say
+from usecases.labels import by_number
 from usecases.nlp.checks import check, labels_of, note_copies, usable
 from usecases.nlp.reading.layouts import find_source
 from usecases.nlp.reading.unlabelled import read_unlabelled
 from usecases.nlp.sources import Item, Source
-from usecases.nlp.texts import Texts, write_texts
+from usecases.nlp.texts import write_texts
+from usecases.nlp.tokens import write_tokens
 from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
-
-__all__ = ["Texts", "prepare", "read_and_split"]
 
 SHOWN = 200  # characters that an example has at most, where there is such a text
 NO_ENTITY = ""
@@ -36,8 +36,6 @@ def prepare(settings: TextSettings, folder: Path, say: Say) -> dict[str, Any]:
     Raises:
         DataError: too much is unusable, or too little is left.
     """
-    from usecases.nlp.tokens import write_tokens
-
     card = read_and_split(settings, folder, say)
     return {**card, "facts": {"characters": card["characters"], **write_tokens(settings, folder, say)}}
 
@@ -51,20 +49,20 @@ def read_and_split(settings: TextSettings, folder: Path, say: Say) -> dict[str, 
         raise DataError(f"No texts were found in --usecase.data {settings.data}.")
     source.items = usable(source)
     findings.refuse_past(settings.tolerance, total, "texts")
-    if getattr(settings, "dev_is_test", False):
+    if settings.dev_is_test:
         source.items = _dev_as_test(source)
     say(f"splitting {len(source.items):,} texts")
     items, splits = _split(source, settings)
-    labels = sorted({label for item in items for label in labels_of(item)}, key=_by_number)
+    labels = sorted({label for item in items for label in labels_of(item)}, key=by_number)
     check(items, splits, labels, source)
     say("writing")
     of_split = {name: [item for item, split in zip(items, splits, strict=True) if split == name] for name in SPLITS}
     for name, chosen in of_split.items():
         write_texts(folder / name, chosen, source.task == "entities")
-    _write_assets(folder / "assets", source, labels)
+    counts = {name: Counter(label for item in chosen for label in labels_of(item)) for name, chosen in of_split.items()}
+    _write_assets(folder / "assets", source, {label: counts["train"][label] for label in labels}, len(of_split["train"]))
     _write_example(folder / "example.txt", of_split["test"])
     unlabelled = _write_unlabelled(settings, folder, {item.text for name in SPLITS[1:] for item in of_split[name]}, findings, say)
-    counts = {name: Counter(label for item in chosen for label in labels_of(item)) for name, chosen in of_split.items()}
     return {
         "layout": source.layout,
         "task": source.task,
@@ -114,9 +112,10 @@ def _strata(items: Sequence[Item]) -> list[str]:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
-def _write_assets(folder: Path, source: Source, labels: Sequence[str]) -> None:
+def _write_assets(folder: Path, source: Source, counts: dict[str, int], texts: int) -> None:
+    """The labels, and how many training texts there are, and of each label: what is rare may count more."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"task": source.task, "labels": list(labels), "multi": source.multi_label}
+    content = {"task": source.task, "labels": list(counts), "multi": source.multi_label, "texts": texts, "counts": counts}
     (folder / "labels.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
@@ -146,7 +145,3 @@ def _write_unlabelled(settings: TextSettings, folder: Path, held_out: set[str], 
 def _lengths(items: Sequence[Item]) -> str:
     lengths = np.array([len(item.text) for item in items])
     return f"median {np.median(lengths):,.0f}, 95 % below {np.ceil(np.percentile(lengths, 95)) + 1:,.0f} characters"
-
-
-def _by_number(label: str) -> tuple[int, int, str]:
-    return (0, int(label), label) if label.removeprefix("-").isdecimal() else (1, 0, label)

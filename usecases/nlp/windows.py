@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.usecase import Arrays, Split
 from usecases.nlp.texts import Texts
-from usecases.nlp.tokenizer import TextTokenizer, windows_of
+from usecases.nlp.tokenizer import TextTokenizer, text_windows
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -28,8 +28,8 @@ class Windows:
         self.tokenizer, self.length = read_tokenizer(folder / "assets"), settings.length
         self.tokens = [np.load(folder / part / "tokens.npy", mmap_mode="r") for part in parts]
         self.starts = [np.load(folder / part / "starts.npy") for part in parts]
-        self.rows = np.array([row for part, starts in enumerate(self.starts) for row in _rows(settings, part, starts)], dtype=np.int64)
-        self.rows = self.rows.reshape(-1, 4)  # part, text, start, stop
+        rows = [(part, *window) for part, starts in enumerate(self.starts) for window in text_windows(settings, np.diff(starts))]
+        self.rows = np.array(rows, dtype=np.int64).reshape(-1, 4)  # part, text, start, stop
         self.lengths = self.rows[:, 3] - self.rows[:, 2]
 
     def __len__(self) -> int:
@@ -44,15 +44,6 @@ class Windows:
         part, text, start, stop = row
         offset = self.starts[part][text]
         return arrays[part][offset + start : offset + stop]
-
-
-def _rows(settings: TextSettings, part: int, starts: np.ndarray) -> list[tuple[int, int, int, int]]:
-    room = settings.length - 2
-    found = []
-    for text, count in enumerate(np.diff(starts)):
-        seen = min(int(count), room) if settings.long == "truncate" else int(count)
-        found += [(part, window.text, window.start, window.stop) for window in windows_of(seen, room, room // 4, text)]
-    return found
 
 
 class LabelledTexts(Windows):

@@ -45,18 +45,15 @@ def compared_with_all(network: nn.Module, batch: dict[str, Tensor]) -> tuple[Ten
 
 
 def compared(usecase: Recommendation, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Scores of the items that the objective sets against each other, [N, C], and which of them came, [N]; N places have a target.
+    """Scores of the items that a sampled objective sets against each other, [N, C], and which of them came, [N]; N places have a target.
 
-    All items with the softmax; else the right one, then others drawn at random: one for each place with BCE, some for all with the others.
+    The right one, then others drawn at random: one for each place with BCE, some for all with the others.
     """
-    known = cast(NextItem, network)
-    chosen, items, wanted = objective_of(usecase, network), known.items(), batch["target"] > 0
-    target = batch["target"][wanted] - 1
+    known, wanted = cast(NextItem, network), batch["target"] > 0
+    chosen, items, target = objective_of(usecase, network), known.items(), batch["target"][wanted] - 1
     count = len(target) if chosen == "bce" else min(usecase.negatives, len(items))
-    drawn = None if chosen == "softmax" else torch.randint(len(items), (count,), device=target.device)
+    drawn = torch.randint(len(items), (count,), device=target.device)  # before the network draws: a teacher sees the same
     states = known.states(batch["history"])[wanted]
-    if drawn is None:
-        return states @ items.T, target
     right = (states * items[target]).sum(-1, keepdim=True)
     if chosen == "bce":
         wrong = (states * items[drawn]).sum(-1, keepdim=True)

@@ -32,8 +32,8 @@ from tests.usecases.nlp.texts import (
     tsv_of_glue,
     write,
 )  # fmt: skip
-from usecases.nlp.prepare import Texts
 from usecases.nlp.sources import Span
+from usecases.nlp.texts import Texts
 
 Make = Callable[[Path], Path]
 GOOD_ROWS = "".join(f"{quoted(t)},{c}\n" for t, c in TEXTS.items())

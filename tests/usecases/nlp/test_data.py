@@ -35,11 +35,10 @@ from tests.usecases.nlp.texts import (
     tsv_of_glue,
     write,
 )  # fmt: skip
-from usecases.nlp.prepare import Texts
 from usecases.nlp.reading.conll import joined
 from usecases.nlp.reading.schemes import Decoder
 from usecases.nlp.sources import Item, Span, split_of
-from usecases.nlp.texts import write_texts
+from usecases.nlp.texts import Texts, write_texts
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
@@ -265,7 +264,8 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert (card["task"], card["multi"], card["labels"], card["findings"]) == ("classification", False, ["bad", "good"], [])
     assert card["counts"]["test"] == {"bad": 2, "good": 2}
     assert card["characters"].startswith("median ")
-    assert json.loads((tmp_path / "out" / "assets" / "labels.json").read_text()) == {"task": "classification", "labels": ["bad", "good"], "multi": False}  # fmt: skip
+    known = {"task": "classification", "labels": ["bad", "good"], "multi": False, "texts": 16, "counts": {"bad": 8, "good": 8}}
+    assert json.loads((tmp_path / "out" / "assets" / "labels.json").read_text()) == known
     test = Texts(tmp_path / "out" / "test")
     assert dict(zip(test.texts(range(4)), test.labels(range(4)), strict=True)) == {t: [c] for t, c in list(TEXTS.items())[20:]}
     assert (tmp_path / "out" / "example.txt").read_text(encoding="utf-8") in test.texts(range(4))

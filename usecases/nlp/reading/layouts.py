@@ -76,7 +76,7 @@ def _found(settings: TextSettings) -> Source:
 
 def data_digest(settings: TextSettings) -> str:
     """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
-    facts: list[object] = [getattr(settings, name, None) for name in DECISIVE]
+    facts: list[object] = [getattr(settings, name) for name in DECISIVE]
     for given in (settings.data, settings.unlabelled):
         path = Path(given).expanduser() if given and given != "sample" and not given.startswith("hf://") else None
         facts += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in (_files_behind(path) if path else ())]
