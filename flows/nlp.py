@@ -6,6 +6,7 @@ from tasks.artifacts import Release
 from tasks.baselines import baselines
 from tasks.distil import distil
 from tasks.evaluate import evaluate
+from tasks.explain import explain
 from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
@@ -33,7 +34,7 @@ def nlp(
     small = [export(student, dataset, "student", "compressed")] if student else []
     computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
     candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
-    return release(evaluate(candidates, dataset), dataset, budget)
+    return release(evaluate(candidates, dataset), dataset, budget, explain(checkpoint, dataset))
 
 
 if __name__ == "__main__":

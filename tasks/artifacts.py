@@ -81,6 +81,10 @@ class OnnxModel(Artifact):
         return self.folder / "model.onnx"
 
 
+class Explanation(Artifact):
+    """What a trained network looks at: `blocks.json`, which the report draws."""
+
+
 class Latency(Record):
     """Milliseconds for one request at batch 1, the session alone."""
 

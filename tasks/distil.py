@@ -16,4 +16,5 @@ def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint | None
         TrainingError: with the root cause of the rank that failed first.
     """
     smaller = teacher.usecase.smaller()
+    fit = fit.model_copy(update={"lora": 0})  # a student begins too far from its end for changes of a low rank
     return fit_network("distil", smaller, dataset, fit, technique=Distillation(teacher=teacher)) if smaller else None

@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, Evaluation, Release
+from tasks.artifacts import Checkpoint, Dataset, Evaluation, Explanation, OnnxModel, Release
 from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
@@ -25,7 +25,7 @@ from tasks.settings import Budget
 
 
 @task(persist_result=False)
-def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget) -> Release:
+def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Release:
     """The chosen candidate, why, why not the others, and its answer to the example request that travels with it."""
     usecase = dataset.usecase
     with step("choose", needs=("evaluate",)) as seen:
@@ -45,7 +45,7 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget)
         seconds=_seconds_so_far(),
     )
     with step("report", needs=("choose",)):
-        facts = gather(released, dataset, budget)
+        facts = gather(released, dataset, budget, explanation)
         write_report(facts, report)
         publish(facts)
     summary(released, facts.next_commands)
@@ -57,7 +57,7 @@ def answer_example(bundle: Path) -> dict[str, Any]:
     return opened.answer([opened.example_request()])[0]
 
 
-def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
+def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Facts:
     """All that the report tells, read back from the artifacts of the run."""
     chosen, evaluations = released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
     manifests = store.lineage(chosen.digest)
@@ -75,10 +75,17 @@ def gather(released: Release, dataset: Dataset, budget: Budget) -> Facts:
         steps=take_steps(),
         stages=stages,
         recipes=next((tuple(json.loads(table.read_text())) for table in tables if table.exists()), ()),
-        figures=chosen.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder),
+        figures=_figures(chosen, dataset, explanation),
         lineage=tuple(manifests),
         next_commands=_next_commands(released),
     )
+
+
+def _figures(chosen: OnnxModel, dataset: Dataset, explanation: Explanation | None) -> dict[str, Any]:
+    """Of the model that is served, and of the trained network where it was explained."""
+    served = chosen.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder)
+    inside = explanation.read("blocks.json") if explanation else []
+    return {**served, "blocks": [*served.get("blocks", []), *inside]}
 
 
 def _settings(dataset: Dataset, manifests: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

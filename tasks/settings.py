@@ -25,6 +25,11 @@ class Fit(Record):
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step of the averaged weights that are validated and kept; 0: off")
     patience: int = Field(default=0, ge=0, description="epochs without a better validation score before stopping early; 0: never")
     frozen_epochs: int = Field(default=0, ge=0, description="fine-tuning: epochs in which only the head learns")
+    lora: int = Field(
+        default=0,
+        ge=0,
+        description="fine-tuning: rank of the changes to the pretrained weights that are learnt in their place (LoRA); 0: off",
+    )
     layer_decay: float = Field(default=1.0, gt=0, le=1, description="fine-tuning: factor of the learning rate per layer towards the input")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto: mixed where the device gains by it")
     accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="where to train")

@@ -18,6 +18,7 @@ from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import Infrastructure, SettingError
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Fit
+from tasks.training.lora import LoRA
 from tasks.training.technique import Technique
 from tasks.usecase import UseCase, write_typed
 
@@ -36,6 +37,8 @@ training_task = task(persist_result=False, retries=2, retry_delay_seconds=2, ret
 @training_task
 def pretrain(dataset: Dataset, fit: Fit) -> Checkpoint | None:
     """A backbone that has seen the data but no labels; None where the use case or `fit.epochs` says to skip it."""
+    if fit.lora:
+        raise SettingError(f"--pretraining.lora {fit.lora}: pretraining learns all weights. Give --fit.lora, which is of fine-tuning.")
     broad = dataset.usecase.pretraining()
     return fit_network("pretrain", broad, dataset, fit) if broad and fit.epochs else None
 
@@ -49,7 +52,7 @@ def fine_tune(start: Checkpoint | None, dataset: Dataset, fit: Fit) -> Checkpoin
     """
     if not fit.epochs:
         raise SettingError("--fit.epochs is 0: there would be nothing to release. Give at least 1.")
-    return fit_network("fine_tune", dataset.usecase, dataset, fit, start)
+    return fit_network("fine_tune", dataset.usecase, dataset, fit, start, LoRA(rank=fit.lora) if fit.lora else None)
 
 
 def fit_network(
@@ -70,7 +73,7 @@ def fit_network(
         "code": store.code_version("tasks.training", usecase.package()),
         **({"technique": write_typed(technique), "technique_code": store.code_version("tasks.compression")} if technique else {}),
     }
-    needs = ("prepare", *(["pretrain"] if start else []), *(["fine_tune"] if technique else []))
+    needs = ("prepare", *(["pretrain"] if start else []), *(["fine_tune"] if technique and technique.made_from() else []))
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training

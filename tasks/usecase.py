@@ -199,6 +199,10 @@ class UseCase(Record, ABC):
         """
         raise BundleError(f"A model of {self.name} does not explain its answers.")
 
+    def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
+        """What the trained network itself tells of texts or images of the test split, in torch: blocks for the report; none by default."""
+        return []
+
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         """After the last step, on the weights that will be kept: for instance fit a temperature on validation."""
         return

@@ -22,6 +22,12 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         return self.outward(mixed.transpose(1, 2).flatten(2))
 
+    def weights(self, asking: Tensor, x: Tensor, visible: Tensor) -> Tensor:
+        """How much each place that asks looks at each other, [B, heads, Q, L], for people to see."""
+        query, key = self._by_head(self.query(asking), 1)[0], self._by_head(self.key_value(x), 2)[0]
+        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+        return scores.masked_fill(~visible, float("-inf")).softmax(3)
+
     def _by_head(self, x: Tensor, parts: int) -> Tensor:
         """[B, L, parts * width] to [parts, B, heads, L, width / heads]"""
         batch, length, width = x.shape

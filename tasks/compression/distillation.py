@@ -27,11 +27,9 @@ class Distillation(Technique):
         return (self.teacher.digest,)
 
     def before(self, learner: Learner) -> None:
-        from safetensors.torch import load_file
+        from tasks.training.checkpoints import load_network
 
-        teacher = self.teacher.usecase.network(self.teacher.assets)
-        teacher.load_state_dict(load_file(self.teacher.folder / "weights.safetensors"))
-        teacher.requires_grad_(False).eval()
+        teacher = load_network(self.teacher).requires_grad_(False)
         learner.usecase.inherit(learner.network, teacher)
 
         def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import BundleError
 from tasks.exporting.bundle import write_bundle
 from tasks.serving.bundle import open_session
+from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
 from tasks.usecase import Arrays, UseCase
 
@@ -36,9 +36,7 @@ def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "f
         BundleError: the batch was fixed by the exporter, or the graph differs from torch on real examples.
     """
     usecase = checkpoint.usecase
-    network = usecase.network(checkpoint.assets)
-    network.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
-    network.eval()
+    network = load_network(checkpoint)
     examples = usecase.examples(dataset.folder, "test")
     rows = np.linspace(0, len(examples) - 1, max(BATCHES)).astype(np.int64)
     sample = {name: array for name, array in examples.batch(rows).items() if name in usecase.input_names}

@@ -1,4 +1,4 @@
-"""The state of a fit on disk: written whole or not at all, the last two kept, the newest readable one resumed."""
+"""The state of a fit on disk: written whole or not at all, the last two kept, the newest readable one resumed. And what is kept of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tasks.artifacts import Checkpoint
 
 KEPT = 2  # a crash of the machine can spoil the newest
 
@@ -37,3 +41,10 @@ def newest(folder: Path) -> dict[str, Any] | None:
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
             continue
     return None
+
+
+def load_network(checkpoint: Checkpoint) -> nn.Module:
+    """The trained network as it was kept, ready to answer."""
+    network = checkpoint.usecase.network(checkpoint.assets)
+    network.load_state_dict(load_file(checkpoint.folder / "weights.safetensors"))
+    return network.eval()

@@ -50,9 +50,7 @@ class Learner(pl.LightningModule):
             tell,
         )
         self.loss: Callable[[nn.Module, dict[str, Tensor]], Tensor] = usecase.loss
-        self.averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True) if fit.ema else None
-        if self.averaged is not None:
-            self.averaged.requires_grad_(False)  # or the ranks would wait for its gradients
+        self.averaged: AveragedModel | None = None
         self.step = 0  # batches seen
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int] = (float("-inf"), -1)  # score, epoch
@@ -63,6 +61,12 @@ class Learner(pl.LightningModule):
         self.started = time.monotonic()
         self.progress_at_start = 0.0
         self._resumed: dict[str, Any] | None = None
+
+    def begin_average(self) -> None:
+        """Of the network as it now is: a technique may have changed it."""
+        if self.fit.ema:
+            self.averaged = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
+            self.averaged.requires_grad_(False)  # or the ranks would wait for its gradients
 
     # -- what the Trainer calls ---------------------------------------------------------------------------------------
     def configure_optimizers(self) -> torch.optim.Optimizer:

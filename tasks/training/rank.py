@@ -71,8 +71,6 @@ def fit(job: Job, rank: int) -> None:
     learner = build(job, settings, rank, tell)
     if not learner.is_finished():
         _trainer(job, settings).fit(learner, train_dataloaders=learner.batches)
-    if job.technique:
-        job.technique.after(learner)
     if rank == 0:
         tell("finishing", force=True, **learner.position())
         write_atomically(job.result, finish(job, learner, settings).model_dump(mode="json"))
@@ -97,6 +95,7 @@ def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
     learner = Learner(job.usecase, network, batches, data, fit, job.scratch / "checkpoints", tell)
     if job.technique:
         job.technique.before(learner)
+    learner.begin_average()
     state = checkpoints.newest(learner.folder)
     if state is not None:
         learner.resume(state)
@@ -156,6 +155,8 @@ def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
     mixed = learner.history[-1][usecase.monitor] if learner.history else float("nan")
     seconds = learner.seconds()
     network = learner.final()
+    if job.technique:
+        job.technique.after(network)
     if fit.patience:
         mixed = learner.best[0]
     from tasks.training.predicting import torch_predict

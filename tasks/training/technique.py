@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, PlainSerializer
 from tasks.usecase import Record, read_typed, write_typed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tasks.training.learner import Learner
 
 
@@ -24,8 +26,8 @@ class Technique(Record, ABC):
     def before(self, learner: Learner) -> None:
         """Change the learner before the first step, also where an earlier attempt is resumed."""
 
-    def after(self, learner: Learner) -> None:
-        """Undo or fix what must not be kept, after the last step."""
+    def after(self, network: nn.Module) -> None:
+        """Undo or fix what must not be kept, in the weights that will be."""
         return
 
 

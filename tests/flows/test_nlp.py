@@ -92,7 +92,10 @@ def test_entities_carry_the_characters_of_the_text(tagger: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(
     ("which", "words"),
-    [("classifier", ("Confusion matrix", "Why", "<mark", "Calibration")), ("tagger", ("Type by type", "<mark", "Found"))],
+    [
+        ("classifier", ("Confusion matrix", "Why", "<mark", "Calibration", "Integrated gradients", "Attention")),
+        ("tagger", ("Type by type", "<mark", "Found", "Integrated gradients")),
+    ],
 )
 def test_the_report_shows_texts(which: str, words: tuple[str, ...], request: pytest.FixtureRequest) -> None:
     page = Path(request.getfixturevalue(which)["report"]).read_text(encoding="utf-8")

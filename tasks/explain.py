@@ -1,0 +1,32 @@
+"""What a trained network looks at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, Explanation
+from tasks.reporting.terminal import step
+
+
+@task(persist_result=False)
+def explain(checkpoint: Checkpoint, dataset: Dataset) -> Explanation:
+    """Blocks for the report that only the network itself can tell, such as gradients and attention."""
+
+    def build(work: Path) -> dict[str, Any]:
+        from tasks.training.checkpoints import load_network
+
+        blocks = checkpoint.usecase.attributions(load_network(checkpoint), dataset.folder)
+        (work / "blocks.json").write_text(json.dumps(blocks, ensure_ascii=False), encoding="utf-8")
+        return {"usecase": checkpoint.usecase, "made_from": made_from}
+
+    made_from = (checkpoint.digest, dataset.digest)
+    recipe = {"made_from": made_from, "explain": checkpoint.usecase.settings(), "code": store.code_version(checkpoint.usecase.package())}
+    with step("explain", needs=("prepare", store.manifest(checkpoint.digest)["recipe"]["name"])) as seen:
+        explanation, seen.cached = store.make(Explanation, recipe, build)
+        seen.detail = f"{len(explanation.read('blocks.json'))} views"
+    return explanation
