@@ -24,7 +24,7 @@ from usecases.nlp.tags import allowed_transitions, spans_to_tags, tag_names
 from usecases.nlp.texts import Texts
 
 READ_AT_ONCE = 512
-FEWEST_TEXTS, MOST_NGRAMS = 2, 300_000  # that an n-gram occurs in to count; that count
+MOST_NGRAMS = 300_000  # that count, the most frequent ones: also what occurs in one text only is worth its place
 STRENGTHS = (1.0, 0.3, 3.0)  # C of the support vector machine: the larger, the closer it follows the training texts
 WORD_WEIGHTS = (1.0, 4.0)  # of a word's n-grams beside those of characters, of which there are many more
 PRECISION = 0.01  # of the support vector machine; liblinear itself is content with 0.1, scikit-learn asks for 0.0001
@@ -166,7 +166,7 @@ def _vocabulary(counts: Any) -> tuple[np.ndarray, np.ndarray]:
     """The buckets that count, in order, and how many texts each occurs in."""
     frequency = np.bincount(counts.indices, minlength=BUCKETS)
     common = np.argsort(-frequency, kind="stable")[:MOST_NGRAMS]
-    kept = np.sort(common[frequency[common] >= FEWEST_TEXTS])
+    kept = np.sort(common[frequency[common] > 0])
     return kept, frequency[kept]
 
 
