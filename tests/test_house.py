@@ -67,9 +67,11 @@ def test_a_flow_is_wiring_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
+        ("flows.driving_perception", HEAVY),
         ("flows.image_classification", HEAVY),
         ("flows.nlp", HEAVY),
         ("flows.recommendation", HEAVY),
+        ("usecases.driving_perception.codec", HEAVY | {"prefect"}),
         ("usecases.image_classification", HEAVY | {"prefect"}),
         ("usecases.nlp.codec", HEAVY | {"prefect"}),
         ("usecases.nlp.explaining", HEAVY | {"prefect"}),

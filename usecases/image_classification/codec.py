@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.errors import BundleError
 from tasks.usecase import Arrays
-from usecases.image_classification.images import UnusableImage, decode, to_pixels
+from usecases.images import UnusableImage, decode, to_pixels
 
 TOP = 5
 

@@ -19,7 +19,7 @@ import numpy as np
 from tasks.errors import DataError
 from tasks.findings import Findings
 from usecases.image_classification import idx, tables
-from usecases.image_classification.images import SUFFIXES
+from usecases.images import SUFFIXES
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings

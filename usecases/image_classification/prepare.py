@@ -18,8 +18,8 @@ from PIL import Image
 from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
-from usecases.image_classification.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.image_classification.layouts import Item, find_source
+from usecases.images import UnusableImage, decode, has_colour, to_pixels
 from usecases.labels import by_number, note_similar_names
 from usecases.splits import SPLITS, complete, leaks
 

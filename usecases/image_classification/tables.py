@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import DataError
-from usecases.image_classification.images import SUFFIXES
+from usecases.images import SUFFIXES
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings

@@ -17,8 +17,8 @@ from tasks.errors import BundleError
 from tests.usecases.image_classification.pictures import class_tree, encoded, picture
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.codec import ImageCodec
-from usecases.image_classification.images import decode, to_pixels
 from usecases.image_classification.prepare import StoredImages
+from usecases.images import decode, to_pixels
 from usecases.splits import stratified
 
 Card = dict[str, Any]

@@ -1,0 +1,50 @@
+"""The whole way of a person with pictures of roads: one command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--preset", "smoke", "--usecase.channels", "12", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
+
+
+def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"VERTICALS_HOME": str(home)}
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    done = run("flows.driving_perception", *QUICK, home=tmp_path_factory.mktemp("home"))
+    assert done.returncode == 0, done.stderr
+    for noise in ("Traceback", "Warning", "warn("):
+        assert noise not in done.stderr, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_scenes_are_learnt_and_compressed(release: dict[str, Any]) -> None:
+    scores = release["chosen"]["scores"]
+    assert scores["miou"] > 0.4 and scores["iou/road"] > 0.8
+    assert {"miou/day", "miou/night", "miou/rain", "miou/fog"} <= scores.keys()
+    labels = [release["chosen"]["model"]["label"], *(r["evaluation"]["model"]["label"] for r in release["rejected"])]
+    assert "fp32" in labels and any(label.startswith("int8") for label in labels)
+
+
+def test_the_bundle_answers_without_torch(release: dict[str, Any], tmp_path: Path) -> None:
+    example = next((Path(release["bundle"]) / "example").glob("request*"))
+    answered = run("tasks.serving", "predict", release["bundle"], str(example), home=tmp_path)
+    assert answered.returncode == 0, answered.stderr
+    assert "road" in answered.stdout and "trusted" in answered.stdout
+
+
+def test_the_report_shows_roads(release: dict[str, Any]) -> None:
+    page = Path(release["report"]).read_text(encoding="utf-8")
+    for word in ("Class by class", "By scenario", "The worst of some frames", "data:image/jpeg"):
+        assert word in page

@@ -1,0 +1,70 @@
+"""A frame in, of any size; a mask of the same size out, and whether to trust it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.errors import BundleError
+from tests.usecases.driving_perception.roads import as_png
+from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.codec import SceneCodec
+from usecases.driving_perception.sample import CLASSES, draw
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> SceneCodec:
+    folder = tmp_path_factory.mktemp("sample")
+    DrivingPerception().prepare(folder)
+    return SceneCodec(folder / "assets")
+
+
+def outputs(mask: np.ndarray, sure: float = 0.9) -> dict[str, np.ndarray]:
+    return {"mask": mask[None].astype(np.int64), "sure": np.full((1, *mask.shape), sure, dtype=np.float32)}
+
+
+def test_the_mask_has_the_size_of_the_picture(codec: SceneCodec) -> None:
+    picture, mask = draw("day", 0, 0)
+    large = as_png(np.asarray(Image.fromarray(picture).resize((320, 240))))
+    assert codec.encode([large])["image"].shape == (1, 3, 120, 160)
+    answer = codec.decode(outputs(mask), [large])[0]
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as png:
+        assert png.size == (answer["width"], answer["height"]) == (320, 240)
+        assert (np.asarray(png)[::2, ::2] == mask).all()
+    assert answer["shares"]["road"] == pytest.approx((mask == CLASSES.index("road")).mean(), abs=1e-4)
+    assert answer["trusted"] and not answer["doubts"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "sure", "doubt"),
+    [
+        (np.full((120, 160, 3), 90, dtype=np.uint8), 0.9, "blank"),
+        ((draw("day", 0, 0)[0] * 0.04).astype(np.uint8), 0.9, "dark|blank"),
+        (np.asarray(Image.fromarray(draw("day", 0, 0)[0]).resize((6, 5)).resize((160, 120), Image.Resampling.BICUBIC)), 0.9, "blurred"),
+        (draw("day", 0, 0)[0][:40], 0.9, "160 x 40, of another shape"),
+        (draw("day", 0, 0)[0], 0.3, "unsure: 30%"),
+    ],
+)
+def test_a_frame_that_cannot_be_trusted_is_flagged(codec: SceneCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
+    import re
+
+    answer = codec.decode(outputs(np.zeros((120, 160), dtype=np.uint8), sure), [as_png(frame)])[0]
+    assert not answer["trusted"] and re.search(doubt, " ".join(answer["doubts"]))
+
+
+@pytest.mark.parametrize("scenario", ["day", "night", "rain", "fog"])
+def test_ordinary_frames_are_trusted(codec: SceneCodec, scenario: str) -> None:
+    picture, mask = draw(scenario, 1, 2)
+    assert codec.decode(outputs(mask), [as_png(picture)])[0]["trusted"]
+
+
+def test_what_is_no_picture_is_refused(codec: SceneCodec, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"Image 1 of the request cannot be used: this is no image"):
+        codec.encode([b"no picture"])
+    with pytest.raises(BundleError, match="cannot be read"):
+        codec.read(str(tmp_path / "nowhere.png"))
