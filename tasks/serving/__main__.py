@@ -43,9 +43,12 @@ def _answers(folder: Path, arguments: list[str], explain: bool) -> list[dict[str
 def _readable(request: str, answer: dict[str, Any]) -> str:
     if "items" in answer:
         lines = [f"{request}:", *(f"  {row['score']:9.4f}  {row['item']:<12}  {row.get('title', '')}" for row in answer["items"])]
-    elif "shares" in answer:
+    elif "trusted" in answer:
         verdict = "trusted" if answer["trusted"] else "not to be trusted: " + "; ".join(answer["doubts"])
-        lines = [f"{request}: {verdict}", *(f"  {share:7.2%}  {name}" for name, share in answer["shares"].items())]
+        lines = [f"{request}: {verdict}", *(f"  {share:7.2%}  {name}" for name, share in answer.get("shares", {}).items())]
+        lines += [
+            f"  {answer[name]:+.3f} ± {answer[name + '_deviation']:.3f}  {name}" for name in ("steering", "throttle") if name in answer
+        ]
     elif "entities" in answer:
         lines = [f"{request}:", *(f"  {row['probability']:7.2%}  {row['label']:<12}  {row['text']}" for row in answer["entities"])]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,16 @@ from usecases.images import UnusableImage, decode
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
 SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the training images
+MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
 UNSURE = 0.5  # mean probability of the classes below which a frame is doubted
 
 
-class SceneCodec:
-    """Requests are the bytes of an image file; answers are masks of the same size, with what they hold and whether to trust them."""
+class PictureCodec(ABC):
+    """Requests are the bytes of an image file."""
 
     def __init__(self, assets: Path) -> None:
-        card = read_card(assets)
-        self.width, self.height = int(card["width"]), int(card["height"])
-        self.classes: list[str] = list(card["classes"])
-        self.colours: list[list[int]] = list(card["colours"])
+        self.card = read_card(assets)
+        self.width, self.height = int(self.card["width"]), int(self.card["height"])
 
     def read(self, argument: str) -> bytes:
         """Raises `BundleError`: no such file."""
@@ -40,17 +40,12 @@ class SceneCodec:
 
     def encode(self, requests: Sequence[bytes]) -> Arrays:
         """uint8 [B, 3, height, width]. Raises `BundleError`: one of them is no image, damaged or too large."""
-        return {"image": np.stack([to_pixels(image, self.width, self.height) for image in self._images(requests)])}
+        return {"image": np.stack([to_pixels(image, self.width, self.height) for image in self.images(requests)])}
 
-    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
-        """`{"trusted", "doubts": [in words], "confidence", "shares": {class: share of the pixels}, "width", "height", "mask"}`.
+    @abstractmethod
+    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]: ...
 
-        `mask` is a PNG in base64, of the image's own size, with the numbers of the classes, in their colours.
-        """
-        images = self._images(requests)
-        return [self._answer(image, mask, sure) for image, mask, sure in zip(images, outputs["mask"], outputs["sure"], strict=True)]
-
-    def _images(self, requests: Sequence[bytes]) -> list[Image.Image]:
+    def images(self, requests: Sequence[bytes]) -> list[Image.Image]:
         images = []
         for number, request in enumerate(requests, 1):
             try:
@@ -59,10 +54,29 @@ class SceneCodec:
                 raise BundleError(f"Image {number} of the request cannot be used: {reason}.") from None
         return images
 
+    def doubts(self, image: Image.Image) -> list[str]:
+        return doubts_of(image, self.width / self.height)
+
+
+class SceneCodec(PictureCodec):
+    """Answers are masks of the pictures' own size, with what they hold and whether to trust them."""
+
+    def __init__(self, assets: Path) -> None:
+        super().__init__(assets)
+        self.classes: list[str] = list(self.card["classes"])
+        self.colours: list[list[int]] = list(self.card["colours"])
+
+    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
+        """`{"trusted", "doubts": [in words], "confidence", "shares": {class: share of the pixels}, "width", "height", "mask"}`.
+
+        `mask` is a PNG in base64, of the image's own size, with the numbers of the classes, in their colours.
+        """
+        images = self.images(requests)
+        return [self._answer(image, mask, sure) for image, mask, sure in zip(images, outputs["mask"], outputs["sure"], strict=True)]
+
     def _answer(self, image: Image.Image, mask: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
         share = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
-        doubts = doubts_of(image, self.width / self.height)
-        confidence = float(sure.mean())
+        doubts, confidence = self.doubts(image), float(sure.mean())
         if confidence < UNSURE:
             doubts.append(f"the network is unsure: {confidence:.0%} on average")
         return {
@@ -76,11 +90,29 @@ class SceneCodec:
         }
 
     def _png(self, mask: np.ndarray) -> bytes:
-        picture = Image.fromarray(mask, "P")
+        picture = Image.fromarray(mask)
         picture.putpalette([channel for colour in self.colours for channel in colour])
         file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)
         return file.getvalue()
+
+
+class SteeringCodec(PictureCodec):
+    """Answers are what a driver would do, how sure that is, and whether to trust it."""
+
+    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
+        """`{"trusted", "doubts": [in words], "steering", "steering_deviation"}`, and the same of the throttle where it was recorded."""
+        images = self.images(requests)
+        return [self._answer(image, v, d) for image, v, d in zip(images, outputs["values"], outputs["deviations"], strict=True)]
+
+    def _answer(self, image: Image.Image, value: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:
+        doubts = self.doubts(image)
+        if deviation[0] > MOST_DEVIATION * self.card["spread"][0]:
+            doubts.append(f"the network is unsure: ± {deviation[0]:.2f}")
+        told: dict[str, Any] = {"trusted": not doubts, "doubts": doubts}
+        for target, one, spread in zip(self.card["targets"], value, deviation, strict=True):
+            told |= {target: round(float(one), 4), f"{target}_deviation": round(float(spread), 4)}
+        return told
 
 
 def doubts_of(image: Image.Image, ratio: float) -> list[str]:

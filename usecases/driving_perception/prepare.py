@@ -64,6 +64,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     recordings = {split: sorted({scene.recording for scene in of_split[split]}) for split in SPLITS}
     return {
         "layout": source.layout,
+        "task": "segmentation",
         "sizes": {split: len(of_split[split]) for split in SPLITS},
         "labels": source.classes,
         "findings": findings.listed(),

@@ -1,0 +1,195 @@
+"""Recordings of drives: read as simulators and cars write them, split by time, learnt with a deviation that is honest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.errors import DataError
+from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
+from tasks.training.predicting import torch_predict
+from tests.usecases.driving_perception.roads import as_png
+from usecases.driving_perception import DrivingPerception, Steering
+from usecases.driving_perception.codec import SteeringCodec
+from usecases.driving_perception.prepare_drives import StoredDrives
+from usecases.driving_perception.steering import SteeringNetwork, answers, fit_widening
+from usecases.driving_perception.steering_scores import steering_scores
+
+MOMENTS = 200
+SMALL = Steering(channels=8, dropout=0.0, colour=0.1)
+
+
+def angle(moment: int) -> float:
+    return float(np.sin(moment / 9))
+
+
+def view(moment: int, side: float = 0.0) -> np.ndarray:
+    """A bright bar where the road goes."""
+    picture = np.full((48, 64, 3), 60, dtype=np.uint8)
+    middle = round(32 + 20 * angle(moment) + 6 * side)
+    picture[16:, max(0, middle - 4) : middle + 4] = 220
+    return picture
+
+
+def simulator(folder: Path, header: bool = False) -> None:
+    (folder / "IMG").mkdir(parents=True)
+    rows = ["center,left,right,steering,throttle,brake,speed"] if header else []
+    for moment in range(MOMENTS):
+        names = [f"{camera}_{moment:04d}.jpg" for camera in ("center", "left", "right")]
+        for name, side in zip(names, (0.0, 1.0, -1.0), strict=True):
+            Image.fromarray(view(moment, side)).save(folder / "IMG" / name)
+        rows.append(",".join([*(rf"C:\Users\me\IMG\{name}" for name in names), f"{angle(moment):.4f}", "0.5", "0", "9.8"]))
+    (folder / "driving_log.csv").write_text("\n".join(rows))
+
+
+def simulator_with_header(folder: Path) -> None:
+    simulator(folder, header=True)
+
+
+def tub(folder: Path) -> None:
+    (folder / "images").mkdir(parents=True)
+    for number in range(2):
+        records = []
+        for moment in range(number * 100, number * 100 + 100):
+            Image.fromarray(view(moment)).save(folder / "images" / f"{moment}_cam_image_array_.jpg")
+            record = {"_index": moment, "_session_id": "a", "cam/image_array": f"{moment}_cam_image_array_.jpg"}
+            records.append(json.dumps({**record, "user/angle": angle(moment), "user/throttle": 0.3 + 0.2 * abs(angle(moment))}))
+        (folder / f"catalog_{number}.catalog").write_text("\n".join(records) + "\n")
+    lines = ['["cam/image_array", "user/angle", "user/throttle"]', '["image_array", "float", "float"]', "{}", '{"created_at": 1.0}']
+    last = {"paths": ["catalog_0.catalog", "catalog_1.catalog"], "current_index": 200, "max_len": 1000, "deleted_indexes": [3, 4]}
+    (folder / "manifest.json").write_text("\n".join([*lines, json.dumps(last)]))
+
+
+LAYOUTS = (simulator, simulator_with_header, tub)
+
+
+def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
+    return DrivingPerception(data=str(folder), **settings).prepare(out)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
+    layout(tmp_path / "data")
+    card = prepared(tmp_path / "data", tmp_path / "out")
+    assert card["task"] == "steering" and isinstance(DrivingPerception().settled(card), Steering)
+    test = StoredDrives(tmp_path / "out" / "test")
+    moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names]
+    assert test.values[:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
+    assert card["sizes"]["train"] + card["sizes"]["validation"] + card["sizes"]["test"] == (
+        198 if layout is tub else MOMENTS + 2 * card["sizes"]["train"] // 3
+    )
+
+
+def test_stretches_of_time_stay_together_and_side_cameras_train_only(tmp_path: Path) -> None:
+    simulator(tmp_path / "data")
+    prepared(tmp_path / "data", tmp_path / "out", side_steering=0.25)
+    train, test = (StoredDrives(tmp_path / "out" / split) for split in ("train", "test"))
+    assert all("center" in name for name in test.names)
+    moments = sorted(int(name[-8:-4]) for name in test.names)
+    jumps = [later - earlier for earlier, later in pairwise(moments) if later - earlier > 1]
+    assert len(jumps) < 4, "a few stretches, not single moments"
+    left = next(row for row, name in enumerate(train.names) if "left" in name)
+    assert train.values[left, 0] == pytest.approx(angle(int(train.names[left][-8:-4])) + 0.25, abs=1e-3)
+
+
+def spoil(folder: Path, what: str) -> None:
+    catalog = folder / "catalog_0.catalog"
+    lines = catalog.read_text().splitlines()
+    if what == "missing image":
+        (folder / "images" / "7_cam_image_array_.jpg").unlink()
+    elif what == "damaged image":
+        (folder / "images" / "7_cam_image_array_.jpg").write_bytes(b"no picture")
+    elif what == "damaged record":
+        catalog.write_text("\n".join(["{", *lines[1:]]))
+    elif what == "no angle":
+        catalog.write_text("\n".join([lines[0].replace('"user/angle"', '"angle"'), *lines[1:]]))
+    elif what == "missing catalog":
+        (folder / "catalog_1.catalog").unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "example"),
+    [
+        ("missing image", "record that names a missing image", "catalog_0.catalog line 8: 7_cam_image_array_.jpg"),
+        ("damaged image", "unreadable image", "images/7_cam_image_array_.jpg: this is no image"),
+        ("damaged record", "record that is no JSON", "catalog_0.catalog line 1"),
+        ("no angle", "moment without a steering angle", "catalog_0.catalog line 1"),
+        ("missing catalog", "catalog that the manifest names and that is missing", "catalog_1.catalog"),
+        ("nothing", "record that was deleted in the tub", "catalog_0.catalog line 4"),
+    ],
+)
+def test_what_is_wrong_is_said(what: str, kind: str, example: str, tmp_path: Path) -> None:
+    tub(tmp_path / "data")
+    spoil(tmp_path / "data", what)
+    found = next(finding for finding in prepared(tmp_path / "data", tmp_path / "out")["findings"] if finding["kind"] == kind)
+    assert example in found["examples"][0]
+
+
+def test_too_much_that_is_missing_is_refused(tmp_path: Path) -> None:
+    tub(tmp_path / "data")
+    for moment in range(60):
+        (tmp_path / "data" / "images" / f"{moment}_cam_image_array_.jpg").unlink()
+    with pytest.raises(DataError, match=r"of 198 moments cannot be used"):
+        prepared(tmp_path / "data", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[SteeringNetwork, Path]:
+    folder = tmp_path_factory.mktemp("tub")
+    tub(folder / "data")
+    prepared(folder / "data", folder / "out")
+    torch.manual_seed(0)
+    network = cast(SteeringNetwork, SMALL.network(folder / "out" / "assets")).train()
+    examples = SMALL.examples(folder / "out", "train")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.004)
+    for step in range(120):
+        rows = np.random.default_rng(step).choice(len(examples), 32, replace=False)
+        loss = SMALL.loss(network, {name: torch.from_numpy(array) for name, array in examples.batch(rows).items()})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval(), folder / "out"
+
+
+def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[SteeringNetwork, Path]) -> None:
+    network, folder = learnt
+    predict = torch_predict(SMALL, network)
+    fit_widening(network, predict, SMALL.examples(folder, "validation"))
+    found = steering_scores(predict, folder, "test")
+    assert found["steering_rmse"] < 0.5 * found["steering_rmse_mean"]
+    assert found["steering_r2"] == pytest.approx(1 - (found["steering_rmse"] / found["steering_rmse_mean"]) ** 2, abs=1e-6)
+    value, deviation, wanted = answers(predict, SMALL.examples(folder, "validation"))
+    assert np.sqrt(np.square((value - wanted) / deviation).mean(0)) == pytest.approx([1, 1], abs=0.01)
+
+
+def test_the_graph_is_the_twin_of_the_network(learnt: tuple[SteeringNetwork, Path], tmp_path: Path) -> None:
+    network, folder = learnt
+    inputs = {"image": SMALL.examples(folder, "test").batch(np.arange(7))["image"]}
+    write_graph(SMALL, network, {"image": inputs["image"][:2]}, tmp_path / "model.onnx")
+    check_symbolic_axes(tmp_path / "model.onnx")
+    check_parity(SMALL, network, inputs, tmp_path / "model.onnx")
+
+
+def test_answers_say_how_sure_they_are(learnt: tuple[SteeringNetwork, Path]) -> None:
+    codec = SteeringCodec(learnt[1] / "assets")
+    frame = as_png(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    sure, unsure = (np.array([[deviation, 0.1]], dtype=np.float32) for deviation in (0.1, 5.0))
+    values = np.array([[-0.25, 0.5]], dtype=np.float32)
+    answer = codec.decode({"values": values, "deviations": sure}, [frame])[0]
+    assert answer == {
+        "trusted": True,
+        "doubts": [],
+        "steering": -0.25,
+        "steering_deviation": 0.1,
+        "throttle": 0.5,
+        "throttle_deviation": 0.1,
+    }
+    assert "unsure" in codec.decode({"values": values, "deviations": unsure}, [frame])[0]["doubts"][0]

@@ -1,0 +1,143 @@
+"""Recordings of drives, in the layouts that simulators and small cars write: a picture, and what the driver did at that moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+
+SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and where they make the driver steer to
+COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, which may leave out the header
+LARGEST = 10.0  # steering and throttle lie within -1 and 1, or are angles of some radians
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A picture and what was recorded with it; `side` as in `SIDES`."""
+
+    name: str
+    image: Callable[[], bytes]
+    steering: float
+    throttle: float | None
+    recording: str
+    side: float = 0.0
+
+
+@dataclass
+class Drives:
+    layout: str
+    moments: list[Moment]
+    findings: Findings = field(default_factory=Findings)
+
+
+def is_drives(data: str) -> bool:
+    """Whether a folder holds recordings of drives."""
+    return bool(_logs(Path(data)) or _tubs(Path(data)))
+
+
+def find_drives(data: str) -> Drives:
+    """The moments of all recordings in a folder, each in the order of time; pictures that are missing are set aside.
+
+    Raises:
+        DataError: a log is damaged.
+    """
+    folder, findings = Path(data), Findings()
+    logs, tubs = _logs(folder), _tubs(folder)
+    moments = [moment for log in logs for moment in _simulated(log, folder, findings)]
+    moments += [moment for tub in tubs for moment in _of_tub(tub, folder, findings)]
+    layout = "driving_log.csv of Udacity's simulator" if logs else "tubs of a Donkeycar"
+    return Drives(layout, moments, findings)
+
+
+def _logs(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("driving_log.csv")) if folder.is_dir() else []
+
+
+def _tubs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("manifest.json") if any(path.parent.glob("*.catalog"))) if folder.is_dir() else []
+
+
+# -- Udacity's simulator ----------------------------------------------------------------------------------------------
+def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
+    text = log.read_text(encoding="utf-8-sig", errors="replace")
+    recording = str(log.parent.relative_to(folder))
+    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+        if not row or [cell.strip().lower() for cell in row[:4]] == list(COLUMNS[:4]):
+            continue
+        cells: dict[str, str] = dict(zip(COLUMNS, (cell.strip() for cell in row), strict=False))
+        where = f"{log.relative_to(folder)} line {number}"
+        steering, throttle = (_number(cells.get(name)) for name in ("steering", "throttle"))
+        if steering is None:
+            findings.set_aside("moment without a steering angle", where)
+            continue
+        for camera, side in SIDES.items():
+            path = _beside(log, cells.get(camera, ""))
+            if path is not None:
+                yield Moment(f"{path.relative_to(folder)}", path.read_bytes, steering, throttle, recording, side)
+            elif camera == "center" or cells.get(camera):
+                kind = "record that names a missing image"
+                findings.set_aside(kind, f"{where}: {cells.get(camera)}") if camera == "center" else findings.note(
+                    kind, f"{where}: {cells[camera]}"
+                )
+
+
+def _beside(log: Path, named: str) -> Path | None:
+    """The picture that a log names by a path of the machine it was recorded on."""
+    name = PureWindowsPath(named).name if "\\" in named else Path(named).name
+    return next((path for path in (log.parent / "IMG" / name, log.parent / name) if name and path.is_file()), None)
+
+
+# -- Donkeycar --------------------------------------------------------------------------------------------------------
+def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
+    """Version 2: a manifest, and catalogs with a record of JSON a line."""
+    deleted, catalogs = _manifest(tub / "manifest.json")
+    for name in catalogs or sorted(path.name for path in tub.glob("*.catalog")):
+        if not (tub / name).is_file():
+            findings.note("catalog that the manifest names and that is missing", str((tub / name).relative_to(folder)))
+            continue
+        for number, line in enumerate((tub / name).read_text(encoding="utf-8").splitlines(), 1):
+            where = f"{(tub / name).relative_to(folder)} line {number}"
+            try:
+                record: dict[str, Any] = json.loads(line)
+            except json.JSONDecodeError:
+                findings.set_aside("record that is no JSON", where)
+                continue
+            if record.get("_index") in deleted:
+                findings.note("record that was deleted in the tub", where, "left out")
+                continue
+            steering, throttle = (_number(record.get(f"user/{what}")) for what in ("angle", "throttle"))
+            path = tub / "images" / Path(str(record.get("cam/image_array", ""))).name
+            if steering is None:
+                findings.set_aside("moment without a steering angle", where)
+            elif not path.is_file():
+                findings.set_aside("record that names a missing image", f"{where}: {path.name}")
+            else:
+                recording = f"{tub.relative_to(folder)}/{record.get('_session_id', '')}"
+                yield Moment(str(path.relative_to(folder)), path.read_bytes, steering, throttle, recording)
+
+
+def _manifest(path: Path) -> tuple[set[int], list[str]]:
+    """The indexes that were deleted, and the catalogs in their order."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            raise DataError(f"{path} is damaged: a line of it is no JSON. Mend it, or remove it and its catalogs.") from None
+        if isinstance(found, dict) and "paths" in found:
+            return set(found.get("deleted_indexes", ())), [str(name) for name in found["paths"]]
+    return set(), []
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if abs(number) <= LARGEST else None  # also no nan
