@@ -82,6 +82,13 @@ def to_pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
+def as_png(image: Image.Image) -> bytes:
+    """A file that a person could send."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 def has_colour(image: Image.Image) -> bool:
     """Whether any pixel is not grey; looked at in small, since noise of a JPEG is no colour."""
     if image.mode == "L":

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tasks.usecase import Predict
 from usecases import charts
@@ -17,7 +14,7 @@ from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
 from usecases.driving_perception.scores import iou, judge, mean_iou
 
 SHOWN = 6
-WIDE = 320  # pixels of a picture in the report
+WIDE = 480  # pixels of the longer side of a picture in the report
 BLEND = 0.55  # of the mask over the picture
 
 
@@ -76,8 +73,4 @@ def _side_by_side(image: np.ndarray, mask: np.ndarray, found: np.ndarray, colour
     """The picture under what was found, above the picture under what is true, as a data URI."""
     plain = image.transpose(1, 2, 0).astype(np.float64)
     both = [(1 - BLEND) * plain + BLEND * painted(one.astype(np.uint8), colours) for one in (found, mask)]
-    picture = Image.fromarray(np.concatenate(both).round().astype(np.uint8))
-    picture.thumbnail((WIDE, 4 * WIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return charts.picture(np.concatenate(both).round().astype(np.uint8), WIDE)

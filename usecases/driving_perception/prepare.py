@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from tasks.usecase import Say
 from usecases.driving_perception.layouts import Scene, Source, find_source
 from usecases.driving_perception.masks import colours, read_mask, resized
 from usecases.driving_perception.scenes import IGNORED, to_pixels
-from usecases.images import UnusableImage, decode
+from usecases.images import UnusableImage, as_png, decode
 from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
         if not learnt:
             findings.note("class without training pixels", name, "kept; the network cannot learn it")
     _write_assets(folder, source, width, height, counts["train"])
-    (folder / "example.png").write_bytes(_as_png(of_split["test"][0]))
+    (folder / "example.png").write_bytes(as_png(decode(of_split["test"][0].image())))
     recordings = {split: sorted({scene.recording for scene in of_split[split]}) for split in SPLITS}
     return {
         "layout": source.layout,
@@ -216,9 +215,3 @@ def _write_assets(folder: Path, source: Source, width: int, height: int, counts:
     }
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "scene.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
-
-
-def _as_png(scene: Scene) -> bytes:
-    file = io.BytesIO()
-    decode(scene.image()).save(file, "PNG")
-    return file.getvalue()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
 from usecases.driving_perception.drives import Moment, find_drives
 from usecases.driving_perception.scenes import to_pixels
-from usecases.images import UnusableImage, decode
+from usecases.images import UnusableImage, as_png, decode
 from usecases.splits import SPLITS, complete
 
 if TYPE_CHECKING:
@@ -53,22 +51,22 @@ def prepare_drives(settings: DrivingPerception, folder: Path, say: Say) -> dict[
     say("reading the recordings")
     drives = find_drives(settings.data)
     findings, total = drives.findings, len(drives.moments) + drives.findings.unusable
-    images = _opened(drives.moments, settings, findings, say)
+    moments, sizes = _look(drives.moments, findings, say)
     findings.refuse_past(settings.tolerance, total, "moments")
-    moments = [moment for moment, image in zip(drives.moments, images, strict=True) if image is not None]
-    pixels = [image for image in images if image is not None]
+    if not moments:
+        raise DataError(f"No moments were found in --usecase.data {settings.data}.")
+    width, height = _common_size(settings, sizes)
     splits = _split(moments, settings, findings)
     targets = ["steering", *(["throttle"] if all(moment.throttle is not None for moment in moments) else [])]
     for split in SPLITS:
         rows = [row for row, name in enumerate(splits) if name == split]
         if not rows:
             raise DataError(f"No moment is left for the {split} split: there are {len(moments)} of them. Record more.")
-        _write(folder / split, [moments[row] for row in rows], [pixels[row] for row in rows], targets, settings.side_steering)
+        say(f"writing {split}: {len(rows):,} moments")
+        _write(folder / split, [moments[row] for row in rows], width, height, len(targets), settings.side_steering)
     _write_assets(folder, targets, np.load(folder / "train" / "images.npy", mmap_mode="r"), np.load(folder / "train" / "values.npy"))
     shown = next(moment for moment, split in zip(moments, splits, strict=True) if split == "test")
-    file = io.BytesIO()
-    decode(shown.image()).save(file, "PNG")
-    (folder / "example.png").write_bytes(file.getvalue())
+    (folder / "example.png").write_bytes(as_png(decode(shown.image())))
     steering = np.array([moment.steering for moment in moments])
     return {
         "layout": drives.layout,
@@ -76,7 +74,7 @@ def prepare_drives(settings: DrivingPerception, folder: Path, say: Say) -> dict[
         "sizes": {split: splits.count(split) for split in SPLITS},
         "findings": findings.listed(),
         "facts": {
-            "pixels": f"{pixels[0].shape[2]} x {pixels[0].shape[1]}",
+            "pixels": f"{width} x {height}",
             "learnt": " and ".join(targets),
             "recordings": len({moment.recording for moment in moments}),
             "steering": f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}",
@@ -84,27 +82,26 @@ def prepare_drives(settings: DrivingPerception, folder: Path, say: Say) -> dict[
     }
 
 
-def _opened(moments: Sequence[Moment], settings: DrivingPerception, findings: Findings, say: Say) -> list[np.ndarray | None]:
-    """The pictures, all of one size; None where one cannot be used."""
-    images: list[np.ndarray | None] = []
-    size: tuple[int, int] | None = None
+def _look(moments: Sequence[Moment], findings: Findings, say: Say) -> tuple[list[Moment], Counter[tuple[int, int]]]:
+    """The moments whose picture can be used, and how many pictures are of which width and height."""
+    kept, sizes = [], Counter[tuple[int, int]]()
     for number, moment in enumerate(moments):
         if number % SAY_EVERY == 0:
-            say(f"reading {number:,} of {len(moments):,} moments")
+            say(f"looking at {number:,} of {len(moments):,} moments")
         try:
-            image = decode(moment.image())
+            sizes[decode(moment.image()).size] += 1
         except (UnusableImage, OSError) as reason:
             findings.set_aside("unreadable image", f"{moment.name}: {reason}")
-            images.append(None)
             continue
-        size = size or _size(settings, image)
-        images.append(to_pixels(image, *size))
-    return images
+        kept.append(moment)
+    return kept, sizes
 
 
-def _size(settings: DrivingPerception, image: Image.Image) -> tuple[int, int]:
-    shrink = min(1.0, WIDEST / image.width)
-    width, height = (max(STEP, round(side * shrink / STEP) * STEP) for side in image.size)
+def _common_size(settings: DrivingPerception, sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+    """The most frequent width and height, not wider than 160, unless the settings say otherwise."""
+    found = sizes.most_common(1)[0][0]
+    shrink = min(1.0, WIDEST / found[0])
+    width, height = (max(STEP, round(side * shrink / STEP) * STEP) for side in found)
     return settings.width or width, settings.height or height
 
 
@@ -128,10 +125,13 @@ def _split(moments: Sequence[Moment], settings: DrivingPerception, findings: Fin
     return splits
 
 
-def _write(folder: Path, moments: Sequence[Moment], images: Sequence[np.ndarray], targets: Sequence[str], side_steering: float) -> None:
+def _write(folder: Path, moments: Sequence[Moment], width: int, height: int, targets: int, side_steering: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    values = np.array([[m.steering + side_steering * m.side, m.throttle or 0.0][: len(targets)] for m in moments], dtype=np.float32)
-    np.save(folder / "images.npy", np.stack(images))
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(moments), 3, height, width))
+    for row, moment in enumerate(moments):
+        images[row] = to_pixels(decode(moment.image()), width, height)
+    images.flush()
+    values = np.array([[m.steering + side_steering * m.side, m.throttle or 0.0][:targets] for m in moments], dtype=np.float32)
     np.save(folder / "values.npy", values)
     (folder / "frames.json").write_text(json.dumps([moment.name for moment in moments], ensure_ascii=False), encoding="utf-8")
 

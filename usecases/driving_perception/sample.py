@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from usecases.driving_perception.layouts import Scene, Source
+from usecases.images import as_png
 
 WIDTH, HEIGHT = 160, 120
 SCENARIOS = ("day", "night", "rain", "fog")
@@ -39,9 +39,7 @@ def sample() -> Source:
 
 def _png(scenario: str, recording: int, frame: int, part: str) -> bytes:
     picture, mask = draw(scenario, recording, frame)
-    file = io.BytesIO()
-    Image.fromarray(picture if part == "image" else mask).save(file, "PNG")
-    return file.getvalue()
+    return as_png(Image.fromarray(picture if part == "image" else mask))
 
 
 def draw(scenario: str, recording: int, frame: int) -> tuple[np.ndarray, np.ndarray]:

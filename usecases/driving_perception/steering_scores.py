@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tasks.errors import DataError
 from tasks.usecase import Predict, Split
+from usecases import charts
 from usecases.driving_perception.prepare_drives import StoredDrives
 from usecases.driving_perception.scenes import read_card
 from usecases.driving_perception.steering import answers
 
 SHOWN_MOMENTS, SHOWN_FRAMES = 300, 6
+WIDE = 320  # pixels of a picture in the report
 TINY = 1e-9
 WITHIN = 1.96  # deviations: 95 % of the errors of a normal distribution
 
@@ -61,7 +60,7 @@ def steering_figures(predict: Predict, folder: Path) -> dict[str, Any]:
     worst = np.argsort(-np.abs(value - wanted), kind="stable")[:SHOWN_FRAMES]
     items = [
         {
-            "image": _as_uri(examples.images[row]),
+            "image": charts.picture(examples.images[row].transpose(1, 2, 0), WIDE),
             "alt": f"{examples.names[row]}",
             "lines": [examples.names[row], f"driver {wanted[row]:+.2f}, network {value[row]:+.2f} ± {deviation[row]:.2f}"],
         }
@@ -79,10 +78,3 @@ def steering_figures(predict: Predict, folder: Path) -> dict[str, Any]:
         {"kind": "gallery", "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items},
     ]
     return {"title": "Steering on the test split", "blocks": blocks}
-
-
-def _as_uri(image: np.ndarray) -> str:
-    """uint8 [3, H, W] as a data URI."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -12,47 +12,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tasks.errors import SettingError
+from usecases.convolutions import Normalise, Residual, conv_norm
 
 OUR_WEIGHTS = "weights.safetensors"
 WORKING_SIDE = 40  # larger images are halved until they are smaller: cost falls with the square of the side
 SMALLEST_SIDE = 3  # of a feature map that is still worth a convolution
-
-
-class Normalise(nn.Module):
-    """Pixels to zero mean and unit deviation per channel, over the training split."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).clamp(min=1e-3).view(1, -1, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        if image.dtype == torch.uint8:
-            image = image.float() / 255
-        return (image - self.mean) / self.std
-
-
-def conv_norm(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
-
-
-class Residual(nn.Module):
-    """Two convolutions round a shortcut (He 2016)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = conv_norm(width, width)
-        norm = nn.BatchNorm2d(width)
-        nn.init.zeros_(norm.weight)  # starts as the identity (Goyal 2017)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
 
 
 class SmallBackbone(nn.Module):
@@ -66,7 +32,7 @@ class SmallBackbone(nn.Module):
         self.normalise = Normalise(mean, std)
         stem, side = [conv_norm(len(mean), width)], size
         while side > WORKING_SIDE:
-            stem = [conv_norm(len(mean), width, 2)] if side == size else [*stem, conv_norm(width, width, 2)]
+            stem = [conv_norm(len(mean), width, stride=2)] if side == size else [*stem, conv_norm(width, width, stride=2)]
             side //= 2
         stages, inputs = [nn.Sequential(*stem)], width
         for multiple, residuals in ((2, 1), (4, 0), (4, 1)):

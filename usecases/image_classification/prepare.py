@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections import Counter, deque
@@ -19,7 +18,7 @@ from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
 from usecases.image_classification.layouts import Item, find_source
-from usecases.images import UnusableImage, decode, has_colour, to_pixels
+from usecases.images import UnusableImage, as_png, decode, has_colour, to_pixels
 from usecases.labels import by_number, note_similar_names
 from usecases.splits import SPLITS, complete, leaks
 
@@ -238,6 +237,4 @@ def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
 def _example(folder: Path, item: Item) -> None:
     """One real test image, all its pixels, as a file that a person could send."""
     data = item.read()
-    file = io.BytesIO()
-    _opened(item, data).save(file, "PNG")
-    (folder / "example.png").write_bytes(file.getvalue())
+    (folder / "example.png").write_bytes(as_png(_opened(item, data)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from usecases import charts
 BATCH = 256
 NEIGHBOURS = 512
 BINS = 15
-SHOWN_SAMPLES = 12
+SHOWN_SAMPLES, SAMPLE_SIDE = 12, 128
 
 
 def scores(predict: Predict, examples: Examples) -> dict[str, float]:
@@ -128,19 +126,7 @@ def _sample(examples: Examples, row: int, true: str, predicted: str, sure: float
     image = examples.batch(np.array([row]))["image"][0]
     said = f"{true} as {predicted}" if true != predicted else true
     return {
-        "image": _png(image),
+        "image": charts.picture(image[0] if len(image) == 1 else image.transpose(1, 2, 0), SAMPLE_SIDE, "PNG"),
         "alt": f"Test image {row}, {true}, taken for {predicted}",
         "lines": [said, f"{sure:.1%} sure", f"test image {row}"],
     }
-
-
-def _png(image: np.ndarray) -> str:
-    """uint8 [C, H, W] as a data URI of at most 128 pixels a side."""
-    from PIL import Image
-
-    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture.thumbnail((128, 128))
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

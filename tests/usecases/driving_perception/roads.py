@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,3 @@ LAYOUTS = {
 
 def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
     return DrivingPerception(data=str(folder), **settings).prepare(out)
-
-
-def as_png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from tasks.errors import BundleError
-from tests.usecases.driving_perception.roads import as_png
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import SceneCodec
 from usecases.driving_perception.sample import CLASSES, draw
+from usecases.images import as_png
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def outputs(mask: np.ndarray, sure: float = 0.9) -> dict[str, np.ndarray]:
 
 def test_the_mask_has_the_size_of_the_picture(codec: SceneCodec) -> None:
     picture, mask = draw("day", 0, 0)
-    large = as_png(np.asarray(Image.fromarray(picture).resize((320, 240))))
+    large = as_png(Image.fromarray(picture).resize((320, 240)))
     assert codec.encode([large])["image"].shape == (1, 3, 120, 160)
     answer = codec.decode(outputs(mask), [large])[0]
     with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as png:
@@ -53,14 +53,14 @@ def test_the_mask_has_the_size_of_the_picture(codec: SceneCodec) -> None:
 def test_a_frame_that_cannot_be_trusted_is_flagged(codec: SceneCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
     import re
 
-    answer = codec.decode(outputs(np.zeros((120, 160), dtype=np.uint8), sure), [as_png(frame)])[0]
+    answer = codec.decode(outputs(np.zeros((120, 160), dtype=np.uint8), sure), [as_png(Image.fromarray(frame))])[0]
     assert not answer["trusted"] and re.search(doubt, " ".join(answer["doubts"]))
 
 
 @pytest.mark.parametrize("scenario", ["day", "night", "rain", "fog"])
 def test_ordinary_frames_are_trusted(codec: SceneCodec, scenario: str) -> None:
     picture, mask = draw(scenario, 1, 2)
-    assert codec.decode(outputs(mask), [as_png(picture)])[0]["trusted"]
+    assert codec.decode(outputs(mask), [as_png(Image.fromarray(picture))])[0]["trusted"]
 
 
 def test_what_is_no_picture_is_refused(codec: SceneCodec, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 from tasks.errors import DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
-from tests.usecases.driving_perception.roads import as_png
 from usecases.driving_perception import DrivingPerception, Steering
 from usecases.driving_perception.codec import SteeringCodec
 from usecases.driving_perception.prepare_drives import StoredDrives
 from usecases.driving_perception.steering import SteeringNetwork, answers, fit_widening
 from usecases.driving_perception.steering_scores import steering_scores
+from usecases.images import as_png
 
 MOMENTS = 200
 SMALL = Steering(channels=8, dropout=0.0, colour=0.1)
@@ -180,7 +180,7 @@ def test_the_graph_is_the_twin_of_the_network(learnt: tuple[SteeringNetwork, Pat
 
 def test_answers_say_how_sure_they_are(learnt: tuple[SteeringNetwork, Path]) -> None:
     codec = SteeringCodec(learnt[1] / "assets")
-    frame = as_png(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    frame = as_png(Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)))
     sure, unsure = (np.array([[deviation, 0.1]], dtype=np.float32) for deviation in (0.1, 5.0))
     values = np.array([[-0.25, 0.5]], dtype=np.float32)
     answer = codec.decode({"values": values, "deviations": sure}, [frame])[0]
