@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tasks.errors import BundleError
 
 MOST_PIXELS = 100_000_000  # of one image: beyond that it is a mistake or an attack
 MOST_BYTES = 200_000_000
@@ -42,6 +46,25 @@ def decode(data: bytes) -> Image.Image:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise UnusableImage(f"the image is damaged: {error}") from None
+
+
+def read_file(argument: str) -> bytes:
+    """The image file that a person names in a request. Raises `BundleError`: no such file."""
+    try:
+        return Path(argument).read_bytes()
+    except OSError as error:
+        raise BundleError(f"The image {argument} cannot be read: {error.strerror}.") from None
+
+
+def requested(requests: Sequence[bytes]) -> list[Image.Image]:
+    """The images of a request. Raises `BundleError`: one of them is no image, damaged or too large."""
+    images = []
+    for number, request in enumerate(requests, 1):
+        try:
+            images.append(decode(request))
+        except UnusableImage as reason:
+            raise BundleError(f"Image {number} of the request cannot be used: {reason}.") from None
+    return images
 
 
 def _plain(image: Image.Image) -> Image.Image:

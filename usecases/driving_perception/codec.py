@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.errors import BundleError
 from tasks.usecase import Arrays
 from usecases.driving_perception.masks import resized
 from usecases.driving_perception.scenes import read_card, to_pixels
-from usecases.images import UnusableImage, decode
+from usecases.images import read_file, requested
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
 SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the training images
@@ -33,26 +32,14 @@ class PictureCodec(ABC):
 
     def read(self, argument: str) -> bytes:
         """Raises `BundleError`: no such file."""
-        try:
-            return Path(argument).read_bytes()
-        except OSError as error:
-            raise BundleError(f"The image {argument} cannot be read: {error.strerror}.") from None
+        return read_file(argument)
 
     def encode(self, requests: Sequence[bytes]) -> Arrays:
         """uint8 [B, 3, height, width]. Raises `BundleError`: one of them is no image, damaged or too large."""
-        return {"image": np.stack([to_pixels(image, self.width, self.height) for image in self.images(requests)])}
+        return {"image": np.stack([to_pixels(image, self.width, self.height) for image in requested(requests)])}
 
     @abstractmethod
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]: ...
-
-    def images(self, requests: Sequence[bytes]) -> list[Image.Image]:
-        images = []
-        for number, request in enumerate(requests, 1):
-            try:
-                images.append(decode(request))
-            except UnusableImage as reason:
-                raise BundleError(f"Image {number} of the request cannot be used: {reason}.") from None
-        return images
 
     def doubts(self, image: Image.Image) -> list[str]:
         return doubts_of(image, self.width / self.height)
@@ -71,7 +58,7 @@ class SceneCodec(PictureCodec):
 
         `mask` is a PNG in base64, of the image's own size, with the numbers of the classes, in their colours.
         """
-        images = self.images(requests)
+        images = requested(requests)
         return [self._answer(image, mask, sure) for image, mask, sure in zip(images, outputs["mask"], outputs["sure"], strict=True)]
 
     def _answer(self, image: Image.Image, mask: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
@@ -102,7 +89,7 @@ class SteeringCodec(PictureCodec):
 
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
         """`{"trusted", "doubts": [in words], "steering", "steering_deviation"}`, and the same of the throttle where it was recorded."""
-        images = self.images(requests)
+        images = requested(requests)
         return [self._answer(image, v, d) for image, v, d in zip(images, outputs["values"], outputs["deviations"], strict=True)]
 
     def _answer(self, image: Image.Image, value: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def judge(predict: Predict, folder: Path, split: Split) -> Judged:
     scenes, classes = StoredScenes(folder / split), len(read_card(folder / "assets")["classes"])
     if not len(scenes):
         raise DataError(f"There are no scenes in the {split} split that is to be scored.")
-    slices = sorted(set(scenes.slices()))
+    of_frame = scenes.slices()
+    slices = sorted(set(of_frame))
     confusion = np.zeros((len(slices), classes, classes), dtype=np.int64)
     sure, hits, pixels = (np.zeros(BINS) for _ in range(3))
     for start in range(0, len(scenes), BATCH):
@@ -45,7 +46,7 @@ def judge(predict: Predict, folder: Path, split: Split) -> Judged:
             known = mask != IGNORED
             true, said, likely = mask[known].astype(np.int64), said[known], likely[known]
             counted = multiclass_confusion_matrix(torch.from_numpy(said), torch.from_numpy(true), classes)
-            confusion[slices.index(scenes.slices()[row])] += counted.numpy()
+            confusion[slices.index(of_frame[row])] += counted.numpy()
             place = np.minimum((likely * BINS).astype(int), BINS - 1)
             pixels += np.bincount(place, minlength=BINS)
             sure += np.bincount(place, likely, minlength=BINS)

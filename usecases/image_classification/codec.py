@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.errors import BundleError
 from tasks.usecase import Arrays
-from usecases.images import UnusableImage, decode, to_pixels
+from usecases.images import read_file, requested, to_pixels
 
 TOP = 5
 
@@ -25,24 +24,15 @@ class ImageCodec:
 
     def read(self, argument: str) -> bytes:
         """Raises `BundleError`: no such file."""
-        try:
-            return Path(argument).read_bytes()
-        except OSError as error:
-            raise BundleError(f"The image {argument} cannot be read: {error.strerror}.") from None
+        return read_file(argument)
 
     def encode(self, requests: Sequence[bytes]) -> Arrays:
         """uint8 [B, C, size, size]. Raises `BundleError`: one of them is no image, damaged or too large."""
-        return {"image": np.stack([self._pixels(index, request) for index, request in enumerate(requests)])}
+        return {"image": np.stack([to_pixels(image, self.size, self.channels) for image in requested(requests)])}
 
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
         """From probabilities [B, classes] to `{"label", "probability", "top": [{"label", "probability"}, ...]}`."""
         return [self._answer(row) for row in outputs["probabilities"]]
-
-    def _pixels(self, index: int, request: bytes) -> np.ndarray:
-        try:
-            return to_pixels(decode(request), self.size, self.channels)
-        except UnusableImage as reason:
-            raise BundleError(f"Image {index + 1} of the request cannot be used: {reason}.") from None
 
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]

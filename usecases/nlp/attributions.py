@@ -27,17 +27,17 @@ Read = tuple[str, Tokens, Tensor]
 def class_blocks(network: Classifier, folder: Path) -> list[Block]:
     """For the report: which words speak for the class that the network sees, and where its last layer looks."""
     labels, read = read_labels(folder / "assets")["labels"], list(_short_texts(folder))
-    items = []
+    mask, items = read_tokenizer(folder / "assets").mask, []
     for text, tokens, batch in read:
         label = int(network(batch).argmax())
-        items.append(_item(network, folder, labels[label], (text, tokens, batch), (label,)))
+        items.append(_item(network, mask, labels[label], (text, tokens, batch), (label,)))
     return [_gradients(items, "the class"), *_attention(network, folder, read)]
 
 
 def entity_blocks(network: Tagger, folder: Path) -> list[Block]:
     """For the report: which words speak for the surest tag that the network sees, and where its last layer looks."""
     names, read = tag_names(read_labels(folder / "assets")["labels"]), list(_short_texts(folder))
-    items = []
+    mask, items = read_tokenizer(folder / "assets").mask, []
     for text, tokens, batch in read:
         surest = network(batch)[0, 1:-1, 1:].softmax(1)[torch.from_numpy(tokens.first)]
         if not len(surest):
@@ -45,7 +45,7 @@ def entity_blocks(network: Tagger, folder: Path) -> list[Block]:
         word, tag = divmod(int(surest.argmax()), surest.shape[1])
         place = int(np.flatnonzero(tokens.first)[word])
         start, end = tokens.words[place]
-        items.append(_item(network, folder, f"{text[start:end]}: {names[tag + 1]}", (text, tokens, batch), (place + 1, tag + 1)))
+        items.append(_item(network, mask, f"{text[start:end]}: {names[tag + 1]}", (text, tokens, batch), (place + 1, tag + 1)))
     return [_gradients(items, "the tag of one word"), *_attention(network, folder, read)]
 
 
@@ -98,9 +98,9 @@ def _short_texts(folder: Path) -> Iterator[Read]:
         yield text, tokens, torch.from_numpy(tokenizer.batch([tokens.numbers]))
 
 
-def _item(network: TextNetwork, folder: Path, title: str, read: Read, target: tuple[int, ...]) -> Block:
+def _item(network: TextNetwork, mask: int, title: str, read: Read, target: tuple[int, ...]) -> Block:
     text, tokens, batch = read
-    weights = integrated_gradients(network, batch, read_tokenizer(folder / "assets").mask, target)[1:-1].double().numpy()
+    weights = integrated_gradients(network, batch, mask, target)[1:-1].double().numpy()
     word = np.cumsum(tokens.first) - 1
     per_word = np.bincount(word, weights)
     strongest = max(float(np.abs(per_word).max()), 1e-9)
