@@ -1,4 +1,4 @@
-"""Driving perception: pictures of a road to what is where in them."""
+"""Driving perception: pictures of a road to what is where in them, how to steer, and what to do."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from usecases.driving_perception.network import RoadNetwork
-    from usecases.driving_perception.steering import SteeringNetwork
+    from usecases.driving_perception.scenes import StoredScenes
 
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
 class DrivingPerception(UseCase):
-    """Names the class of every pixel of a road scene. Advice for study: it is no safety system."""
+    """One network with a head for each of: the class of every pixel, boxes, steering. Advice for study: it is no safety system."""
 
     name: ClassVar[str] = "driving_perception"
-    monitor: ClassVar[str] = "miou"
     input_names: ClassVar[tuple[str, ...]] = ("image",)
-    output_names: ClassVar[tuple[str, ...]] = ("mask", "sure")
 
     data: str = Field(
         default="sample",
-        description="'sample' (drawn road scenes), a folder of images and masks, or of recorded drives, in a standard layout",
+        description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, or of "
+        "recorded drives, in a standard layout",
     )
-    task: Literal["auto", "segmentation", "steering"] = Field(
-        default="auto", description="what is to be learnt: the class of every pixel, or how to steer; auto: told from the files"
+    heads: tuple[Literal["mask", "boxes", "steering"], ...] = Field(
+        default=(), description="what is to be learnt: the class of every pixel, boxes, how to steer; empty: all that the data know"
     )
     height: int = Field(
         default=0, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
@@ -46,6 +45,9 @@ class DrivingPerception(UseCase):
     split_seed: int = Field(default=0, ge=0, description="fixes the splits")
     tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable frames past which the run is refused before training")
 
+    mask_weight: float = Field(default=1.0, gt=0, description="of the masks in the loss of several heads")
+    boxes_weight: float = Field(default=0.5, gt=0, description="of the boxes in the loss of several heads")
+    steering_weight: float = Field(default=0.5, gt=0, description="of the steering in the loss of several heads")
     channels: int = Field(
         default=48, ge=8, le=256, description="of the network at a quarter of the resolution; it has up to four times as many"
     )
@@ -61,22 +63,32 @@ class DrivingPerception(UseCase):
     )
     colour: float = Field(default=0.3, ge=0, lt=1, description="training changes light, contrast and colour by up to this share")
 
+    @property
+    def monitor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of one head its main score: miou, map or steering_r2; of several their mean."""
+        from usecases.driving_perception.scores import monitor_of
+
+        return monitor_of(self.heads)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        from usecases.driving_perception.scenes import OUTPUTS
+
+        return tuple(name for head in OUTPUTS if head in self.heads for name in OUTPUTS[head])
+
     def data_digest(self) -> str:
-        from usecases.driving_perception.layouts import data_digest
+        from usecases.driving_perception.sources import data_digest
 
         return data_digest(self.data)
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
-        from usecases.driving_perception.drives import is_drives
         from usecases.driving_perception.prepare import prepare
-        from usecases.driving_perception.prepare_drives import prepare_drives
 
-        steers = self.task == "steering" or (self.task == "auto" and is_drives(self.data))
-        return prepare_drives(self, folder, say) if steers else prepare(self, folder, say)
+        return prepare(self, folder, say)
 
     def settled(self, card: dict[str, Any]) -> UseCase:
-        """Segmentation or steering, as the data are."""
-        return (Steering if card["task"] == "steering" else DrivingPerception)(**self.model_dump())
+        """With the heads that the data have something for."""
+        return self.model_copy(update={"heads": tuple(card["heads"])})
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.driving_perception.scenes import StoredScenes
@@ -92,19 +104,19 @@ class DrivingPerception(UseCase):
         return build(self, assets)
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        from usecases.driving_perception.objective import segmentation_loss
+        from usecases.driving_perception.network import loss
 
-        return segmentation_loss(self, cast("RoadNetwork", network), batch)
+        return loss(self, cast("RoadNetwork", network), batch)
 
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
-        from usecases.driving_perception.objective import fit_temperature
+        from usecases.driving_perception.network import calibrate
 
-        fit_temperature(cast("RoadNetwork", network), self.examples(folder, "validation"))
+        calibrate(cast("RoadNetwork", network), cast("StoredScenes", self.examples(folder, "validation")))
 
     def predictor(self, network: nn.Module) -> nn.Module:
-        from usecases.driving_perception.network import Segmented
+        from usecases.driving_perception.network import Perceived
 
-        return Segmented(cast("RoadNetwork", network))
+        return Perceived(cast("RoadNetwork", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.driving_perception.scores import scores
@@ -112,9 +124,9 @@ class DrivingPerception(UseCase):
         return scores(predict, folder, split)
 
     def codec(self, assets: Path) -> Codec:
-        from usecases.driving_perception.codec import SceneCodec
+        from usecases.driving_perception.codec import RoadCodec
 
-        return SceneCodec(assets)
+        return RoadCodec(assets)
 
     def example_request(self, folder: Path) -> Path:
         return folder / "example.png"
@@ -124,50 +136,7 @@ class DrivingPerception(UseCase):
 
         return figures(predict, folder)
 
+    def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
+        from usecases.driving_perception.attributions import attributions
 
-class Steering(DrivingPerception):
-    """Says how a driver would steer, and give gas where that was recorded too. For study: it is no safety system."""
-
-    name: ClassVar[str] = "steering"
-    monitor: ClassVar[str] = "steering_r2"
-    output_names: ClassVar[tuple[str, ...]] = ("values", "deviations")
-
-    def examples(self, folder: Path, split: Split) -> Examples:
-        from usecases.driving_perception.prepare_drives import StoredDrives
-
-        return StoredDrives(folder / split)
-
-    def network(self, assets: Path) -> nn.Module:
-        from usecases.driving_perception.steering import build_steering
-
-        return build_steering(self, assets)
-
-    def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        from usecases.driving_perception.steering import steering_loss
-
-        return steering_loss(self, cast("SteeringNetwork", network), batch)
-
-    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
-        from usecases.driving_perception.steering import fit_widening
-
-        fit_widening(cast("SteeringNetwork", network), predict, self.examples(folder, "validation"))
-
-    def predictor(self, network: nn.Module) -> nn.Module:
-        from usecases.driving_perception.steering import Steered
-
-        return Steered(cast("SteeringNetwork", network))
-
-    def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-        from usecases.driving_perception.steering_scores import steering_scores
-
-        return steering_scores(predict, folder, split)
-
-    def codec(self, assets: Path) -> Codec:
-        from usecases.driving_perception.codec import SteeringCodec
-
-        return SteeringCodec(assets)
-
-    def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
-        from usecases.driving_perception.steering_scores import steering_figures
-
-        return steering_figures(predict, folder)
+        return attributions(cast("RoadNetwork", network), folder)

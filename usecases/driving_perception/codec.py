@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tasks.usecase import Arrays
+from usecases.driving_perception.advice import Thing, advise
+from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
 from usecases.driving_perception.scenes import read_card, to_pixels
 from usecases.images import read_file, requested
@@ -20,11 +21,13 @@ from usecases.images import read_file, requested
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
 SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the training images
 MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
+SHOWN = 0.3  # probability from which on a box is told
+FAST = 1  # compression of a mask: it has few colours, and a frame has to be answered before the next one comes
 UNSURE = 0.5  # mean probability of the classes below which a frame is doubted
 
 
-class PictureCodec(ABC):
-    """Requests are the bytes of an image file."""
+class RoadCodec:
+    """Requests are the bytes of an image file; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
 
     def __init__(self, assets: Path) -> None:
         self.card = read_card(assets)
@@ -38,68 +41,82 @@ class PictureCodec(ABC):
         """uint8 [B, 3, height, width]. Raises `BundleError`: one of them is no image, damaged or too large."""
         return {"image": np.stack([to_pixels(image, self.width, self.height) for image in requested(requests)])}
 
-    @abstractmethod
-    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]: ...
-
-    def doubts(self, image: Image.Image) -> list[str]:
-        return doubts_of(image, self.width / self.height)
-
-
-class SceneCodec(PictureCodec):
-    """Answers are masks of the pictures' own size, with what they hold and whether to trust them."""
-
-    def __init__(self, assets: Path) -> None:
-        super().__init__(assets)
-        self.classes: list[str] = list(self.card["classes"])
-        self.colours: list[list[int]] = list(self.card["colours"])
-
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
-        """`{"trusted", "doubts": [in words], "confidence", "shares": {class: share of the pixels}, "width", "height", "mask"}`.
+        """`{"trusted", "doubts": [in words], "width", "height"}`, and of what the network has learnt:
 
-        `mask` is a PNG in base64, of the image's own size, with the numbers of the classes, in their colours.
+        - `"confidence", "shares": {class: share of the pixels}, "mask"`, a PNG in base64 of the image's own size: numbers of classes, in their colours;
+        - `"boxes": [{"label", "score", "box": [left, top, right, bottom]}]`, the surest first;
+        - `"steering", "steering_deviation"`, and the same of the throttle where it was recorded;
+        - `"advice": {"action": keep, slow or stop, "reasons", "drivable", "nearest"}`.
         """
         images = requested(requests)
-        return [self._answer(image, mask, sure) for image, mask, sure in zip(images, outputs["mask"], outputs["sure"], strict=True)]
+        return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
 
-    def _answer(self, image: Image.Image, mask: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
-        share = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
-        doubts, confidence = self.doubts(image), float(sure.mean())
-        if confidence < UNSURE:
-            doubts.append(f"the network is unsure: {confidence:.0%} on average")
+    def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
+        doubts, told = doubts_of(image, self.width / self.height), {}
+        things = None
+        if "mask" in said:
+            told |= self._masked(image, said["mask"], said["sure"], doubts)
+        if "centres" in said:
+            told["boxes"] = self._boxes(image, said["centres"], said["extents"])
+            sides = np.array([image.width, image.height] * 2)
+            things = [Thing(box["label"], tuple(np.array(box["box"]) / sides)) for box in told["boxes"]]
+        if "values" in said:
+            told |= self._driven(said["values"], said["deviations"], doubts)
+        advice = advise(said.get("mask"), self.card.get("classes", ()), things, told.get("steering"), not doubts)
         return {
             "trusted": not doubts,
             "doubts": doubts,
-            "confidence": round(confidence, 4),
-            "shares": {self.classes[i]: round(float(share[i]), 4) for i in np.argsort(-share, kind="stable") if share[i] > 0},
+            "advice": {
+                "action": advice.action,
+                "reasons": list(advice.reasons),
+                "drivable": _rounded(advice.drivable),
+                "nearest": _rounded(advice.nearest),
+            },
             "width": image.width,
             "height": image.height,
+            **told,
+        }
+
+    def _masked(self, image: Image.Image, mask: np.ndarray, sure: np.ndarray, doubts: list[str]) -> dict[str, Any]:
+        classes = self.card["classes"]
+        share = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+        confidence = float(sure.mean())
+        if confidence < UNSURE:
+            doubts.append(f"the network is unsure: {confidence:.0%} on average")
+        return {
+            "confidence": round(confidence, 4),
+            "shares": {classes[i]: round(float(share[i]), 4) for i in np.argsort(-share, kind="stable") if share[i] > 0},
             "mask": base64.b64encode(self._png(resized(mask.astype(np.uint8), image.width, image.height))).decode(),
         }
 
     def _png(self, mask: np.ndarray) -> bytes:
         picture = Image.fromarray(mask)
-        picture.putpalette([channel for colour in self.colours for channel in colour])
+        picture.putpalette([channel for colour in self.card["colours"] for channel in colour])
         file = io.BytesIO()
-        picture.save(file, "PNG", optimize=True)
+        picture.save(file, "PNG", compress_level=FAST)
         return file.getvalue()
 
+    def _boxes(self, image: Image.Image, centres: np.ndarray, extents: np.ndarray) -> list[dict[str, Any]]:
+        found = found_boxes(centres, extents, SHOWN)
+        stretch = np.tile([image.width / self.width, image.height / self.height], 2)
+        sides = np.minimum(found.boxes * stretch, [image.width, image.height] * 2)
+        return [
+            {"label": self.card["objects"][label], "score": round(float(score), 4), "box": [round(float(side), 1) for side in box]}
+            for label, score, box in zip(found.labels, found.scores, sides, strict=True)
+        ]
 
-class SteeringCodec(PictureCodec):
-    """Answers are what a driver would do, how sure that is, and whether to trust it."""
-
-    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
-        """`{"trusted", "doubts": [in words], "steering", "steering_deviation"}`, and the same of the throttle where it was recorded."""
-        images = requested(requests)
-        return [self._answer(image, v, d) for image, v, d in zip(images, outputs["values"], outputs["deviations"], strict=True)]
-
-    def _answer(self, image: Image.Image, value: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:
-        doubts = self.doubts(image)
-        if deviation[0] > MOST_DEVIATION * self.card["spread"][0]:
-            doubts.append(f"the network is unsure: ± {deviation[0]:.2f}")
-        told: dict[str, Any] = {"trusted": not doubts, "doubts": doubts}
-        for target, one, spread in zip(self.card["targets"], value, deviation, strict=True):
+    def _driven(self, values: np.ndarray, deviations: np.ndarray, doubts: list[str]) -> dict[str, float]:
+        if deviations[0] > MOST_DEVIATION * self.card["spread"][0]:
+            doubts.append(f"the network is unsure how to steer: ± {deviations[0]:.2f}")
+        told: dict[str, float] = {}
+        for target, one, spread in zip(self.card["targets"], values, deviations, strict=True):
             told |= {target: round(float(one), 4), f"{target}_deviation": round(float(spread), 4)}
         return told
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def doubts_of(image: Image.Image, ratio: float) -> list[str]:

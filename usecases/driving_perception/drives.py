@@ -5,67 +5,36 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from tasks.errors import DataError
 from tasks.findings import Findings
+from usecases.driving_perception.frames import Frame, Source
 
 SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and where they make the driver steer to
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, which may leave out the header
 LARGEST = 10.0  # steering and throttle lie within -1 and 1, or are angles of some radians
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A picture and what was recorded with it; `side` as in `SIDES`."""
-
-    name: str
-    image: Callable[[], bytes]
-    steering: float
-    throttle: float | None
-    recording: str
-    side: float = 0.0
-
-
-@dataclass
-class Drives:
-    layout: str
-    moments: list[Moment]
-    findings: Findings = field(default_factory=Findings)
-
-
-def is_drives(data: str) -> bool:
-    """Whether a folder holds recordings of drives."""
-    return bool(_logs(Path(data)) or _tubs(Path(data)))
-
-
-def find_drives(data: str) -> Drives:
-    """The moments of all recordings in a folder, each in the order of time; pictures that are missing are set aside.
+def find_drives(folder: Path, findings: Findings) -> Source | None:
+    """The moments of all recordings in a folder, each in the order of time; None where there are none. Pictures that are missing are set aside.
 
     Raises:
         DataError: a log is damaged.
     """
-    folder, findings = Path(data), Findings()
-    logs, tubs = _logs(folder), _tubs(folder)
-    moments = [moment for log in logs for moment in _simulated(log, folder, findings)]
-    moments += [moment for tub in tubs for moment in _of_tub(tub, folder, findings)]
-    layout = "driving_log.csv of Udacity's simulator" if logs else "tubs of a Donkeycar"
-    return Drives(layout, moments, findings)
-
-
-def _logs(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("driving_log.csv")) if folder.is_dir() else []
-
-
-def _tubs(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.rglob("manifest.json") if any(path.parent.glob("*.catalog"))) if folder.is_dir() else []
+    logs = sorted(folder.rglob("driving_log.csv"))
+    tubs = sorted(path.parent for path in folder.rglob("manifest.json") if any(path.parent.glob("*.catalog")))
+    if not logs and not tubs:
+        return None
+    frames = [frame for log in logs for frame in _simulated(log, folder, findings)]
+    frames += [frame for tub in tubs for frame in _of_tub(tub, folder, findings)]
+    return Source("driving_log.csv of Udacity's simulator" if logs else "tubs of a Donkeycar", frames)
 
 
 # -- Udacity's simulator ----------------------------------------------------------------------------------------------
-def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
+def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
     text = log.read_text(encoding="utf-8-sig", errors="replace")
     recording = str(log.parent.relative_to(folder))
     for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
@@ -80,7 +49,7 @@ def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
         for camera, side in SIDES.items():
             path = _beside(log, cells.get(camera, ""))
             if path is not None:
-                yield Moment(f"{path.relative_to(folder)}", path.read_bytes, steering, throttle, recording, side)
+                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, steering=steering, throttle=throttle, side=side)
             elif camera == "center" or cells.get(camera):
                 kind = "record that names a missing image"
                 findings.set_aside(kind, f"{where}: {cells.get(camera)}") if camera == "center" else findings.note(
@@ -95,7 +64,7 @@ def _beside(log: Path, named: str) -> Path | None:
 
 
 # -- Donkeycar --------------------------------------------------------------------------------------------------------
-def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
+def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
     """Version 2: a manifest, and catalogs with a record of JSON a line."""
     deleted, catalogs = _manifest(tub / "manifest.json")
     for name in catalogs or sorted(path.name for path in tub.glob("*.catalog")):
@@ -120,7 +89,7 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Moment]:
                 findings.set_aside("record that names a missing image", f"{where}: {path.name}")
             else:
                 recording = f"{tub.relative_to(folder)}/{record.get('_session_id', '')}"
-                yield Moment(str(path.relative_to(folder)), path.read_bytes, steering, throttle, recording)
+                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, steering=steering, throttle=throttle)
 
 
 def _manifest(path: Path) -> tuple[set[int], list[str]]:

@@ -1,4 +1,4 @@
-"""What the report shows of a model of road scenes."""
+"""What the report shows of a model of road scenes, head by head."""
 
 from __future__ import annotations
 
@@ -6,28 +6,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tasks.usecase import Predict
 from usecases import charts
-from usecases.driving_perception.masks import painted
+from usecases.driving_perception.box_scores import BoxJudge
+from usecases.driving_perception.drawing import blended, outline
+from usecases.driving_perception.mask_scores import MaskJudge, iou, mean_iou
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
-from usecases.driving_perception.scores import iou, judge, mean_iou
+from usecases.driving_perception.scores import judged
+from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
 SHOWN = 6
+LIKELY = 0.3  # probability from which on a found box is drawn
+SHOWN_MOMENTS = 300
 WIDE = 480  # pixels of the longer side of a picture in the report
-BLEND = 0.55  # of the mask over the picture
 
 
 def figures(predict: Predict, folder: Path) -> dict[str, Any]:
-    """Class by class, by scenario, what is taken for what, and pictures with their masks, the worst first."""
+    """Tables, charts and pictures of the test split; pictures the worst first."""
     card, scenes = read_card(folder / "assets"), StoredScenes(folder / "test")
-    judged = judge(predict, folder, "test")
-    total, classes = judged.confusion.sum(0), card["classes"]
-    order = np.argsort(np.nan_to_num(iou(total), nan=2), kind="stable")
-    support = total.sum(1) / max(total.sum(), 1)
+    blocks: list[dict[str, Any]] = []
+    for judge in judged(predict, folder, "test").values():
+        if isinstance(judge, MaskJudge):
+            blocks += [*_classes(judge, card), _masks(predict, scenes, card)]
+        elif isinstance(judge, BoxJudge):
+            blocks += [_objects(judge), _boxes(judge, scenes, card)]
+        else:
+            blocks += [_along(judge), _moments(judge, scenes)]
+    return {"title": "What is seen on the test split", "blocks": blocks}
+
+
+# -- masks ------------------------------------------------------------------------------------------------------------
+def _classes(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any]]:
+    total, classes = judge.confusion.sum(0), judge.classes
+    of_class, support = iou(total), total.sum(1) / max(total.sum(), 1)
     rows = [
-        [classes[i], "–" if np.isnan(iou(total)[i]) else f"{iou(total)[i]:.3f}", f"{support[i]:.2%}", f"{card['shares'][i]:.2%}"]
-        for i in order
+        [classes[i], "–" if np.isnan(of_class[i]) else f"{of_class[i]:.3f}", f"{support[i]:.2%}", f"{card['shares'][i]:.2%}"]
+        for i in np.argsort(np.nan_to_num(of_class, nan=2), kind="stable")
     ]
     blocks: list[dict[str, Any]] = [
         {
@@ -38,39 +54,116 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
             "rows": rows,
         }
     ]
-    if len(judged.slices) > 1:
-        items = [
-            {"label": name or "other", "value": round(mean_iou(c), 4)} for name, c in zip(judged.slices, judged.confusion, strict=True)
-        ]
+    if len(judge.slices) > 1:
+        items = [{"label": n or "other", "value": round(mean_iou(c), 4)} for n, c in zip(judge.slices, judge.confusion, strict=True)]
         blocks.append({"kind": "bars", "title": "By scenario", "caption": "Mean intersection over union.", "items": items})
-    blocks += [charts.confused_pairs(total, classes, "Pixels"), _pictures(predict, scenes, card)]
-    return {"title": "What is where on the test split", "blocks": blocks}
+    return [*blocks, charts.confused_pairs(total, classes, "Pixels")]
 
 
-def _pictures(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
-    rows = np.unique(np.linspace(0, len(scenes) - 1, 4 * SHOWN).astype(np.int64))
+def _masks(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
+    known = scenes.rows_with("mask")
     shown = []
-    for row in rows:
+    for row in known[np.unique(np.linspace(0, len(known) - 1, 4 * SHOWN).astype(np.int64))]:
         batch = scenes.batch(np.array([row]))
-        found = predict({"image": batch["image"]})["mask"][0]
-        known = batch["mask"][0] != IGNORED
-        right = float((found == batch["mask"][0])[known].mean()) if known.any() else 1.0
-        shown.append((right, int(row), batch["image"][0], batch["mask"][0], found))
-    worst = sorted(shown, key=lambda one: one[0])[:SHOWN]
+        true, found = batch["mask"][0], predict({"image": batch["image"]})["mask"][0]
+        counted = true != IGNORED
+        right = float((found == true)[counted].mean()) if counted.any() else 1.0
+        shown.append((right, int(row), batch["image"][0], true, found))
     names = scenes.names()
     items = [
         {
-            "image": _side_by_side(image, mask, found, card["colours"]),
+            "image": _one_above_other([blended(_picture(image), mask, card["colours"]) for mask in (found, true)]),
             "alt": f"{names[row]}: seen and true classes",
             "lines": [names[row], f"{right:.1%} right"],
         }
-        for right, row, image, mask, found in worst
+        for right, row, image, true, found in sorted(shown, key=lambda one: one[0])[:SHOWN]
     ]
     return {"kind": "gallery", "title": "The worst of some frames", "caption": "What the network sees, above what is true.", "items": items}
 
 
-def _side_by_side(image: np.ndarray, mask: np.ndarray, found: np.ndarray, colours: list[list[int]]) -> str:
-    """The picture under what was found, above the picture under what is true, as a data URI."""
-    plain = image.transpose(1, 2, 0).astype(np.float64)
-    both = [(1 - BLEND) * plain + BLEND * painted(one.astype(np.uint8), colours) for one in (found, mask)]
-    return charts.picture(np.concatenate(both).round().astype(np.uint8), WIDE)
+# -- boxes ------------------------------------------------------------------------------------------------------------
+def _objects(judge: BoxJudge) -> dict[str, Any]:
+    measured = judge.scores()
+    true = np.concatenate([boxes[:, 0] for boxes in judge.truth.values()])
+    rows = [
+        [name, f"{measured[f'map/{name}']:.3f}" if f"map/{name}" in measured else "–", int((true == number).sum())]
+        for number, name in enumerate(judge.objects)
+    ]
+    sizes = ", ".join(f"{name.removeprefix('map_')} {value:.3f}" for name, value in measured.items() if name.startswith("map_"))
+    return {
+        "kind": "table",
+        "title": "Object by object",
+        "caption": f"Average precision by COCO's protocol: {measured['map']:.3f}, at half overlap {measured['map50']:.3f}; by size: {sizes}.",
+        "columns": ["Object", "Average precision", "In the test split"],
+        "rows": rows,
+    }
+
+
+def _boxes(judge: BoxJudge, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
+    """The frames with the most things, in which most can go wrong."""
+    names, items = scenes.names(), []
+    for row in sorted(judge.truth, key=lambda row: -len(judge.truth[row]))[:SHOWN]:
+        found, true = judge.found[row], judge.truth[row]
+        likely = found.scores >= LIKELY
+        pictures = []
+        for labels, sides, words in (
+            (found.labels[likely], found.boxes[likely], [f"{score:.0%}" for score in found.scores[likely]]),
+            (true[:, 0].astype(int), true[:, 1:], [""] * len(true)),
+        ):
+            picture = _picture(scenes.batch(np.array([row]))["image"][0])
+            shrink = np.tile(np.array(picture.size) / scenes.sizes()[row], 2)
+            listed = [
+                (tuple(card["object_colours"][label]), f"{judge.objects[label]} {word}".strip(), box * shrink)
+                for label, box, word in zip(labels, sides, words, strict=True)
+                if label >= 0
+            ]
+            outline(picture, listed)
+            pictures.append(picture)
+        line = f"{int((true[:, 0] >= 0).sum())} there, {int(likely.sum())} found"
+        items.append({"image": _one_above_other(pictures), "alt": f"{names[row]}: found and true boxes", "lines": [names[row], line]})
+    return {
+        "kind": "gallery",
+        "title": "Frames with the most objects",
+        "caption": "What the network finds, above what is true.",
+        "items": items,
+    }
+
+
+# -- steering ---------------------------------------------------------------------------------------------------------
+def _along(judge: SteeringJudge) -> dict[str, Any]:
+    shown = list(range(min(SHOWN_MOMENTS, len(judge.rows))))
+    wanted, value, deviation = (np.stack(rows)[: len(shown), 0] for rows in (judge.wanted, judge.values, judge.deviations))
+    lines = {"driver": wanted, "network": value, "95 % above": value + WITHIN * deviation, "95 % below": value - WITHIN * deviation}
+    series = [
+        {"name": name, "x": shown, "y": [round(float(one), 4) for one in y], **({"dashed": True} if "%" in name else {})}
+        for name, y in lines.items()
+    ]
+    return {
+        "kind": "lines",
+        "title": "Steering along the test split",
+        "caption": "Where lines jump, a stretch of another time begins.",
+        "series": series,
+        "x_label": "moment",
+        "y_label": "steering",
+    }
+
+
+def _moments(judge: SteeringJudge, scenes: StoredScenes) -> dict[str, Any]:
+    names, items = scenes.names(), []
+    wanted, value, deviation = (np.stack(rows)[:, 0] for rows in (judge.wanted, judge.values, judge.deviations))
+    for place in np.argsort(-np.abs(value - wanted), kind="stable")[:SHOWN]:
+        row = judge.rows[place]
+        image = charts.picture(scenes.batch(np.array([row]))["image"][0].transpose(1, 2, 0), WIDE)
+        line = f"driver {wanted[place]:+.2f}, network {value[place]:+.2f} ± {deviation[place]:.2f}"
+        items.append({"image": image, "alt": names[row], "lines": [names[row], line]})
+    return {"kind": "gallery", "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items}
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+def _picture(image: np.ndarray) -> Image.Image:
+    """uint8 [3, H, W] as a picture of its own."""
+    return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+
+
+def _one_above_other(pictures: list[Image.Image]) -> str:
+    return charts.picture(np.concatenate([np.asarray(picture) for picture in pictures]), WIDE)

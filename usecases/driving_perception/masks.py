@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from usecases.driving_perception.layouts import Source
+from usecases.driving_perception.frames import Source
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import UnusableImage
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usecases.convolutions import Normalise, Residual, conv_norm
-from usecases.driving_perception.scenes import read_card
+from usecases.driving_perception.augment import augmented
+from usecases.driving_perception.detection import BoxHead
+from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.scenes import StoredScenes, read_card
+from usecases.driving_perception.segmentation import MaskHead
+from usecases.driving_perception.steering import SteeringHead
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
+CALIBRATING_FRAMES, BATCH = 256, 8
 WIDENINGS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
 
 
@@ -61,39 +68,65 @@ class Decoder(nn.Module):
 
 
 class RoadNetwork(nn.Module):
-    """image [N, 3, H, W] to logits of every pixel's class, [N, C, H, W]; carries the temperature of its calibration."""
+    """image [N, 3, H, W] to what each head says of it, by the head's name: one backbone for all of them."""
 
-    def __init__(self, channels: int, classes: int, dropout: float, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, settings: DrivingPerception, card: dict[str, Any]) -> None:
         super().__init__()
-        self.backbone = RoadBackbone(channels, mean, std)
-        self.decoder = Decoder(self.backbone.widths, 4 * channels // 3)
-        self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Conv2d(4 * channels // 3, classes, 1)
-        self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(()))
+        heads, dense = card["heads"], 4 * settings.channels // 3
+        self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
+        deepest = self.backbone.widths[-1]
+        self.decoder = Decoder(self.backbone.widths, dense) if {"mask", "boxes"} & set(heads) else None
+        self.heads = nn.ModuleDict()
+        if "mask" in heads:
+            self.heads["mask"] = MaskHead(dense, len(card["classes"]), settings.dropout)
+        if "boxes" in heads:
+            self.heads["boxes"] = BoxHead(dense, len(card["objects"]))
+        if "steering" in heads:
+            self.heads["steering"] = SteeringHead(deepest, settings.dropout, card)
 
-    def forward(self, image: Tensor) -> Tensor:
-        coarse = self.head(self.dropout(self.decoder(self.backbone(image))))
-        return F.interpolate(coarse.float(), size=image.shape[2:], mode="bilinear", align_corners=False)
+    def forward(self, image: Tensor) -> dict[str, Said]:
+        features = self.backbone(image)
+        dense = self.decoder(features) if self.decoder is not None else features[0]
+        return {name: head(features[-1] if name == "steering" else dense, image.shape[2:]) for name, head in self.heads.items()}
+
+    def head(self, name: str) -> Head:
+        return cast(Head, self.heads[name])
 
     def layers(self) -> list[nn.Module]:
-        return [*self.backbone.layers(), self.decoder, self.head]
+        return [*self.backbone.layers(), *([self.decoder] if self.decoder is not None else []), self.heads]
 
 
-class Segmented(nn.Module):
-    """Pixels to the likeliest class of each, and how sure that is."""
+class Perceived(nn.Module):
+    """Pixels to the answers of all heads, in the order of `scenes.OUTPUTS`."""
 
     def __init__(self, network: RoadNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, 3, H, W] to classes, int64 [N, H, W], and their probabilities, float32 [N, H, W]."""
-        likely = torch.softmax(self.network(image) / self.network.temperature, 1)
-        sure, mask = likely.max(1)
-        return mask, sure
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 [N, 3, H, W]."""
+        said = self.network(image)
+        return tuple(answer for name in said for answer in self.network.head(name).answers(said[name]))
 
 
 def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
-    card = read_card(assets)
-    return RoadNetwork(settings.channels, len(card["classes"]), settings.dropout, card["mean"], card["std"])
+    return RoadNetwork(settings, read_card(assets))
+
+
+def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
+    """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
+    seen = augmented(settings, batch)
+    weights = {"mask": settings.mask_weight, "boxes": settings.boxes_weight, "steering": settings.steering_weight}
+    said = network(seen["image"])
+    return torch.stack([weights[name] * network.head(name).loss(said[name], seen, settings) for name in said]).sum()
+
+
+@torch.no_grad()
+def calibrate(network: RoadNetwork, examples: StoredScenes) -> None:
+    """On the validation split: every head is to be right as often as it says it is."""
+    for name in network.heads:
+        rows = examples.rows_with(name)
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CALIBRATING_FRAMES).astype(np.int64))] if len(rows) else rows
+        batches = (examples.batch(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
+        if len(chosen):
+            network.head(name).calibrate((batch, network(torch.from_numpy(batch["image"]))[name]) for batch in batches)

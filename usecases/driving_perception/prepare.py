@@ -1,12 +1,12 @@
-"""From a source of scenes to arrays on disk that training reads as it goes."""
+"""From sources of frames to arrays on disk that training reads as it goes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,203 +15,339 @@ import numpy as np
 from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Say
-from usecases.driving_perception.layouts import Scene, Source, find_source
+from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
-from usecases.driving_perception.scenes import IGNORED, to_pixels
+from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, UNCOUNTED, to_pixels
+from usecases.driving_perception.sources import find_sources
 from usecases.images import UnusableImage, as_png, decode
 from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
-WIDEST, STEP = 512, 8  # pixels: larger images are brought to that, in steps
+WIDEST, WIDEST_STEERING, STEP = 512, 160, 8  # pixels: larger images are brought to that, in steps; to steer needs less
 SAME_SHAPE = 0.02  # relative difference of the sides' ratios below which a mask only needs resizing
 MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class
 FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
 BLOCKS = 20
+THINNEST = 1.0  # pixels of the picture: a box that is less wide or high shows nothing
 SAY_EVERY = 25
 
 
 @dataclass(frozen=True)
 class Seen:
+    """A frame that can be used, what it comes from, its size, the boxes within it, and a digest of its pixels."""
+
+    frame: Frame
+    source: Source
     size: tuple[int, int]
+    boxes: tuple[Box, ...] | None
     content: str
+
+    def heads(self) -> list[str]:
+        known = (self.frame.mask, self.boxes, self.frame.steering)
+        return [head for head, value in zip(OUTPUTS, known, strict=True) if value is not None]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What all sources together know: the heads to learn, the names behind their numbers, and the size of the network's images."""
+
+    heads: list[str]
+    classes: list[str]
+    colours: list[list[int]]
+    objects: list[str]
+    targets: list[str]
+    width: int
+    height: int
 
 
 def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, Any]:
-    """Look at every scene once, decide, then write arrays, assets and an example; returns the card of the data set.
+    """Look at every frame once, decide, then write arrays, assets and an example; returns the card of the data set.
 
     Raises:
         DataError: too much is unusable, or too little is left.
     """
-    source = find_source(settings.data)
-    findings, total = source.findings, len(source.scenes) + source.findings.unusable
-    if not total:
-        raise DataError(f"No scenes were found in --usecase.data {settings.data}.")
-    scenes, seen = _look(source, say)
-    findings.refuse_past(settings.tolerance, total, "scenes")
-    if len(source.classes) < 2:
-        raise DataError(f"The masks know only the classes {source.classes}: to tell what is where at least two are needed.")
-    of_split = _split(scenes, seen, settings, findings)
-    width, height = _common_size(settings, [one.size for one in seen])
-    counts = {split: _write(folder / split, of_split[split], source, width, height, say) for split in SPLITS}
-    for name, learnt in zip(source.classes, counts["train"], strict=True):
+    say("reading what is there")
+    findings = Findings()
+    sources = find_sources(settings.data, findings)
+    total = sum(len(source.frames) for source in sources) + findings.unusable
+    seen = [_look(source, findings, say) for source in sources]
+    findings.refuse_past(settings.tolerance, total, "frames")
+    if not any(seen):
+        raise DataError(f"No frames were found in --usecase.data {settings.data}.")
+    labels = _labels(settings, sources, seen)
+    seen = [[one for one in frames if set(one.heads()) & set(labels.heads)] for frames in seen]
+    parts = [_split(frames, settings, findings) for frames in seen if frames]
+    of_split = {split: [one for part in parts for one in part[split]] for split in SPLITS}
+    counts = {split: _write(folder / split, of_split[split], labels, settings.side_steering, say) for split in SPLITS}
+    for name, learnt in zip(labels.classes, counts["train"], strict=True):
         if not learnt:
             findings.note("class without training pixels", name, "kept; the network cannot learn it")
-    _write_assets(folder, source, width, height, counts["train"])
-    (folder / "example.png").write_bytes(as_png(decode(of_split["test"][0].image())))
-    recordings = {split: sorted({scene.recording for scene in of_split[split]}) for split in SPLITS}
+    _write_assets(folder, labels, counts["train"])
+    (folder / "example.png").write_bytes(as_png(decode(of_split["test"][0].frame.image())))
     return {
-        "layout": source.layout,
-        "task": "segmentation",
+        "layout": "; ".join(source.layout for source in sources),
+        "heads": labels.heads,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
-        "labels": source.classes,
+        "labels": labels.classes or labels.objects or labels.targets,
         "findings": findings.listed(),
-        "facts": {
-            "pixels": f"{width} x {height}; scores are at that size",
-            "recordings": "; ".join(f"{split}: {len(names)}" for split, names in recordings.items()),
-            "share of the training pixels": ", ".join(
-                f"{name} {share:.1%}" for name, share in zip(source.classes, counts["train"] / max(counts["train"].sum(), 1), strict=True)
-            ),
-        },
+        "facts": _facts(labels, of_split, counts["train"]),
     }
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
-def _look(source: Source, say: Say) -> tuple[list[Scene], list[Seen]]:
-    kept, seen, unknown = [], [], Counter[str]()
-    for number, scene in enumerate(source.scenes):
+def _look(source: Source, findings: Findings, say: Say) -> list[Seen]:
+    kept, unknown = [], Counter[str]()
+    for number, frame in enumerate(source.frames):
         if number % SAY_EVERY == 0:
-            say(f"looking at {number:,} of {len(source.scenes):,} scenes")
+            say(f"looking at {number:,} of {len(source.frames):,} frames")
         try:
-            found = _try(scene, source, unknown)
+            kept.append(_try(frame, source, unknown, findings))
         except UnusableImage as reason:
-            source.findings.set_aside("unusable scene", f"{scene.name}: {reason}")
-            continue
-        kept.append(scene)
-        seen.append(found)
+            findings.set_aside("unusable frame", f"{frame.name}: {reason}")
     for called, pixels in unknown.most_common():
-        source.findings.note("pixels that the list of classes does not know", f"{called}: {pixels:,} pixels", "count for nothing", pixels)
-    return kept, seen
+        findings.note("pixels that the list of classes does not know", f"{called}: {pixels:,} pixels", "count for nothing", pixels)
+    return kept
 
 
-def _try(scene: Scene, source: Source, unknown: Counter[str]) -> Seen:
+def _try(frame: Frame, source: Source, unknown: Counter[str], findings: Findings) -> Seen:
     """Raises `UnusableImage`: image or mask cannot be read, do not belong together, or nothing in the mask is of a class."""
     try:
-        data, mask_data = scene.image(), scene.mask()
+        image = decode(frame.image())
+        mask_file = frame.mask() if frame.mask else None
     except OSError as error:
         raise UnusableImage(f"it cannot be read: {error.strerror}") from None
-    image, (mask, strange) = decode(data), read_mask(mask_data, source)
+    if mask_file is not None:
+        _try_mask(frame.name, mask_file, image.size, source, unknown, findings)
+    boxes = tuple(_within(frame, *image.size, findings)) if frame.boxes else None
+    content = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes(), digest_size=16).hexdigest()
+    return Seen(frame, source, image.size, boxes, content)
+
+
+def _try_mask(name: str, file: bytes, size: tuple[int, int], source: Source, unknown: Counter[str], findings: Findings) -> None:
+    mask, strange = read_mask(file, source)
     height, width = mask.shape
-    if (width, height) != image.size:
-        if abs(width / height * image.height / image.width - 1) > SAME_SHAPE:
-            raise UnusableImage(f"the image is {image.width} x {image.height}, its mask {width} x {height}")
-        source.findings.note("mask of another size than its image", scene.name, "resized")
+    if (width, height) != size:
+        if abs(width / height * size[1] / size[0] - 1) > SAME_SHAPE:
+            raise UnusableImage(f"the image is {size[0]} x {size[1]}, its mask {width} x {height}")
+        findings.note("mask of another size than its image", name, "resized")
     if sum(strange.values()) > MOST_UNKNOWN * mask.size:
         raise UnusableImage(f"most of the mask is of no class that is listed: {', '.join(list(strange)[:3])}")
     if (mask == IGNORED).all():
         raise UnusableImage("no pixel of the mask belongs to a class")
     unknown.update(strange)
-    content = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes(), digest_size=16).hexdigest()
-    return Seen(image.size, content)
 
 
-# -- splits -----------------------------------------------------------------------------------------------------------
-def _split(scenes: list[Scene], seen: list[Seen], settings: DrivingPerception, findings: Findings) -> dict[str, list[Scene]]:
-    """The scenes of each split: as given, else whole recordings, or blocks of frames where there are few of these."""
-    given = [scene.split for scene in scenes]
+def _within(frame: Frame, width: int, height: int, findings: Findings) -> list[Box]:
+    """The parts of a frame's boxes that are inside it."""
+    assert frame.boxes is not None
+    kept = []
+    for box in frame.boxes(width, height):
+        inside = Box(box.label, max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height))
+        where = f"{frame.name}: {box.label} {box.left:g} {box.top:g} {box.right:g} {box.bottom:g}"
+        if inside.right - inside.left < THINNEST or inside.bottom - inside.top < THINNEST:
+            findings.note("box without an area inside its picture", where, "left out")
+            continue
+        if max(abs(a - b) for a, b in zip(_sides(inside), _sides(box), strict=True)) > THINNEST:
+            findings.note("box that reaches beyond its picture", where, "cut")
+        kept.append(inside)
+    return kept
+
+
+def _sides(box: Box) -> tuple[float, float, float, float]:
+    return box.left, box.top, box.right, box.bottom
+
+
+def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequence[Sequence[Seen]]) -> Labels:
+    """Raises `DataError`: a head is asked for that nothing is known of, or masks know one class only."""
+    there = {head for frames in seen for one in frames for head in one.heads()}
+    missing = [head for head in settings.heads if head not in there]
+    if missing:
+        raise DataError(
+            f"--usecase.heads asks for {', '.join(missing)}, of which the data know nothing; they know {', '.join(sorted(there))}."
+        )
+    heads = [head for head in OUTPUTS if head in (settings.heads or there)]
+    classes = list(dict.fromkeys(name for source in sources for name in source.classes)) if "mask" in heads else []
+    if "mask" in heads and len(classes) < 2:
+        raise DataError(f"The masks know only the classes {classes}: to tell what is where at least two are needed.")
+    own = {name: list(colour) for source in reversed(sources) for name, colour in _own_colours(source).items()}
+    objects = sorted({box.label for frames in seen for one in frames for box in one.boxes or () if box.label}) if "boxes" in heads else []
+    if "boxes" in heads and not objects:
+        raise DataError("Not one box was found in the labels: there is nothing to learn to find.")
+    drives = [one.frame for frames in seen for one in frames if one.frame.steering is not None]
+    targets = ["steering", *(["throttle"] if all(frame.throttle is not None for frame in drives) else [])] if "steering" in heads else []
+    width, height = _common_size(settings, seen, WIDEST_STEERING if heads == ["steering"] else WIDEST)
+    paint = [own.get(name, list(colour)) for name, colour in zip(classes, colours(len(classes)), strict=True)]
+    return Labels(heads, classes, paint, objects, targets, width, height)
+
+
+def _own_colours(source: Source) -> dict[str, tuple[int, int, int]]:
+    return {source.classes[number]: colour for colour, number in source.colours.items()}
+
+
+def _common_size(settings: DrivingPerception, seen: Sequence[Sequence[Seen]], widest: int) -> tuple[int, int]:
+    """The most frequent size of the source with the largest, not wider than `widest`, unless the settings say otherwise."""
+    usual = [Counter(one.size for one in frames).most_common(1)[0][0] for frames in seen if frames]
+    width, height = max(usual, key=lambda size: size[0] * size[1])
+    if width > widest:
+        width, height = widest, max(STEP, round(height * widest / width / STEP) * STEP)
+    return settings.width or width, settings.height or height
+
+
+# -- splitting --------------------------------------------------------------------------------------------------------
+def _split(seen: list[Seen], settings: DrivingPerception, findings: Findings) -> dict[str, list[Seen]]:
+    """The frames of each split: as given, else whole recordings, or stretches of them where there are few. Cameras at the side are for training only."""
+    given = [one.frame.split for one in seen]
     as_test = settings.dev_is_test and "validation" in given
     if settings.dev_is_test and not as_test:
         raise DataError("--usecase.dev_is_test: the data have no val folder of their own.")
     if as_test:
         findings.note("validation frames that are the test, too", "", "as asked by --usecase.dev_is_test", given.count("validation"))
-        copies = [replace(scene, split="test") for scene in scenes if scene.split == "validation"]
-        kept = [scene for scene in scenes if scene.split != "test"]
-        return {
-            "train": [s for s in kept if s.split in (None, "train")],
-            "validation": [s for s in kept if s.split == "validation"],
-            "test": copies,
-        }
-    groups = _groups(scenes, findings)
+        held = [one for one in seen if one.frame.split == "validation"]
+        return {"train": [one for one in seen if one.frame.split in (None, "train")], "validation": held, "test": held}
+    groups = _groups(seen, findings)
     shares = settings.validation_share, settings.test_share
-    splits = complete(given, [scene.scenario for scene in scenes], groups, *shares, settings.split_seed)
-    doubled = dict(leaks(splits, [one.content for one in seen]))
-    for copy, original in doubled.items():
+    splits = complete(given, [one.frame.scenario for one in seen], groups, *shares, settings.split_seed)
+    left_out = dict(leaks(splits, [one.content for one in seen]))
+    for copy, original in left_out.items():
         action = f"removed from {splits[copy]}"
-        findings.note("identical image in two splits", f"{scenes[copy].name} = {scenes[original].name}", action)
-    found = {name: [s for i, s in enumerate(scenes) if splits[i] == name and i not in doubled] for name in SPLITS}
+        findings.note("identical image in two splits", f"{seen[copy].frame.name} = {seen[original].frame.name}", action)
+    beside = {row for row, one in enumerate(seen) if one.frame.side and splits[row] != "train"}
+    if beside:
+        findings.note("side cameras of moments that are not trained on", "", "left out", len(beside))
+    found = {
+        name: [one for row, one in enumerate(seen) if splits[row] == name and row not in left_out and row not in beside] for name in SPLITS
+    }
     for name, chosen in found.items():
         if not chosen:
             raise DataError(
-                f"No scene is left for the {name} split: there are {len(scenes)} of {len(set(groups))} recordings or blocks of frames."
+                f"No frame is left for the {name} split: there are {len(seen)}, of {len(set(groups))} recordings or blocks. Record more."
             )
     return found
 
 
-def _groups(scenes: Sequence[Scene], findings: Findings) -> list[str]:
+def _groups(seen: Sequence[Seen], findings: Findings) -> list[str]:
     """Neighbouring frames are nearly the same picture, so what is split is recordings, or stretches of them."""
-    recordings = [scene.recording for scene in scenes]
-    per_scenario = Counter(scenario for _, scenario in {(s.recording, s.scenario) for s in scenes})
+    recordings = [one.frame.recording for one in seen]
+    per_scenario = Counter(scenario for _, scenario in {(one.frame.recording, one.frame.scenario) for one in seen})
     if min(per_scenario.values()) >= FEWEST_RECORDINGS:
         return recordings
-    block = max(1, len(scenes) // BLOCKS)
+    block = max(1, sum(not one.frame.side for one in seen) // BLOCKS)
     findings.note(
         "few recordings", f"{len(set(recordings))}", f"split by blocks of {block} successive frames instead", len(set(recordings))
     )
-    seen: Counter[str] = Counter()
+    places: Counter[str] = Counter()
     groups = []
-    for recording in recordings:
-        groups.append(f"{recording}/{seen[recording] // block}")
-        seen[recording] += 1
+    for one in seen:
+        recording = one.frame.recording
+        if not one.frame.side:  # the cameras of a moment come after its middle one, and stay with it
+            places[recording] += 1
+        groups.append(f"{recording}/{max(places[recording] - 1, 0) // block}")
     return groups
 
 
-def _common_size(settings: DrivingPerception, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The most frequent size, not wider than 512, unless the settings say otherwise."""
-    width, height = Counter(sizes).most_common(1)[0][0]
-    if width > WIDEST:
-        width, height = WIDEST, max(STEP, round(height * WIDEST / width / STEP) * STEP)
-    return settings.width or width, settings.height or height
-
-
 # -- writing ----------------------------------------------------------------------------------------------------------
-def _write(folder: Path, scenes: Sequence[Scene], source: Source, width: int, height: int, say: Say) -> np.ndarray:
-    """Images, masks and names; returns how many pixels each class has, [C]."""
+def _write(folder: Path, seen: Sequence[Seen], labels: Labels, side_steering: float, say: Say) -> np.ndarray:
+    """Arrays and names; returns how many pixels each class has, [C]."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(scenes), 3, height, width))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (len(scenes), height, width))
-    counts = np.zeros(len(source.classes), dtype=np.int64)
-    for row, (image, mask) in enumerate(_arrays(scenes, source, width, height, f"writing {folder.name}", say)):
-        images[row], masks[row] = image, mask
-        counts += np.bincount(mask[mask != IGNORED], minlength=len(counts))
+    shape = (len(seen), labels.height, labels.width)
+    images = np.lib.format.open_memmap(folder / "image.npy", "w+", np.uint8, (shape[0], 3, *shape[1:]))
+    masks = np.lib.format.open_memmap(folder / "mask.npy", "w+", np.uint8, shape) if "mask" in labels.heads else None
+    counts = np.zeros(len(labels.classes), dtype=np.int64)
+    for row, one in enumerate(seen):
+        if row % SAY_EVERY == 0:
+            say(f"writing {folder.name}: {row:,} of {len(seen):,} frames")
+        images[row] = to_pixels(decode(one.frame.image()), labels.width, labels.height)
+        if masks is not None:
+            masks[row] = mask = _mask(one, labels)
+            counts += np.bincount(mask[mask != IGNORED], minlength=len(counts))
     images.flush()
-    masks.flush()
-    frames = [{"name": scene.name, "slice": scene.scenario} for scene in scenes]
+    if masks is not None:
+        masks.flush()
+    if "boxes" in labels.heads:
+        np.save(folder / "boxes.npy", _boxes(seen, labels))
+        np.save(folder / "boxed.npy", np.array([one.boxes is not None for one in seen]))
+    if labels.targets:
+        np.save(folder / "values.npy", _values(seen, labels, side_steering))
+    heads = set(labels.heads)
+    frames = [
+        {"name": one.frame.name, "slice": one.frame.scenario, "size": one.size, "heads": [h for h in one.heads() if h in heads]}
+        for one in seen
+    ]
     (folder / "frames.json").write_text(json.dumps(frames, ensure_ascii=False), encoding="utf-8")
     return counts
 
 
-def _arrays(
-    scenes: Sequence[Scene], source: Source, width: int, height: int, what: str, say: Say
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for number, scene in enumerate(scenes):
-        if number % SAY_EVERY == 0:
-            say(f"{what}: {number:,} of {len(scenes):,} scenes")
-        yield to_pixels(decode(scene.image()), width, height), resized(read_mask(scene.mask(), source)[0], width, height)
+def _mask(one: Seen, labels: Labels) -> np.ndarray:
+    if one.frame.mask is None:
+        return np.full((labels.height, labels.width), IGNORED, dtype=np.uint8)
+    number = np.full(256, IGNORED, dtype=np.uint8)
+    number[: len(one.source.classes)] = [labels.classes.index(name) for name in one.source.classes]
+    return resized(number[read_mask(one.frame.mask(), one.source)[0]], labels.width, labels.height)
 
 
-def _write_assets(folder: Path, source: Source, width: int, height: int, counts: np.ndarray) -> None:
-    images = np.load(folder / "train" / "images.npy", mmap_mode="r")
-    some = images[:: max(1, len(images) // 64)].astype(np.float64) / 255
-    own = {number: list(colour) for colour, number in source.colours.items()}
-    card = {
-        "width": width,
-        "height": height,
-        "classes": source.classes,
-        "colours": [own.get(number, list(colour)) for number, colour in enumerate(colours(len(source.classes)))],
+def _boxes(seen: Sequence[Seen], labels: Labels) -> np.ndarray:
+    """float32 [N, M, 5]: label and sides in pixels of the network's image."""
+    most = max(1, *(len(one.boxes or ()) for one in seen), 1)
+    table = np.full((len(seen), most, 5), NOTHING, dtype=np.float32)
+    for row, one in enumerate(seen):
+        across, down = labels.width / one.size[0], labels.height / one.size[1]
+        for place, box in enumerate(one.boxes or ()):
+            label = labels.objects.index(box.label) if box.label else UNCOUNTED
+            table[row, place] = [label, *_sides(box.scaled(across, down))]
+    return table
+
+
+def _values(seen: Sequence[Seen], labels: Labels, side_steering: float) -> np.ndarray:
+    """float32 [N, K]: what the driver did; nan where that is not known."""
+    rows = []
+    for one in seen:
+        steering = np.nan if one.frame.steering is None else one.frame.steering + side_steering * one.frame.side
+        throttle = np.nan if one.frame.throttle is None else one.frame.throttle
+        rows.append([steering, throttle][: len(labels.targets)])
+    return np.array(rows, dtype=np.float32)
+
+
+def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
+    images = np.load(folder / "train" / "image.npy", mmap_mode="r")
+    some = images[:: max(1, len(images) // 256)].astype(np.float64) / 255
+    card: dict[str, Any] = {
+        "width": labels.width,
+        "height": labels.height,
+        "heads": labels.heads,
         "mean": some.mean(axis=(0, 2, 3)).round(6).tolist(),
         "std": some.std(axis=(0, 2, 3)).clip(1e-3).round(6).tolist(),
-        "shares": (counts / max(int(counts.sum()), 1)).tolist(),
     }
+    if "mask" in labels.heads:
+        card |= {"classes": labels.classes, "colours": labels.colours, "shares": (counts / max(int(counts.sum()), 1)).tolist()}
+    if "boxes" in labels.heads:
+        card |= {"objects": labels.objects, "object_colours": [list(colour) for colour in colours(len(labels.objects))]}
+    if labels.targets:
+        values = np.load(folder / "train" / "values.npy")
+        card |= {
+            "targets": labels.targets,
+            "usual": np.nanmean(values, 0).astype(float).round(6).tolist(),
+            "spread": np.nanstd(values, 0).clip(1e-3).astype(float).round(6).tolist(),
+        }
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "scene.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+
+
+def _facts(labels: Labels, of_split: dict[str, list[Seen]], counts: np.ndarray) -> dict[str, str]:
+    everything = [one for seen in of_split.values() for one in seen]
+    facts = {
+        "learnt": " and ".join(labels.heads),
+        "pixels": f"{labels.width} x {labels.height}",
+        "recordings": "; ".join(f"{split}: {len({one.frame.recording for one in seen})}" for split, seen in of_split.items()),
+    }
+    if labels.classes:
+        shares = zip(labels.classes, counts / max(counts.sum(), 1), strict=True)
+        facts["share of the training pixels"] = ", ".join(f"{name} {share:.1%}" for name, share in shares)
+    if labels.objects:
+        found = Counter(box.label for one in everything for box in one.boxes or () if box.label)
+        facts["boxes"] = ", ".join(f"{name} {count:,}" for name, count in found.most_common())
+    if labels.targets:
+        steering = np.array([one.frame.steering for one in everything if one.frame.steering is not None])
+        facts["steering"] = f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}"
+    return facts

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from usecases.driving_perception.layouts import Scene, Source
+from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.images import as_png
 
 WIDTH, HEIGHT = 160, 120
 SCENARIOS = ("day", "night", "rain", "fog")
 RECORDINGS, FRAMES = 10, 8  # of each scenario; of each recording
+BEND = 45.0  # pixels that a road goes aside at most
+FEWEST_PIXELS = 8  # of a thing that has a box
 CLASSES = ("sky", "building", "vegetation", "pavement", "road", "lane mark", "vehicle", "person", "sign")
 PAINT = (
     (130, 175, 225), (150, 130, 115), (60, 115, 55), (165, 155, 150), (85, 85, 90), (230, 230, 225), (180, 40, 45), (220, 150, 60), (225, 200, 40),
@@ -21,41 +25,56 @@ SKY, BUILDING, VEGETATION, PAVEMENT, ROAD, LANE, VEHICLE, PERSON, SIGN = range(l
 
 
 def sample() -> Source:
-    scenes = [
-        Scene(
+    frames = [
+        Frame(
             name=f"{scenario}-{recording:02d}-{frame:02d}",
-            image=partial(_png, scenario, recording, frame, "image"),
-            mask=partial(_png, scenario, recording, frame, "mask"),
-            split=None,
+            image=partial(_png, scenario, recording, frame, "picture"),
             recording=f"{scenario}-{recording:02d}",
             scenario=scenario,
+            mask=partial(_png, scenario, recording, frame, "mask"),
+            boxes=partial(_boxes, scenario, recording, frame),
+            steering=draw(scenario, recording, frame).steering,
         )
         for scenario in SCENARIOS
         for recording in range(RECORDINGS)
         for frame in range(FRAMES)
     ]
-    return Source("drawn road scenes", scenes, list(CLASSES), values={number: number for number in range(len(CLASSES))})
+    return Source("drawn road scenes", frames, list(CLASSES), values={number: number for number in range(len(CLASSES))})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, uint8 [H, W, 3], its classes, uint8 [H, W], the boxes of what is on and beside the road, and where the road goes, -1 to 1."""
+
+    picture: np.ndarray
+    mask: np.ndarray
+    boxes: tuple[Box, ...]
+    steering: float
 
 
 def _png(scenario: str, recording: int, frame: int, part: str) -> bytes:
-    picture, mask = draw(scenario, recording, frame)
-    return as_png(Image.fromarray(picture if part == "image" else mask))
+    return as_png(Image.fromarray(getattr(draw(scenario, recording, frame), part)))
 
 
-def draw(scenario: str, recording: int, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """One frame, uint8 [H, W, 3], and its classes, uint8 [H, W]; the frames of a recording drive along one road."""
+def _boxes(scenario: str, recording: int, frame: int, _width: int, _height: int) -> tuple[Box, ...]:
+    return draw(scenario, recording, frame).boxes
+
+
+@lru_cache(maxsize=4)
+def draw(scenario: str, recording: int, frame: int) -> Drawn:
+    """One frame; those of a recording drive along one road."""
     place = np.random.default_rng((SCENARIOS.index(scenario), recording))
-    picture, mask = Image.new("RGB", (WIDTH, HEIGHT)), Image.new("L", (WIDTH, HEIGHT))
+    picture, mask, things = (Image.new(mode, (WIDTH, HEIGHT)) for mode in ("RGB", "L", "L"))
     tint = place.normal(0, 14, (len(CLASSES), 3))
-    brushes = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
+    brushes = [ImageDraw.Draw(image) for image in (picture, mask, things)]
 
-    def fill(shape: str, where: list[tuple[float, float]], kind: int, shade: float = 1.0) -> None:
+    def fill(shape: str, where: list[tuple[float, float]], kind: int, shade: float = 1.0, thing: int = 0) -> None:
         colour = tuple(int(v) for v in np.clip((np.array(PAINT[kind]) + tint[kind]) * shade, 0, 255))
-        getattr(brushes[0], shape)(where, fill=colour)
-        getattr(brushes[1], shape)(where, fill=kind)
+        for brush, ink in zip(brushes, (colour, kind, thing), strict=True):
+            getattr(brush, shape)(where, fill=ink)
 
     horizon = HEIGHT * place.uniform(0.36, 0.5)
-    bend, speed = place.uniform(-45, 45), place.uniform(0.5, 1.5)
+    bend, speed = place.uniform(-BEND, BEND), place.uniform(0.5, 1.5)
     half, far = place.uniform(0.38, 0.6) * WIDTH, 3.0
     vanish = WIDTH / 2 + bend * np.sin(0.4 * speed * frame / FRAMES * 3 + recording)
     fill("rectangle", [(0, 0), (WIDTH, HEIGHT)], SKY)
@@ -67,11 +86,17 @@ def draw(scenario: str, recording: int, frame: int) -> tuple[np.ndarray, np.ndar
         near, away = (((dash + part - speed * frame * 0.4) % 5) / 5 for part in (0.0, 0.45))
         if away > near:
             fill("polygon", _strip(vanish, horizon, near, away), LANE)
-    for _ in range(int(place.integers(1, 5))):
-        _thing(place, frame, speed, vanish, horizon, half, fill)
-    return _weather(np.asarray(picture).astype(np.float64), scenario, horizon, np.random.default_rng((recording, frame, 7))), np.asarray(
-        mask
-    )
+    kinds = [_thing(place, frame, speed, vanish, horizon, half, partial(fill, thing=n + 1)) for n in range(int(place.integers(1, 5)))]
+    lit = _weather(np.asarray(picture).astype(np.float64), scenario, horizon, np.random.default_rng((recording, frame, 7)))
+    return Drawn(lit, np.asarray(mask), tuple(_seen(np.asarray(things), kinds)), float((vanish - WIDTH / 2) / BEND))
+
+
+def _seen(things: np.ndarray, kinds: list[int]) -> Iterator[Box]:
+    """Boxes round what is to be seen of each thing."""
+    for number, kind in enumerate(kinds, 1):
+        rows, columns = np.nonzero(things == number)
+        if len(rows) >= FEWEST_PIXELS:
+            yield Box(CLASSES[kind], int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
 
 
 def _skyline(place: np.random.Generator, driven: float, horizon: float, fill: object) -> None:
@@ -95,8 +120,8 @@ def _strip(vanish: float, horizon: float, near: float, away: float) -> list[tupl
     return corners
 
 
-def _thing(place: np.random.Generator, frame: int, speed: float, vanish: float, horizon: float, half: float, fill: object) -> None:
-    """A vehicle on the road, a person or a sign beside it, nearer from frame to frame."""
+def _thing(place: np.random.Generator, frame: int, speed: float, vanish: float, horizon: float, half: float, fill: object) -> int:
+    """A vehicle on the road, a person or a sign beside it, nearer from frame to frame; returns which."""
     assert callable(fill)
     kind = (VEHICLE, VEHICLE, PERSON, SIGN)[int(place.integers(4))]
     down = min(0.95, place.uniform(0.08, 0.7) + 0.02 * speed * frame)
@@ -113,6 +138,7 @@ def _thing(place: np.random.Generator, frame: int, speed: float, vanish: float, 
     else:
         fill("rectangle", [(x - 1, y - size * 1.2), (x + 1, y)], kind, 0.5)
         fill("ellipse", [(x - size * 0.25, y - size * 1.6), (x + size * 0.25, y - size * 1.1)], kind, shade)
+    return kind
 
 
 def _weather(picture: np.ndarray, scenario: str, horizon: float, random: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Road scenes on disk, read as they are asked for."""
+"""Frames on disk with what is known of each, read as they are asked for."""
 
 from __future__ import annotations
 
@@ -12,23 +12,33 @@ from PIL import Image
 from tasks.usecase import Arrays
 
 IGNORED = 255  # of a mask: belongs to no class, counts for nothing
+OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations")}
+"""What the exported graph says for each head, heads in this order."""
+NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; a region that counts for nothing
 
 
 class StoredScenes:
     """One split of a prepared data set."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.images = np.load(folder / "images.npy", mmap_mode="r")
-        self.masks = np.load(folder / "masks.npy", mmap_mode="r")
-        self.card: list[dict[str, str]] = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        self.card: list[dict[str, Any]] = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.card)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """image uint8 [B, 3, H, W] and mask uint8 [B, H, W], the number of each pixel's class or 255."""
-        return {"image": np.ascontiguousarray(self.images[indices]), "mask": np.ascontiguousarray(self.masks[indices])}
+        """image uint8 [B, 3, H, W], and of what some frame of the data set knows:
+
+        - mask uint8 [B, H, W], the number of each pixel's class or 255;
+        - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
+        - values float32 [B, K], what the driver did, or nan.
+        """
+        return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
+
+    def rows_with(self, head: str) -> np.ndarray:
+        """The frames of which is known what this head is to say, int64 [N]."""
+        return np.array([row for row, frame in enumerate(self.card) if head in frame["heads"]], dtype=np.int64)
 
     def names(self) -> list[str]:
         """Where each frame came from, for people."""
@@ -38,9 +48,15 @@ class StoredScenes:
         """The scenario of each frame, such as night; empty where none is known."""
         return [frame["slice"] for frame in self.card]
 
+    def sizes(self) -> np.ndarray:
+        """Width and height in pixels of the picture behind each frame, int64 [N, 2]."""
+        return np.array([frame["size"] for frame in self.card], dtype=np.int64).reshape(-1, 2)
+
 
 def read_card(assets: Path) -> dict[str, Any]:
-    """`{"height", "width", "classes": [name], "colours": [[r, g, b]], "mean", "std", "shares": [of the training pixels]}`"""
+    """Of all heads `{"width", "height", "mean", "std", "heads": [name]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}`.
+    """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 
 

@@ -20,7 +20,8 @@ SPLITS = {"train": 12, "val": 4, "test": 4}
 def frames(split: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, picture and mask, the names as a recording of this split has them."""
     for number in range(SPLITS[split]):
-        yield f"{split}_{number:05d}", *draw("day", list(SPLITS).index(split), number)
+        drawn = draw("day", list(SPLITS).index(split), number)
+        yield f"{split}_{number:05d}", drawn.picture, drawn.mask
 
 
 def save(pixels: np.ndarray, path: Path, **how: Any) -> None:

@@ -12,24 +12,25 @@ from PIL import Image
 
 from tasks.errors import BundleError
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.codec import SceneCodec
+from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.sample import CLASSES, draw
 from usecases.images import as_png
 
 
 @pytest.fixture(scope="module")
-def codec(tmp_path_factory: pytest.TempPathFactory) -> SceneCodec:
+def codec(tmp_path_factory: pytest.TempPathFactory) -> RoadCodec:
     folder = tmp_path_factory.mktemp("sample")
-    DrivingPerception().prepare(folder)
-    return SceneCodec(folder / "assets")
+    DrivingPerception(heads=("mask",)).prepare(folder)
+    return RoadCodec(folder / "assets")
 
 
 def outputs(mask: np.ndarray, sure: float = 0.9) -> dict[str, np.ndarray]:
     return {"mask": mask[None].astype(np.int64), "sure": np.full((1, *mask.shape), sure, dtype=np.float32)}
 
 
-def test_the_mask_has_the_size_of_the_picture(codec: SceneCodec) -> None:
-    picture, mask = draw("day", 0, 0)
+def test_the_mask_has_the_size_of_the_picture(codec: RoadCodec) -> None:
+    drawn = draw("day", 0, 0)
+    picture, mask = drawn.picture, drawn.mask
     large = as_png(Image.fromarray(picture).resize((320, 240)))
     assert codec.encode([large])["image"].shape == (1, 3, 120, 160)
     answer = codec.decode(outputs(mask), [large])[0]
@@ -44,13 +45,17 @@ def test_the_mask_has_the_size_of_the_picture(codec: SceneCodec) -> None:
     ("frame", "sure", "doubt"),
     [
         (np.full((120, 160, 3), 90, dtype=np.uint8), 0.9, "blank"),
-        ((draw("day", 0, 0)[0] * 0.04).astype(np.uint8), 0.9, "dark|blank"),
-        (np.asarray(Image.fromarray(draw("day", 0, 0)[0]).resize((6, 5)).resize((160, 120), Image.Resampling.BICUBIC)), 0.9, "blurred"),
-        (draw("day", 0, 0)[0][:40], 0.9, "160 x 40, of another shape"),
-        (draw("day", 0, 0)[0], 0.3, "unsure: 30%"),
+        ((draw("day", 0, 0).picture * 0.04).astype(np.uint8), 0.9, "dark|blank"),
+        (
+            np.asarray(Image.fromarray(draw("day", 0, 0).picture).resize((6, 5)).resize((160, 120), Image.Resampling.BICUBIC)),
+            0.9,
+            "blurred",
+        ),
+        (draw("day", 0, 0).picture[:40], 0.9, "160 x 40, of another shape"),
+        (draw("day", 0, 0).picture, 0.3, "unsure: 30%"),
     ],
 )
-def test_a_frame_that_cannot_be_trusted_is_flagged(codec: SceneCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
+def test_a_frame_that_cannot_be_trusted_is_flagged(codec: RoadCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
     import re
 
     answer = codec.decode(outputs(np.zeros((120, 160), dtype=np.uint8), sure), [as_png(Image.fromarray(frame))])[0]
@@ -58,12 +63,12 @@ def test_a_frame_that_cannot_be_trusted_is_flagged(codec: SceneCodec, frame: np.
 
 
 @pytest.mark.parametrize("scenario", ["day", "night", "rain", "fog"])
-def test_ordinary_frames_are_trusted(codec: SceneCodec, scenario: str) -> None:
-    picture, mask = draw(scenario, 1, 2)
-    assert codec.decode(outputs(mask), [as_png(Image.fromarray(picture))])[0]["trusted"]
+def test_ordinary_frames_are_trusted(codec: RoadCodec, scenario: str) -> None:
+    drawn = draw(scenario, 1, 2)
+    assert codec.decode(outputs(drawn.mask), [as_png(Image.fromarray(drawn.picture))])[0]["trusted"]
 
 
-def test_what_is_no_picture_is_refused(codec: SceneCodec, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused(codec: RoadCodec, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"Image 1 of the request cannot be used: this is no image"):
         codec.encode([b"no picture"])
     with pytest.raises(BundleError, match="cannot be read"):

@@ -31,8 +31,8 @@ def test_every_layout_is_read(layout: Callable[[Path], None], tmp_path: Path) ->
     assert card["sizes"] == {"train": 12, "validation": 4, "test": 4} or not given
     scenes = StoredScenes(tmp_path / "out" / "train")
     row = next(i for i, name in enumerate(scenes.names()) if "train_00003" in name)
-    expected = draw("day", 0, 3)[1]
-    found, classes = scenes.masks[row], read_card(tmp_path / "out" / "assets")["classes"]
+    expected = draw("day", 0, 3).mask
+    found, classes = scenes.arrays["mask"][row], read_card(tmp_path / "out" / "assets")["classes"]
     if layout.__name__ == "cityscapes":
         assert classes[int(found[-1, 80])] == "road" and (found[expected == CLASSES.index("lane mark")] == IGNORED).all()
     else:
@@ -45,7 +45,7 @@ def test_the_sample_has_every_class_and_scenario_in_every_split(tmp_path: Path) 
     for split in card["sizes"]:
         scenes = StoredScenes(tmp_path / split)
         assert set(scenes.slices()) == {"day", "night", "rain", "fog"}
-        assert set(np.unique(scenes.masks)) == set(range(len(CLASSES)))
+        assert set(np.unique(scenes.arrays["mask"])) == set(range(len(CLASSES)))
     recordings = [{name.rpartition("-")[0] for name in StoredScenes(tmp_path / split).names()} for split in card["sizes"]]
     assert not recordings[0] & recordings[1] and not recordings[0] & recordings[2] and not recordings[1] & recordings[2]
 
@@ -98,15 +98,15 @@ def change(folder: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "kind", "example"),
     [
-        ("truncated image", "unusable scene", "train/train_00000.jpg: the image is damaged"),
-        ("empty mask", "unusable scene", "the mask is no image, or a damaged one"),
+        ("truncated image", "unusable frame", "train/train_00000.jpg: the image is damaged"),
+        ("empty mask", "unusable frame", "the mask is no image, or a damaged one"),
         ("missing mask", "image without a mask", "train/train_00000.jpg"),
         ("missing image", "mask without an image", "trainannot/train_00000.png"),
-        ("mask of another shape", "unusable scene", "the image is 160 x 120, its mask 100 x 120"),
+        ("mask of another shape", "unusable frame", "the image is 160 x 120, its mask 100 x 120"),
         ("smaller mask", "mask of another size than its image", "train/train_00000.jpg"),
         ("unknown value", "pixels that the list of classes does not know", "value 37"),
-        ("only unknown values", "unusable scene", "most of the mask is of no class that is listed: value 77"),
-        ("nothing but ignored", "unusable scene", "no pixel of the mask belongs to a class"),
+        ("only unknown values", "unusable frame", "most of the mask is of no class that is listed: value 77"),
+        ("nothing but ignored", "unusable frame", "no pixel of the mask belongs to a class"),
         ("copy in two splits", "identical image in two splits", "train/train_00000.png = test/copy_00000.png"),
     ],
 )
@@ -145,11 +145,11 @@ def mostly_broken(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (empty, "No images with masks were found"),
-        (a_file, "is a file; a folder of images and masks was expected"),
+        (empty, "No images with masks, boxes or steering were found"),
+        (a_file, "is a file; a folder of images and what is known of them was expected"),
         (coloured_without_a_list, "is coloured, and no list says which colour is which class"),
         (an_empty_list, "names no class"),
-        (mostly_broken, "12 of 20 scenes cannot be used (60.0%)"),
+        (mostly_broken, "12 of 20 frames cannot be used (60.0%)"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -11,13 +11,14 @@ import torch
 
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.augment import cut, recoloured
+from usecases.driving_perception.augment import Window, augmented, cut, cut_boxes, cut_mask, draw_window, recoloured
+from usecases.driving_perception.mask_scores import iou, mean_iou
 from usecases.driving_perception.network import RoadNetwork
-from usecases.driving_perception.objective import pixel_loss
-from usecases.driving_perception.scenes import IGNORED
-from usecases.driving_perception.scores import iou, mean_iou, scores
+from usecases.driving_perception.scenes import IGNORED, NOTHING, UNCOUNTED
+from usecases.driving_perception.scores import scores
+from usecases.driving_perception.segmentation import pixel_loss
 
-SMALL = DrivingPerception(channels=12)
+SMALL = DrivingPerception(channels=12, heads=("mask",))
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,42 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("crop", "zoom"), [(1.0, 0.0), (0.6, 0.0), (0.7, 0.4)])
-def test_image_and_mask_are_cut_alike(crop: float, zoom: float) -> None:
+def test_image_mask_and_boxes_are_cut_alike(crop: float, zoom: float) -> None:
     torch.manual_seed(0)
     mask = torch.randint(0, 5, (4, 6, 8), dtype=torch.uint8).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    mask[:, 30:60, 50:90] = 9
     image = (mask.float() / 10)[:, None].repeat(1, 3, 1, 1)
-    found, label = cut(image, mask, crop, zoom, mirror=True)
-    assert found.shape[2:] == label.shape[1:] and abs(label.shape[1] - crop * 96) <= 8
+    out = [round(crop * 96), round(crop * 128)]
+    window = draw_window((96, 128), out, zoom, True, torch.zeros(4, dtype=torch.bool))
+    found, label = cut(image, window, out), cut_mask(mask, window, out)
+    boxes = cut_boxes(torch.tensor([[[9.0, 50, 30, 90, 60], [-1, 0, 0, 0, 0]]]).repeat(4, 1, 1), window, (96, 128), out)
     known = label != IGNORED
     assert known.float().mean() > 0.5
     agree = (found[:, 0] * 10 - label).abs()[known] < 0.5  # but where two classes meet
     assert agree.float().mean() > 0.9
+    assert (boxes[:, 1, 0] < 0).all()
+    for row in range(4):
+        rows, columns = torch.nonzero(label[row] == 9, as_tuple=True)
+        if boxes[row, 0, 0] == 9:
+            expected = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+            assert boxes[row, 0, 1:] == pytest.approx(expected, abs=1.6)
+
+
+def test_what_is_hardly_seen_any_more_counts_for_nothing() -> None:
+    aside = Window(torch.full((1, 2), 0.5), torch.full((1, 2), -0.5), torch.ones(1))  # the quarter at the upper left
+    boxes = torch.tensor([[[2.0, 40, 10, 60, 20], [2, 48, 10, 50.5, 20], [2, 44, 10, 76, 20], [2, 80, 10, 90, 20]]])
+    found = cut_boxes(boxes, aside, (100, 100), (100, 100))[0]
+    assert found[:, 0].tolist() == [2, 2, UNCOUNTED, NOTHING]
+    assert found[0, 1:] == pytest.approx(torch.tensor([80.0, 20, 100, 40]))
+
+
+def test_steering_turns_with_the_mirror_and_is_unknown_where_the_view_moved() -> None:
+    torch.manual_seed(0)
+    batch = {"image": torch.zeros(64, 3, 32, 32, dtype=torch.uint8), "values": torch.tensor([[0.5, 0.2]]).repeat(64, 1)}
+    alone = augmented(SMALL, batch)["values"]
+    assert set(alone[:, 0].tolist()) == {0.5, -0.5} and (alone[:, 1] == 0.2).all()
+    beside = augmented(SMALL, {**batch, "mask": torch.zeros(64, 32, 32, dtype=torch.uint8)})["values"]
+    assert 0.2 < beside[:, 0].isnan().float().mean() < 0.8
 
 
 def test_colour_changes_and_keeps_its_bounds() -> None:

@@ -16,15 +16,17 @@ from PIL import Image
 from tasks.errors import DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
-from usecases.driving_perception import DrivingPerception, Steering
-from usecases.driving_perception.codec import SteeringCodec
-from usecases.driving_perception.prepare_drives import StoredDrives
-from usecases.driving_perception.steering import SteeringNetwork, answers, fit_widening
-from usecases.driving_perception.steering_scores import steering_scores
+from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.network import RoadNetwork
+from usecases.driving_perception.scenes import StoredScenes
+from usecases.driving_perception.scores import judged, scores
+from usecases.driving_perception.steering import surprise
+from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.images import as_png
 
 MOMENTS = 200
-SMALL = Steering(channels=8, dropout=0.0, colour=0.1)
+SMALL = DrivingPerception(channels=8, dropout=0.0, colour=0.1, heads=("steering",))
 
 
 def angle(moment: int) -> float:
@@ -32,8 +34,9 @@ def angle(moment: int) -> float:
 
 
 def view(moment: int, side: float = 0.0) -> np.ndarray:
-    """A bright bar where the road goes."""
+    """A bright bar where the road goes, under a sky that is of no other moment."""
     picture = np.full((48, 64, 3), 60, dtype=np.uint8)
+    picture[:8] = moment
     middle = round(32 + 20 * angle(moment) + 6 * side)
     picture[16:, max(0, middle - 4) : middle + 4] = 220
     return picture
@@ -79,10 +82,10 @@ def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
 def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
     layout(tmp_path / "data")
     card = prepared(tmp_path / "data", tmp_path / "out")
-    assert card["task"] == "steering" and isinstance(DrivingPerception().settled(card), Steering)
-    test = StoredDrives(tmp_path / "out" / "test")
-    moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names]
-    assert test.values[:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
+    assert card["heads"] == ["steering"] and DrivingPerception().settled(card) == DrivingPerception(heads=("steering",))
+    test = StoredScenes(tmp_path / "out" / "test")
+    moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names()]
+    assert test.arrays["values"][:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
     assert card["sizes"]["train"] + card["sizes"]["validation"] + card["sizes"]["test"] == (
         198 if layout is tub else MOMENTS + 2 * card["sizes"]["train"] // 3
     )
@@ -91,13 +94,13 @@ def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None
 def test_stretches_of_time_stay_together_and_side_cameras_train_only(tmp_path: Path) -> None:
     simulator(tmp_path / "data")
     prepared(tmp_path / "data", tmp_path / "out", side_steering=0.25)
-    train, test = (StoredDrives(tmp_path / "out" / split) for split in ("train", "test"))
-    assert all("center" in name for name in test.names)
-    moments = sorted(int(name[-8:-4]) for name in test.names)
+    train, test = (StoredScenes(tmp_path / "out" / split) for split in ("train", "test"))
+    assert all("center" in name for name in test.names())
+    moments = sorted(int(name[-8:-4]) for name in test.names())
     jumps = [later - earlier for earlier, later in pairwise(moments) if later - earlier > 1]
     assert len(jumps) < 4, "a few stretches, not single moments"
-    left = next(row for row, name in enumerate(train.names) if "left" in name)
-    assert train.values[left, 0] == pytest.approx(angle(int(train.names[left][-8:-4])) + 0.25, abs=1e-3)
+    left = next(row for row, name in enumerate(train.names()) if "left" in name)
+    assert train.arrays["values"][left, 0] == pytest.approx(angle(int(train.names()[left][-8:-4])) + 0.25, abs=1e-3)
 
 
 def spoil(folder: Path, what: str) -> None:
@@ -119,7 +122,7 @@ def spoil(folder: Path, what: str) -> None:
     ("what", "kind", "example"),
     [
         ("missing image", "record that names a missing image", "catalog_0.catalog line 8: 7_cam_image_array_.jpg"),
-        ("damaged image", "unreadable image", "images/7_cam_image_array_.jpg: this is no image"),
+        ("damaged image", "unusable frame", "images/7_cam_image_array_.jpg: this is no image"),
         ("damaged record", "record that is no JSON", "catalog_0.catalog line 1"),
         ("no angle", "moment without a steering angle", "catalog_0.catalog line 1"),
         ("missing catalog", "catalog that the manifest names and that is missing", "catalog_1.catalog"),
@@ -137,17 +140,17 @@ def test_too_much_that_is_missing_is_refused(tmp_path: Path) -> None:
     tub(tmp_path / "data")
     for moment in range(60):
         (tmp_path / "data" / "images" / f"{moment}_cam_image_array_.jpg").unlink()
-    with pytest.raises(DataError, match=r"of 198 moments cannot be used"):
+    with pytest.raises(DataError, match=r"of 198 frames cannot be used"):
         prepared(tmp_path / "data", tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[SteeringNetwork, Path]:
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoadNetwork, Path]:
     folder = tmp_path_factory.mktemp("tub")
     tub(folder / "data")
     prepared(folder / "data", folder / "out")
     torch.manual_seed(0)
-    network = cast(SteeringNetwork, SMALL.network(folder / "out" / "assets")).train()
+    network = cast(RoadNetwork, SMALL.network(folder / "out" / "assets")).train()
     examples = SMALL.examples(folder / "out", "train")
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.004)
     for step in range(120):
@@ -159,18 +162,20 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[SteeringNetwork, P
     return network.eval(), folder / "out"
 
 
-def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[SteeringNetwork, Path]) -> None:
+def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwork, Path]) -> None:
     network, folder = learnt
     predict = torch_predict(SMALL, network)
-    fit_widening(network, predict, SMALL.examples(folder, "validation"))
-    found = steering_scores(predict, folder, "test")
+    SMALL.finish(network, predict, folder)
+    found = scores(predict, folder, "test")
     assert found["steering_rmse"] < 0.5 * found["steering_rmse_mean"]
     assert found["steering_r2"] == pytest.approx(1 - (found["steering_rmse"] / found["steering_rmse_mean"]) ** 2, abs=1e-6)
-    value, deviation, wanted = answers(predict, SMALL.examples(folder, "validation"))
+    judge = judged(predict, folder, "validation")["steering"]
+    assert isinstance(judge, SteeringJudge)
+    value, deviation, wanted = (np.stack(rows) for rows in (judge.values, judge.deviations, judge.wanted))
     assert np.sqrt(np.square((value - wanted) / deviation).mean(0)) == pytest.approx([1, 1], abs=0.01)
 
 
-def test_the_graph_is_the_twin_of_the_network(learnt: tuple[SteeringNetwork, Path], tmp_path: Path) -> None:
+def test_the_graph_is_the_twin_of_the_network(learnt: tuple[RoadNetwork, Path], tmp_path: Path) -> None:
     network, folder = learnt
     inputs = {"image": SMALL.examples(folder, "test").batch(np.arange(7))["image"]}
     write_graph(SMALL, network, {"image": inputs["image"][:2]}, tmp_path / "model.onnx")
@@ -178,8 +183,8 @@ def test_the_graph_is_the_twin_of_the_network(learnt: tuple[SteeringNetwork, Pat
     check_parity(SMALL, network, inputs, tmp_path / "model.onnx")
 
 
-def test_answers_say_how_sure_they_are(learnt: tuple[SteeringNetwork, Path]) -> None:
-    codec = SteeringCodec(learnt[1] / "assets")
+def test_answers_say_how_sure_they_are(learnt: tuple[RoadNetwork, Path]) -> None:
+    codec = RoadCodec(learnt[1] / "assets")
     frame = as_png(Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)))
     sure, unsure = (np.array([[deviation, 0.1]], dtype=np.float32) for deviation in (0.1, 5.0))
     values = np.array([[-0.25, 0.5]], dtype=np.float32)
@@ -187,9 +192,21 @@ def test_answers_say_how_sure_they_are(learnt: tuple[SteeringNetwork, Path]) -> 
     assert answer == {
         "trusted": True,
         "doubts": [],
+        "advice": {"action": "keep", "reasons": [], "drivable": None, "nearest": None},
+        "width": 64,
+        "height": 48,
         "steering": -0.25,
         "steering_deviation": 0.1,
         "throttle": 0.5,
         "throttle_deviation": 0.1,
     }
     assert "unsure" in codec.decode({"values": values, "deviations": unsure}, [frame])[0]["doubts"][0]
+
+
+def test_what_is_not_known_counts_for_nothing() -> None:
+    value, doubt = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 2)
+    loss = surprise(value, doubt, torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan]]))
+    loss.backward()
+    assert float(loss) == pytest.approx(0.5 * 0.25) and value.grad is not None
+    assert (value.grad != 0).tolist() == [[True, False], [False, False]]
+    assert float(surprise(value, doubt, torch.full((2, 2), torch.nan))) == 0

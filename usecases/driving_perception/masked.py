@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +13,10 @@ from PIL import Image
 
 from tasks.errors import DataError
 from tasks.findings import Findings
+from usecases.driving_perception.frames import SPLITS, Frame, Source, listed_splits, recording_of
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import SUFFIXES
 
-SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 PAIRS = (  # folders of images and of masks; {} stands for a split
     ("{}", "{}annot"),  # CamVid as SegNet's repository has it
     ("{}", "{}_labels"),
@@ -41,75 +39,24 @@ CITYSCAPES = {  # number of a label to its class, of the 19 that are scored
     21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train",
     32: "motorcycle", 33: "bicycle",
 }  # fmt: skip
-FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # what tells the frames of a recording apart
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A frame that is somewhere. `mask` are the bytes of its file."""
-
-    name: str
-    image: Callable[[], bytes]
-    mask: Callable[[], bytes]
-    split: str | None
-    recording: str
-    scenario: str = ""
-
-
-@dataclass
-class Source:
-    """Scenes, their classes, and how a mask's values become numbers of classes: of a colour, or of a value."""
-
-    layout: str
-    scenes: list[Scene]
-    classes: list[str]
-    colours: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    values: dict[int, int] | None = None
-    findings: Findings = field(default_factory=Findings)
-
-
-def find_source(data: str) -> Source:
-    """The scenes behind `--usecase.data`.
+def find_masked(folder: Path, findings: Findings) -> Source | None:
+    """The frames with masks in a folder; None where there are none.
 
     Raises:
-        DataError: there is nothing, or nothing known.
+        DataError: the classes are not told, or not readably.
     """
-    if data == "sample":
-        from usecases.driving_perception.sample import sample
-
-        return sample()
-    folder = _root(Path(data))
-    found = [(images, masks, split) for images, masks, split in _pairs(folder)]
+    found = _pairs(folder)
     if not found:
-        raise DataError(
-            f"No images with masks were found in --usecase.data {data}. Known are train/ beside trainannot/, images/ beside masks/ "
-            "(each with or without train, val and test), leftImg8bit/ beside gtFine/, and JPEGImages/ beside SegmentationClass/."
-        )
-    findings, scenes = Findings(), []
-    for images, masks, split in found:
-        scenes += _scenes(folder, images, masks, split, findings)
+        return None
     cityscapes = found[0][0].relative_to(folder).parts[0] == "leftImg8bit"
     layout = "Cityscapes" if cityscapes else f"{found[0][0].relative_to(folder)}/ with masks in {found[0][1].relative_to(folder)}/"
-    classes, colours, values = _classes(folder, scenes, cityscapes)
-    return Source(layout, scenes, classes, colours, values, findings)
-
-
-def data_digest(data: str) -> str:
-    """Changes with the paths, sizes and times of the files."""
-    if data == "sample":
-        return "sample"
-    facts = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _root(Path(data)).rglob("*") if path.is_file())
-    return hashlib.blake2b(repr(facts).encode()).hexdigest()
-
-
-def _root(folder: Path) -> Path:
-    if not folder.exists():
-        raise DataError(f"There is nothing at --usecase.data {folder}.")
-    if not folder.is_dir():
-        raise DataError(f"--usecase.data {folder} is a file; a folder of images and masks was expected.")
-    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    alone = len(inside) == 1 and not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
-    return _root(inside[0]) if alone and not list(_pairs(folder)) else folder
+    source = Source(layout, [])
+    for images, masks, split in found:
+        _add_frames(source, folder, images, masks, split, findings)
+    source.classes, source.colours, source.values = _classes(folder, source.frames, cityscapes)
+    return source
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
@@ -117,29 +64,31 @@ def _pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
     for images, masks in PAIRS:
         named = SPLITS.items() if "{}" in images else [("", None)]
         there = [(folder / images.format(name), folder / masks.format(name), split) for name, split in named]
-        there = [(image, mask, split) for image, mask, split in there if image.is_dir() and mask.is_dir()]
+        there = [(image, mask, split) for image, mask, split in there if image.is_dir() and mask.is_dir() and _masks(mask)]
         if there:
             return there
     return []
 
 
-def _scenes(folder: Path, images: Path, masks: Path, split: str | None, findings: Findings) -> list[Scene]:
+def _add_frames(source: Source, folder: Path, images: Path, masks: Path, split: str | None, findings: Findings) -> None:
     files = {_stem(path, images, IMAGE_ENDS): path for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES}
     labels: dict[str, Path] = {}
-    for path in sorted(masks.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not re.search(r"_(color|instanceIds)$", path.stem):
-            labels.setdefault(_stem(path, masks, MASK_ENDS), path)
+    for path in _masks(masks):
+        labels.setdefault(_stem(path, masks, MASK_ENDS), path)
     for stem in sorted(labels.keys() - files.keys()):
         findings.set_aside("mask without an image", str(labels[stem].relative_to(folder)))
-    scenes = []
+    listed = listed_splits(folder / "ImageSets" / "Segmentation")
     for stem, path in files.items():
         name = str(path.relative_to(folder))
         if stem not in labels:
-            findings.set_aside("image without a mask", name)
+            source.unlabelled[name] = "image without a mask"
             continue
-        recording = FRAME.sub("", stem) or str(Path(stem).parent)
-        scenes.append(Scene(name, path.read_bytes, labels[stem].read_bytes, split, recording))
-    return scenes
+        source.frames.append(Frame(name, path.read_bytes, recording_of(stem), split or listed.get(stem), mask=labels[stem].read_bytes))
+
+
+def _masks(folder: Path) -> list[Path]:
+    paths = sorted(folder.rglob("*"))
+    return [path for path in paths if path.suffix.lower() in SUFFIXES and not re.search(r"_(color|instanceIds)$", path.stem)]
 
 
 def _stem(path: Path, folder: Path, ends: Sequence[str]) -> str:
@@ -151,7 +100,7 @@ def _stem(path: Path, folder: Path, ends: Sequence[str]) -> str:
 
 # -- classes ----------------------------------------------------------------------------------------------------------
 def _classes(
-    folder: Path, scenes: Sequence[Scene], cityscapes: bool
+    folder: Path, frames: Sequence[Frame], cityscapes: bool
 ) -> tuple[list[str], dict[tuple[int, int, int], int], dict[int, int] | None]:
     """Names, and the numbers of colours and of values; what belongs to no class is left out of them."""
     if cityscapes:
@@ -164,7 +113,7 @@ def _classes(
         colours = {colour: number[name] for name, colour in kept if colour is not None}
         values = {value: number[name] for value, (name, _) in enumerate(listed) if name in number}
         return list(number), colours, values
-    return _from_masks(scenes)
+    return _from_masks(frames)
 
 
 def _listed(path: Path) -> list[tuple[str, tuple[int, int, int] | None]]:
@@ -186,14 +135,15 @@ def _listed(path: Path) -> list[tuple[str, tuple[int, int, int] | None]]:
     return found
 
 
-def _from_masks(scenes: Sequence[Scene]) -> tuple[list[str], dict[tuple[int, int, int], int], dict[int, int] | None]:
+def _from_masks(frames: Sequence[Frame]) -> tuple[list[str], dict[tuple[int, int, int], int], dict[int, int] | None]:
     """Without a list of classes each value of the masks is one; coloured masks need a list."""
     seen: set[int] = set()
-    for scene in scenes[:: max(1, len(scenes) // 100)]:
-        with Image.open(io.BytesIO(scene.mask())) as mask:
+    for frame in frames[:: max(1, len(frames) // 100)]:
+        assert frame.mask is not None
+        with Image.open(io.BytesIO(frame.mask())) as mask:
             if mask.mode not in ("L", "P", "1", "I", "I;16"):
                 raise DataError(
-                    f"The mask of {scene.name} is coloured, and no list says which colour is which class. "
+                    f"The mask of {frame.name} is coloured, and no list says which colour is which class. "
                     "Write label_colors.txt with a line `red green blue name` for each class."
                 )
             seen |= set(np.unique(np.asarray(mask)).tolist())

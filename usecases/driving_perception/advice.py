@@ -1,0 +1,117 @@
+"""What a careful driver would do about what the network sees: a few rules that anyone can read. Advice for study: it is no safety system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Action = Literal["keep", "slow", "stop"]
+ORDER: tuple[Action, ...] = ("keep", "slow", "stop")
+DRIVABLE = frozenset({"road", "lane", "lanes", "roadmarking", "lanemarking", "crosswalk", "drivable", "street"})
+OBSTACLES = frozenset(
+    {
+        "car", "cars", "vehicle", "vehicles", "truck", "lorry", "bus", "van", "suv", "tram", "train", "caravan", "trailer", "motorcycle",
+        "motorbike", "motorcyclist", "bicycle", "bike", "bicyclist", "cyclist", "rider", "person", "people", "pedestrian", "child", "animal",
+    }
+)  # fmt: skip
+PATH_TOP, PATH_NEAR, PATH_FAR = 0.5, 0.5, 0.1  # where the path ends, and how wide it is there and at the car, as shares of the picture
+BEND = 0.25  # share of the width that the far end moves at full steering
+FEWEST = 0.002  # share of the path that an obstacle must fill
+CLOSE, NEAR = 0.75, 0.45  # how far down the path an obstacle is: 0 at its far end, 1 at the car
+LITTLE, SOME = 0.3, 0.6  # share of the path that is road, below which to stop and to slow down
+SHARP = 0.5  # steering from which on a bend is sharp
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A box in shares of the picture's sides: left, top, right and bottom."""
+
+    label: str
+    sides: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do and all reasons for it, the gravest first; `nearest` is how far down the path the next obstacle is, `drivable` the share of road."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    drivable: float | None
+    nearest: float | None
+
+
+def advise(
+    mask: np.ndarray | None, classes: Sequence[str], things: Sequence[Thing] | None, steering: float | None, trusted: bool
+) -> Advice:
+    """Keep on, slow down or stop. What is None is not known and not judged.
+
+    Args:
+        mask: numbers of classes, [H, W].
+        classes: their names.
+        things: what was found.
+        steering: -1 (left) to 1 (right).
+        trusted: whether the frame may be trusted at all.
+    """
+    found: list[tuple[Action, str]] = []
+    if not trusted:
+        found.append(("slow", "the frame cannot be trusted"))
+    drivable = None
+    if mask is not None:
+        drivable = _drivable(mask, classes, steering)
+        if drivable is not None and drivable < SOME:
+            found.append(("stop" if drivable < LITTLE else "slow", f"only {drivable:.0%} of the way ahead is road"))
+    nearest, what = _nearest(mask, classes, things or (), steering)
+    if nearest is not None and nearest >= NEAR:
+        found.append(("stop" if nearest >= CLOSE else "slow", f"{what} is in the way"))
+    if any(_is_red(thing.label) for thing in things or ()):
+        found.append(("stop", "a light is red"))
+    if steering is not None and abs(steering) > SHARP:
+        found.append(("slow", f"the bend to the {'left' if steering < 0 else 'right'} is sharp"))
+    found.sort(key=lambda one: -ORDER.index(one[0]))
+    return Advice(found[0][0] if found else "keep", tuple(reason for _, reason in found), drivable, nearest)
+
+
+def path(height: int, width: int, steering: float | None) -> np.ndarray:
+    """The pixels that the car will drive over, bool [height, width]: a strip that narrows, and bends where it is steered to."""
+    down = np.clip(((np.arange(height) + 0.5) / height - PATH_TOP) / (1 - PATH_TOP), 0, 1)[:, None]
+    middle = 0.5 + BEND * float(np.clip(steering or 0.0, -1, 1)) * (1 - down)
+    half = (PATH_FAR + (PATH_NEAR - PATH_FAR) * down) / 2
+    across = (np.arange(width) + 0.5)[None] / width
+    return (np.abs(across - middle) <= half) & (down > 0)
+
+
+def _drivable(mask: np.ndarray, classes: Sequence[str], steering: float | None) -> float | None:
+    road = [number for number, name in enumerate(classes) if _words(name) & DRIVABLE]
+    return float(np.isin(mask[path(mask.shape[0], mask.shape[1], steering)], road).mean()) if road else None
+
+
+def _nearest(mask: np.ndarray | None, classes: Sequence[str], things: Sequence[Thing], steering: float | None) -> tuple[float | None, str]:
+    """How far down the path the next obstacle stands, and what it is."""
+    found = []
+    if mask is not None:
+        ahead = path(mask.shape[0], mask.shape[1], steering)
+        for number, name in enumerate(classes):
+            rows = np.nonzero(ahead & (mask == number))[0] if _words(name) & OBSTACLES else np.empty(0)
+            if len(rows) >= max(FEWEST * ahead.sum(), 1):
+                found.append((_down(float(np.quantile(rows, 0.95) + 1) / mask.shape[0]), name))
+    for thing in things:
+        left, _, right, bottom = thing.sides
+        row = path(100, 100, steering)[min(99, max(0, round(bottom * 100) - 1))]
+        if _words(thing.label) & OBSTACLES and row[int(left * 100) : max(int(left * 100) + 1, int(right * 100))].any():
+            found.append((_down(bottom), thing.label))
+    return max(found) if found else (None, "")
+
+
+def _down(share: float) -> float:
+    return float(np.clip((share - PATH_TOP) / (1 - PATH_TOP), 0, 1))
+
+
+def _is_red(label: str) -> bool:
+    return "red" in _words(label)
+
+
+def _words(name: str) -> set[str]:
+    return set(name.lower().replace("_", " ").replace("-", " ").split())

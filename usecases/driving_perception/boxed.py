@@ -1,0 +1,255 @@
+"""Folders of road images with boxes: label files of KITTI, text files of YOLO, COCO's JSON, Pascal VOC's XML."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of, split_of
+from usecases.images import SUFFIXES
+
+NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt", "_darknet.labels", "classes.names")
+KITTI_COLUMNS = 8  # type, truncation, occlusion, angle, and the four sides; the rest is about three dimensions
+UNLABELLED = {"dontcare", "dont care", "ignore", "ignored"}
+LEFT_OUT = "left out"
+
+
+def find_boxed(folder: Path, findings: Findings) -> Source | None:
+    """The frames with boxes in a folder; None where there are none.
+
+    Raises:
+        DataError: the labels are numbers, and no list names them.
+    """
+    for layout, read in LAYOUTS.items():
+        frames = list(read(folder, findings))
+        if frames:
+            return Source(layout, frames)
+    return None
+
+
+# -- KITTI ------------------------------------------------------------------------------------------------------------
+def _kitti(folder: Path, findings: Findings) -> Iterator[Frame]:
+    for labels in sorted(folder.rglob("label_2")):
+        files = {path.stem: path for path in sorted(labels.glob("*.txt"))}
+        yield from _with_texts(folder, labels.with_name("image_2"), files, _kitti_boxes, None, findings)
+
+
+def _kitti_boxes(path: Path, findings: Findings) -> Callable[[int, int], Sequence[Box]]:
+    boxes = []
+    for number, line in enumerate(_lines(path), 1):
+        cells = line.split()
+        sides = _numbers(cells[4:KITTI_COLUMNS])
+        if len(cells) < KITTI_COLUMNS or sides is None:
+            findings.note("label that cannot be read", f"{path.name} line {number}", LEFT_OUT)
+            continue
+        boxes.append(Box(_label(cells[0]), *sides))
+    return _always(boxes)
+
+
+# -- YOLO -------------------------------------------------------------------------------------------------------------
+def _yolo(folder: Path, findings: Findings) -> Iterator[Frame]:
+    pairs = list(_yolo_folders(folder))
+    if not pairs:
+        return
+    names = _names(folder)
+    for images, labels in pairs:
+        files = {
+            str(path.relative_to(labels).with_suffix("")): path for path in sorted(labels.rglob("*.txt")) if path.name not in NAME_FILES
+        }
+        yield from _with_texts(folder, images, files, partial(_yolo_boxes, names), split_of(images.relative_to(folder)), findings)
+
+
+def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders of images and of their labels, which may be one and the same."""
+    named = [path for path in sorted(folder.rglob("labels")) if path.is_dir() and next(path.rglob("*.txt"), None)]
+    for labels in named:
+        images = labels.with_name("images")
+        inside = sorted(path for path in labels.iterdir() if path.is_dir() and (images / path.name).is_dir())
+        if images.is_dir():
+            yield from [(images / path.name, path) for path in inside] or [(images, labels)]
+    if not named and any((folder / name).is_file() for name in NAME_FILES):
+        beside = {path.parent for path in folder.rglob("*.txt") if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
+        yield from ((path, path) for path in sorted(beside))
+
+
+def _names(folder: Path) -> list[str]:
+    path = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{folder} has labels of YOLO, which are numbers, and no list names them. Write classes.txt with a name in each line."
+        )
+    if path.suffix not in (".yaml", ".yml"):
+        return [line.strip() for line in _lines(path) if line.strip()]
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8-sig")).get("names")
+    except (yaml.YAMLError, AttributeError):
+        listed = None
+    if isinstance(listed, dict) and all(isinstance(number, int) for number in listed):
+        listed = [listed.get(number, f"class {number}") for number in range(max(listed) + 1)]
+    if not isinstance(listed, list) or not listed:
+        raise DataError(f"{path} does not name the classes: it needs a line such as `names: [car, person]`.")
+    return [str(name) for name in listed]
+
+
+def _yolo_boxes(names: Sequence[str], path: Path, findings: Findings) -> Callable[[int, int], Sequence[Box]]:
+    """A number, and centre and size in shares of the sides; or the corners of an outline."""
+    boxes = []
+    for number, line in enumerate(_lines(path), 1):
+        cells = _numbers(line.split())
+        if not line.strip():
+            continue
+        if cells is None or len(cells) < 5 or len(cells) % 2 == 0:
+            findings.note("label that cannot be read", f"{path.name} line {number}", LEFT_OUT)
+        elif not 0 <= cells[0] < len(names):
+            findings.note("label that the list of classes does not know", f"{path.name} line {number}: {cells[0]:g}", LEFT_OUT)
+        else:
+            boxes.append(_of_shares(names[int(cells[0])], cells[1:]))
+    return lambda width, height: [box.scaled(width, height) for box in boxes]
+
+
+def _of_shares(label: str, cells: Sequence[float]) -> Box:
+    if len(cells) > 4:
+        return Box(_label(label), min(cells[::2]), min(cells[1::2]), max(cells[::2]), max(cells[1::2]))
+    x, y, width, height = cells
+    return Box(_label(label), x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+# -- COCO -------------------------------------------------------------------------------------------------------------
+def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
+    found = [(path, content) for path in sorted(folder.rglob("*.json")) if (content := _coco_file(path))]
+    if not found:
+        return
+    pictures = _pictures(folder)
+    for path, content in found:
+        names = {row["id"]: str(row["name"]) for row in content["categories"]}
+        boxes: dict[Any, list[Box]] = defaultdict(list)
+        for row in content["annotations"]:
+            sides = row.get("bbox") or []
+            label = names.get(row.get("category_id"))
+            where = f"{path.relative_to(folder)} annotation {row.get('id')}"
+            if label is None:
+                findings.note("label that the list of classes does not know", f"{where}: {row.get('category_id')}", LEFT_OUT)
+            elif len(sides) != 4 or _numbers(sides) is None:
+                findings.note("label that cannot be read", where, LEFT_OUT)
+            else:
+                x, y, width, height = (float(side) for side in sides)
+                boxes[row.get("image_id")].append(Box("" if row.get("iscrowd") else _label(label), x, y, x + width, y + height))
+        for row in content["images"]:
+            named = str(row.get("file_name", ""))
+            picture = next((p for p in (path.parent / named, folder / named) if named and p.is_file()), pictures.get(Path(named).stem))
+            if picture is None:
+                findings.set_aside("label that names a missing image", f"{path.relative_to(folder)}: {named}")
+                continue
+            split = split_of(path.relative_to(folder)) or split_of(picture.relative_to(folder).parent)
+            yield _frame(folder, picture, split, _always(boxes.get(row.get("id"), [])))
+
+
+def _coco_file(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError):
+        return None
+    known = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories"))
+    return content if known else None
+
+
+# -- Pascal VOC -------------------------------------------------------------------------------------------------------
+def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
+    files = sorted(folder.rglob("*.xml"))
+    pictures = _pictures(folder) if files else {}
+    listed = listed_splits(folder / "ImageSets" / "Main")
+    for path in files:
+        name = str(path.relative_to(folder))
+        try:
+            root = ElementTree.parse(path).getroot()
+        except ElementTree.ParseError as error:
+            findings.set_aside("label file that is no XML", f"{name}: {error}")
+            continue
+        if root.tag != "annotation":
+            continue
+        picture = pictures.get(path.stem) or pictures.get(Path(root.findtext("filename") or "").stem)
+        if picture is None:
+            findings.set_aside("label that names a missing image", name)
+            continue
+        split = listed.get(path.stem) or split_of(path.relative_to(folder).parent)
+        yield _frame(folder, picture, split, _always(list(_voc_boxes(root, name, findings))))
+
+
+def _voc_boxes(root: ElementTree.Element, name: str, findings: Findings) -> Iterator[Box]:
+    """What is marked as difficult counts for nothing, as in Pascal VOC's own scores."""
+    for number, thing in enumerate(root.iter("object"), 1):
+        label = (thing.findtext("name") or "").strip()
+        sides = _numbers([thing.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")])
+        if not label or sides is None:
+            findings.note("label that cannot be read", f"{name} object {number}", LEFT_OUT)
+            continue
+        yield Box("" if thing.findtext("difficult") == "1" else _label(label), *sides)
+
+
+LAYOUTS: dict[str, Callable[[Path, Findings], Iterator[Frame]]] = {
+    "label files of KITTI": _kitti,
+    "COCO": _coco,
+    "Pascal VOC": _voc,
+    "YOLO": _yolo,
+}
+
+
+# -- what they share --------------------------------------------------------------------------------------------------
+def _with_texts(
+    folder: Path,
+    images: Path,
+    files: dict[str, Path],
+    read: Callable[[Path, Findings], Callable[[int, int], Sequence[Box]]],
+    split: str | None,
+    findings: Findings,
+) -> Iterator[Frame]:
+    """Images and the text files that are called like them; an image without one shows nothing."""
+    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES) if images.is_dir() else []
+    stems = {str(path.relative_to(images).with_suffix("")): path for path in paths}
+    for stem in sorted(files.keys() - stems.keys()):
+        findings.set_aside("label that names a missing image", str(files[stem].relative_to(folder)))
+    for stem, path in stems.items():
+        if stem not in files:
+            findings.note("image without a label file", str(path.relative_to(folder)), "kept: it shows nothing")
+        yield _frame(folder, path, split, read(files[stem], findings) if stem in files else _always([]))
+
+
+def _frame(folder: Path, picture: Path, split: str | None, boxes: Callable[[int, int], Sequence[Box]]) -> Frame:
+    name = picture.relative_to(folder)
+    return Frame(str(name), picture.read_bytes, recording_of(str(name.with_suffix(""))), split, boxes=boxes)
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    return {
+        path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.parent.name != "SegmentationClass"
+    }
+
+
+def _always(boxes: list[Box]) -> Callable[[int, int], Sequence[Box]]:
+    return lambda _width, _height: boxes
+
+
+def _label(name: str) -> str:
+    return "" if name.lower() in UNLABELLED else name
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+
+
+def _numbers(cells: Sequence[object]) -> list[float] | None:
+    try:
+        numbers = [float(str(cell)) for cell in cells]
+    except ValueError:
+        return None
+    return numbers if all(math.isfinite(number) for number in numbers) else None

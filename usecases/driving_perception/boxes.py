@@ -1,0 +1,65 @@
+"""Boxes as NumPy has them: from the network's maps to a list of what is where. Runs in the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+STRIDE = 4  # pixels between the places that can be the middle of a box
+MOST = 100  # boxes of a frame, as COCO counts them
+SAME = 0.6  # overlap from which on two boxes of a class are taken for one thing
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labels int64 [K], scores float32 [K], the surest first, and sides in pixels of the network's image, float32 [K, 4]."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+
+
+def found_boxes(centres: np.ndarray, extents: np.ndarray, least: float = 0.0) -> Found:
+    """The surest boxes of one frame, of each thing one.
+
+    Args:
+        centres: probabilities that a class has a middle in a place, [C, h, w].
+        extents: left, top, right and bottom of the box in a place, [4, h, w].
+        least: probability below which a box is left out.
+    """
+    peaks = np.where(centres >= np.maximum(_largest_around(centres), max(least, 1e-6)), centres, 0)
+    flat = peaks.ravel()
+    order = np.argsort(-flat, kind="stable")[: 3 * MOST]
+    order = order[flat[order] > 0]
+    labels, rows, columns = np.unravel_index(order, peaks.shape)
+    boxes = extents[:, rows, columns].T
+    height, width = (STRIDE * side for side in centres.shape[1:])
+    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    kept = _apart(labels, boxes)[:MOST]
+    return Found(labels[kept].astype(np.int64), flat[order][kept].clip(1e-6, 1 - 1e-6), boxes[kept])
+
+
+def _largest_around(maps: np.ndarray) -> np.ndarray:
+    """The largest of the nine places round each, [C, h, w]."""
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), constant_values=0)
+    across = np.maximum(np.maximum(padded[:, :, :-2], padded[:, :, 1:-1]), padded[:, :, 2:])
+    return np.maximum(np.maximum(across[:, :-2], across[:, 1:-1]), across[:, 2:])
+
+
+def _apart(labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Indices of boxes that overlap no surer one of their class by much (greedy non-maximum suppression)."""
+    too_close = (overlaps(boxes, boxes) > SAME) & (labels[:, None] == labels)
+    kept: list[int] = []
+    for row in range(len(boxes)):
+        if not too_close[row, kept].any():
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
+
+
+def overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes [K, 4] and [M, 4], as [K, M]."""
+    low, high = np.maximum(some[:, None, :2], others[None, :, :2]), np.minimum(some[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (some, others)]
+    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)

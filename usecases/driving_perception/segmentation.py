@@ -1,0 +1,74 @@
+"""The class of every pixel; rare classes weigh more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.usecase import Arrays
+from usecases.calibration import best_temperature
+from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.scenes import IGNORED
+
+if TYPE_CHECKING:
+    from usecases.driving_perception import DrivingPerception
+
+LOG_OFFSET = (
+    1.1  # of the weights 1 / ln(offset + share) (Paszke 2016, who take 1.02): the rarest weighs about seven times the most frequent
+)
+CALIBRATING_PIXELS = 500  # of each frame
+
+
+class MaskHead(Head):
+    """features [N, F, h, w] to logits of every pixel's class, [N, C, H, W]; carries the temperature of its calibration."""
+
+    def __init__(self, features: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.classify = nn.Conv2d(features, classes, 1)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor]:
+        coarse = self.classify(self.dropout(features))
+        return (F.interpolate(coarse.float(), size=size, mode="bilinear", align_corners=False),)
+
+    def answers(self, said: Said) -> tuple[Tensor, Tensor]:
+        """The likeliest class of each pixel, int64 [N, H, W], and its probability, float32 [N, H, W]."""
+        (logits,) = said
+        sure, mask = torch.softmax(logits / self.temperature, 1).max(1)
+        return mask, sure
+
+    def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
+        (logits,) = said
+        return pixel_loss(logits, batch["mask"], settings.balance == "log")
+
+    def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
+        """Temperature scaling on some pixels of each frame."""
+        random = np.random.default_rng(0)
+        logits, right = [], []
+        for batch, (found,) in said:
+            for mask, one in zip(batch["mask"].reshape(len(found), -1), found.flatten(2).transpose(1, 2).numpy(), strict=True):
+                known = np.flatnonzero(mask != IGNORED)
+                chosen = random.choice(known, min(CALIBRATING_PIXELS, len(known)), replace=False)
+                logits.append(one[chosen])
+                right.append(mask[chosen, None] == np.arange(one.shape[1]))
+        self.temperature.fill_(best_temperature(np.concatenate(logits), np.concatenate(right)))
+
+
+def pixel_loss(logits: Tensor, mask: Tensor, balanced: bool) -> Tensor:
+    """Weighed cross-entropy; logits [N, C, H, W], mask int64 [N, H, W] with 255 for what counts for nothing; 0 where nothing counts."""
+    classes = logits.shape[1]
+    counted = mask != IGNORED
+    weight = None
+    if balanced:
+        share = torch.bincount(mask[counted], minlength=classes).float() / counted.sum().clamp(min=1)
+        weight = 1 / torch.log(LOG_OFFSET + share)
+    total = F.cross_entropy(logits, mask, weight, ignore_index=IGNORED, reduction="sum")
+    weighed = counted.sum() if weight is None else weight[mask[counted]].sum()
+    return total / weighed.clamp(min=1)

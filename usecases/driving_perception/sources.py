@@ -1,0 +1,92 @@
+"""What is behind `--usecase.data`: one folder or several, each in a layout that tells what it knows of its frames."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.errors import DataError
+from tasks.findings import Findings
+from usecases.driving_perception.boxed import find_boxed
+from usecases.driving_perception.drives import find_drives
+from usecases.driving_perception.frames import Frame, Source
+from usecases.driving_perception.masked import find_masked
+from usecases.images import SUFFIXES
+
+KNOWN = (
+    "Known are images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
+    "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), and "
+    "recorded drives (driving_log.csv, tubs of a Donkeycar)."
+)
+
+
+def find_sources(data: str, findings: Findings) -> list[Source]:
+    """One source for each of the folders that `data` names, with commas between them.
+
+    Raises:
+        DataError: there is nothing, or nothing known.
+    """
+    parts = _parts(data)
+    sources = [_find(part, findings) for part in parts]
+    if len(parts) > 1:
+        for part, source in zip(parts, sources, strict=True):
+            source.frames = [replace(frame, name=f"{Path(part).name}/{frame.name}") for frame in source.frames]
+    return sources
+
+
+def data_digest(data: str) -> str:
+    """Changes with the paths, sizes and times of the files."""
+    digest = hashlib.blake2b()
+    for part in _parts(data):
+        paths = [] if part == "sample" else [path for path in _root(Path(part)).rglob("*") if path.is_file()]
+        facts = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+        digest.update(repr(facts or part).encode())
+    return digest.hexdigest()
+
+
+def _parts(data: str) -> list[str]:
+    return [part.strip() for part in data.split(",") if part.strip()] if not Path(data).exists() else [data]
+
+
+def _find(part: str, findings: Findings) -> Source:
+    if part == "sample":
+        from usecases.driving_perception.sample import sample
+
+        return sample()
+    folder = _root(Path(part))
+    found = [source for find in (find_masked, find_boxed, find_drives) if (source := find(folder, findings))]
+    if not found:
+        raise DataError(f"No images with masks, boxes or steering were found in --usecase.data {part}. {KNOWN}")
+    return _joined(found, findings)
+
+
+def _root(folder: Path) -> Path:
+    """The folder, or the only one that it holds."""
+    if not folder.exists():
+        raise DataError(f"There is nothing at --usecase.data {folder}.")
+    if not folder.is_dir():
+        raise DataError(f"--usecase.data {folder} is a file; a folder of images and what is known of them was expected.")
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    alone = len(inside) == 1 and inside[0].is_dir() and not any(path.suffix.lower() in SUFFIXES for path in inside[0].iterdir())
+    return _root(inside[0]) if alone else folder
+
+
+def _joined(found: Sequence[Source], findings: Findings) -> Source:
+    """All that is known of each picture of one folder."""
+    frames: dict[str, Frame] = {}
+    for source in found:
+        for frame in source.frames:
+            there = frames.get(frame.name)
+            frames[frame.name] = frame if there is None else _both(there, frame)
+    for source in found:
+        for name, what in source.unlabelled.items():
+            if name not in frames:
+                findings.set_aside(what, name)
+    first = next((source for source in found if source.classes), found[0])
+    return replace(first, layout=", ".join(source.layout for source in found), frames=list(frames.values()))
+
+
+def _both(one: Frame, other: Frame) -> Frame:
+    return replace(one, split=one.split or other.split, mask=one.mask or other.mask, boxes=one.boxes or other.boxes)
