@@ -46,9 +46,12 @@ def _readable(request: str, answer: dict[str, Any]) -> str:
     elif "trusted" in answer:
         verdict = "trusted" if answer["trusted"] else "not to be trusted: " + "; ".join(answer["doubts"])
         lines = [f"{request}: {verdict}", *(f"  {share:7.2%}  {name}" for name, share in answer.get("shares", {}).items())]
+        lines += [f"  {box['score']:7.2%}  {box['label']:<12}  {box['box']}" for box in answer.get("boxes", [])]
         lines += [
             f"  {answer[name]:+.3f} ± {answer[name + '_deviation']:.3f}  {name}" for name in ("steering", "throttle") if name in answer
         ]
+        if "advice" in answer:
+            lines.append("  advice: " + ": ".join(filter(None, [answer["advice"]["action"], ", ".join(answer["advice"]["reasons"])])))
     elif "entities" in answer:
         lines = [f"{request}:", *(f"  {row['probability']:7.2%}  {row['label']:<12}  {row['text']}" for row in answer["entities"])]
     else:

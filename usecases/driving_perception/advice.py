@@ -20,7 +20,7 @@ OBSTACLES = frozenset(
 PATH_TOP, PATH_NEAR, PATH_FAR = 0.5, 0.5, 0.1  # where the path ends, and how wide it is there and at the car, as shares of the picture
 BEND = 0.25  # share of the width that the far end moves at full steering
 FEWEST = 0.002  # share of the path that an obstacle must fill
-CLOSE, NEAR = 0.75, 0.45  # how far down the path an obstacle is: 0 at its far end, 1 at the car
+CLOSE, NEAR = 0.6, 0.3  # how far down the path an obstacle is: 0 at the horizon, 1 at the car; the distance goes with one over it
 LITTLE, SOME = 0.3, 0.6  # share of the path that is road, below which to stop and to slow down
 SHARP = 0.5  # steering from which on a bend is sharp
 

@@ -1,0 +1,194 @@
+"""`python -m usecases.driving_perception.overlay BUNDLE VIDEO_OR_FOLDER OUT`: what a bundle sees, drawn over a video or pictures."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tasks.errors import BundleError, DataError, UserError
+from tasks.serving.bundle import Bundle, open_bundle
+from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.drawing import overlay
+from usecases.images import SUFFIXES
+
+VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
+USUAL_RATE = 20  # frames per second of a video made of pictures
+EVEN = 2  # sides of a video are multiples of it
+
+
+class Frames(Protocol):
+    """Named pictures in the order of time, how many there are (0: not known), and how many a second (0: they are single pictures)."""
+
+    count: int
+    rate: float
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]: ...
+
+
+class Pictures:
+    """The images of a folder by their names, or one image. Raises `DataError`: there are none."""
+
+    rate = 0.0
+
+    def __init__(self, path: Path) -> None:
+        found = [path] if path.is_file() else sorted(path.rglob("*"))
+        self.paths = [one for one in found if one.suffix.lower() in SUFFIXES]
+        if not self.paths:
+            raise DataError(
+                f"There is no image in {path}: a video ({', '.join(sorted(VIDEOS))}), a folder of images or an image was expected."
+            )
+        self.count = len(self.paths)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return ((path.stem, path.read_bytes()) for path in self.paths)
+
+
+class Video:
+    """The frames of a video. Raises `DataError`: it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.av = path, _av()
+        try:
+            with self.av.open(str(path)) as video:
+                stream = video.streams.video[0]
+                self.count, self.rate = stream.frames, float(stream.average_rate or USUAL_RATE)
+        except (self.av.FFmpegError, IndexError) as error:
+            raise DataError(f"{path} is no video that can be read: {error}.") from None
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        with self.av.open(str(self.path)) as video:
+            for number, frame in enumerate(video.decode(video=0)):
+                file = io.BytesIO()
+                frame.to_image().save(file, "BMP")
+                yield f"{number:06d}", file.getvalue()
+
+
+class Told:
+    """What the summary at the end says."""
+
+    def __init__(self) -> None:
+        self.actions: Counter[str] = Counter()
+        self.trusted, self.frames, self.seconds = 0, 0, 0.0
+        self.flicker: list[float] = []
+        self.before: np.ndarray | None = None
+
+    def add(self, answer: dict[str, Any], seconds: float) -> None:
+        self.frames += 1
+        self.seconds += seconds
+        self.trusted += answer["trusted"]
+        self.actions[answer["advice"]["action"]] += 1
+        mask = _mask(answer)
+        if mask is not None and self.before is not None and mask.shape == self.before.shape:
+            self.flicker.append(float((mask != self.before).mean()))
+        self.before = mask
+
+    def __str__(self) -> str:
+        words = [f"{self.frames} frames, {self.frames / max(self.seconds, 1e-9):.1f} a second from picture to answer"]
+        words.append(f"{self.trusted / max(self.frames, 1):.0%} trusted")
+        words.append("advice: " + ", ".join(f"{action} {count}" for action, count in self.actions.most_common()))
+        if self.flicker:
+            words.append(f"flicker: {np.mean(self.flicker):.1%} of the pixels change their class from one frame to the next")
+        return "\n".join(words)
+
+
+def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
+    """Answer every frame and write what was seen, as a video where `out` is called like one, else as a folder of pictures."""
+    if not isinstance(bundle.codec, RoadCodec):
+        raise BundleError(f"The bundle {bundle.folder} is of {bundle.usecase.name}: only pictures of roads are drawn over.")
+    told, card = Told(), bundle.codec.card
+    writing = _video(out, frames.rate or USUAL_RATE) if out.suffix.lower() in VIDEOS else _folder(out)
+    with writing as write, _bar() as bar:
+        task = bar.add_task("overlay", total=frames.count or None)
+        for name, picture in frames:
+            started = time.perf_counter()
+            answer = bundle.answer([picture])[0]
+            told.add(answer, time.perf_counter() - started)
+            write(name, overlay(Image.open(io.BytesIO(picture)), answer, card))
+            bar.advance(task)
+    return told
+
+
+class Write(Protocol):
+    def __call__(self, name: str, picture: Image.Image) -> None: ...
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Write]:
+    out.mkdir(parents=True, exist_ok=True)
+    yield lambda name, picture: picture.save(out / f"{name}.png", compress_level=1)
+
+
+@contextmanager
+def _video(out: Path, rate: float) -> Iterator[Write]:
+    av = _av()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(out), "w") as video:
+        stream: Any = None
+
+        def write(name: str, picture: Image.Image) -> None:
+            nonlocal stream
+            if stream is None:
+                stream = video.add_stream("h264" if out.suffix.lower() != ".webm" else "vp9", rate=round(rate))
+                stream.width, stream.height = (side - side % EVEN for side in picture.size)
+                stream.pix_fmt = "yuv420p"
+            video.mux(stream.encode(av.VideoFrame.from_image(picture.convert("RGB").resize((stream.width, stream.height)))))
+
+        yield write
+        if stream is not None:
+            video.mux(stream.encode())
+
+
+def _mask(answer: dict[str, Any]) -> np.ndarray | None:
+    if "mask" not in answer:
+        return None
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as mask:
+        return np.asarray(mask)
+
+
+def _bar() -> AbstractContextManager[Progress]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise DataError("To read and write videos the package av is needed: pip install av. Folders of pictures do without.") from None
+    return av
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m usecases.driving_perception.overlay", description=__doc__)
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("frames", type=Path, metavar="VIDEO_OR_FOLDER", help="a video, a folder of images or one image")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a video such as out.mp4, or a folder for pictures")
+    parser.add_argument("--threads", type=int, default=1, help="for one frame (default: 1)")
+    given = parser.parse_args()
+    try:
+        if not given.frames.exists():
+            raise DataError(f"There is nothing at {given.frames}.")
+        frames = Video(given.frames) if given.frames.suffix.lower() in VIDEOS else Pictures(given.frames)
+        told = draw_all(open_bundle(given.bundle, given.threads), frames, given.out)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{told}\n{given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
