@@ -1,0 +1,70 @@
+"""Several data sets at once: each trains the heads that it knows something for, on one backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.training.predicting import torch_predict
+from tests.usecases.driving_perception.roads import camvid_of_segnet
+from tests.usecases.driving_perception.test_boxes import kitti
+from tests.usecases.driving_perception.test_steering import tub
+from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.network import RoadNetwork
+from usecases.driving_perception.scenes import IGNORED, StoredScenes
+
+ALL = ("mask", "boxes", "steering")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[DrivingPerception, Path]:
+    folder = tmp_path_factory.mktemp("several")
+    for layout in (camvid_of_segnet, kitti, tub):
+        layout(folder / layout.__name__)
+    data = ", ".join(str(folder / layout.__name__) for layout in (camvid_of_segnet, kitti, tub))
+    usecase = DrivingPerception(data=data, channels=8, dropout=0.0)
+    card = usecase.prepare(folder / "out")
+    assert card["heads"] == list(ALL) and "KITTI" in card["layout"] and "Donkeycar" in card["layout"]
+    settled = usecase.settled(card)
+    assert isinstance(settled, DrivingPerception) and settled.monitor == "mean_of_heads"
+    return settled, folder / "out"
+
+
+def test_every_frame_knows_what_its_own_data_set_knows(several: tuple[DrivingPerception, Path]) -> None:
+    scenes = StoredScenes(several[1] / "train")
+    rows = {head: scenes.rows_with(head) for head in ALL}
+    assert sorted(np.concatenate(list(rows.values()))) == list(range(len(scenes))), "each of one data set"
+    batch = scenes.batch(np.arange(len(scenes)))
+    assert (batch["mask"][rows["mask"]] != IGNORED).any() and (batch["mask"][rows["boxes"]] == IGNORED).all()
+    assert batch["boxed"].nonzero()[0].tolist() == rows["boxes"].tolist()
+    assert np.isnan(batch["values"][rows["mask"]]).all() and not np.isnan(batch["values"][rows["steering"]]).any()
+
+
+@pytest.mark.parametrize("head", ALL)
+def test_frames_train_only_the_heads_that_they_know_something_for(head: str, several: tuple[DrivingPerception, Path]) -> None:
+    usecase, folder = several
+    torch.manual_seed(0)
+    network, scenes = cast(RoadNetwork, usecase.network(folder / "assets")).train(), StoredScenes(folder / "train")
+    batch = {name: torch.from_numpy(array) for name, array in scenes.batch(scenes.rows_with(head)[:8]).items()}
+    usecase.loss(network, batch).backward()
+    for name, module in network.heads.items():
+        moved = any(p.grad is not None and bool(p.grad.abs().sum()) for p in module.parameters())
+        assert moved == (name == head)
+        assert all(p.grad is not None for p in module.parameters()), "ranks that train together wait for every gradient"
+
+
+def test_every_head_is_scored(several: tuple[DrivingPerception, Path]) -> None:
+    usecase, folder = several
+    network = usecase.network(folder / "assets").eval()
+    found = usecase.score(torch_predict(usecase, network), folder, "test")
+    assert found["mean_of_heads"] == pytest.approx(np.mean([found["miou"], found["map"], found["steering_r2"]]))
+
+
+def test_some_heads_can_be_chosen(several: tuple[DrivingPerception, Path], tmp_path: Path) -> None:
+    chosen = several[0].model_copy(update={"heads": ("boxes",)})
+    card = chosen.prepare(tmp_path)
+    assert card["heads"] == ["boxes"] and sum(card["sizes"].values()) == 12
