@@ -75,9 +75,9 @@ def matrix(block: Block) -> Markup:
     return tag("div", tag("p", axes[0].upper() + axes[1:], class_="muted"), drawn)
 
 
-def gallery(items: Sequence[Mapping[str, Any]]) -> Markup:
-    """Pictures with a few lines of text each; only pictures that are inside the page are shown."""
-    return tag("div", [_picture(item) for item in items], class_="gallery")
+def gallery(items: Sequence[Mapping[str, Any]], large: bool = False) -> Markup:
+    """Pictures with a few lines of text each, small and square or `large` and of their own shape; only those inside the page are shown."""
+    return tag("div", [_picture(item) for item in items], class_="gallery large" if large else "gallery")
 
 
 def words(items: Sequence[Mapping[str, Any]]) -> Markup:
@@ -143,6 +143,6 @@ KINDS: dict[str, Callable[[Block], Markup]] = {
     "lines": lambda b: charts.lines(b["series"], b.get("x_label", ""), b.get("y_label", ""), b["title"]),
     "scatter": lambda b: charts.scatter(b["points"], b.get("x_label", ""), b.get("y_label", ""), b["title"]),
     "matrix": matrix,
-    "gallery": lambda b: gallery(b["items"]),
+    "gallery": lambda b: gallery(b["items"], b.get("large", False)),
     "words": lambda b: words(b["items"]),
 }

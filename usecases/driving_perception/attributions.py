@@ -126,4 +126,4 @@ def _item(scenes: StoredScenes, row: int, heat: np.ndarray, line: str) -> dict[s
 
 
 def _gallery(title: str, caption: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"kind": "gallery", "title": title, "caption": caption, "items": items}
+    return {"kind": "gallery", "large": True, "title": title, "caption": caption, "items": items}

@@ -78,7 +78,13 @@ def _masks(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> dict
         }
         for right, row, image, true, found in sorted(shown, key=lambda one: one[0])[:SHOWN]
     ]
-    return {"kind": "gallery", "title": "The worst of some frames", "caption": "What the network sees, above what is true.", "items": items}
+    return {
+        "kind": "gallery",
+        "large": True,
+        "title": "The worst of some frames",
+        "caption": "What the network sees, above what is true.",
+        "items": items,
+    }
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------
@@ -156,7 +162,7 @@ def _moments(judge: SteeringJudge, scenes: StoredScenes) -> dict[str, Any]:
         image = charts.picture(scenes.batch(np.array([row]))["image"][0].transpose(1, 2, 0), WIDE)
         line = f"driver {wanted[place]:+.2f}, network {value[place]:+.2f} ± {deviation[place]:.2f}"
         items.append({"image": image, "alt": names[row], "lines": [names[row], line]})
-    return {"kind": "gallery", "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items}
+    return {"kind": "gallery", "large": True, "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

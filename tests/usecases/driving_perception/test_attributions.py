@@ -1,0 +1,58 @@
+"""What the network looks at: heat that adds up, for every head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.attributions import Spoken, attributions, grad_cam, integrated_gradients
+from usecases.driving_perception.network import RoadNetwork
+
+SMALL = DrivingPerception(channels=8, dropout=0.0, heads=("mask", "boxes", "steering"))
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoadNetwork, Path]:
+    folder = tmp_path_factory.mktemp("sample")
+    SMALL.prepare(folder)
+    torch.manual_seed(0)
+    network, examples = cast(RoadNetwork, SMALL.network(folder / "assets")).train(), SMALL.examples(folder, "train")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.005)
+    for step in range(10):
+        rows = np.random.default_rng(step).choice(len(examples), 8, replace=False)
+        SMALL.loss(network, {name: torch.from_numpy(array) for name, array in examples.batch(rows).items()}).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return network.eval(), folder
+
+
+def pixels(folder: Path, row: int = 0) -> torch.Tensor:
+    return torch.from_numpy(SMALL.examples(folder, "test").batch(np.array([row]))["image"]).float() / 255
+
+
+def test_integrated_gradients_add_up_to_the_turn(sample: tuple[RoadNetwork, Path]) -> None:
+    network, folder = sample
+    image = pixels(folder)
+    with torch.no_grad():
+        plain = image.mean((2, 3), keepdim=True).expand_as(image)
+        turn = float(Spoken(network, "steering", 0)(image) - Spoken(network, "steering", 0)(plain))
+    assert integrated_gradients(network, image).sum() == pytest.approx(turn, abs=0.05 + 0.1 * abs(turn))
+
+
+def test_the_heat_of_a_class_is_where_it_is(sample: tuple[RoadNetwork, Path]) -> None:
+    """Of the sky, which even a hardly trained network finds."""
+    network, folder = sample
+    heat = grad_cam(network, "mask", 0, pixels(folder))
+    assert heat.shape == (15, 20) and heat.min() >= 0 and heat.max() == pytest.approx(1)
+    assert heat[:5].mean() > heat[10:].mean()
+
+
+def test_every_head_has_its_gallery(sample: tuple[RoadNetwork, Path]) -> None:
+    blocks = attributions(*sample)
+    assert [block["title"] for block in blocks] == ["What a class is seen by", "What objects are found by", "What is steered by"]
+    assert all(item["image"].startswith("data:image") for block in blocks for item in block["items"])
