@@ -32,7 +32,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_scenes_are_learnt_and_compressed(release: dict[str, Any]) -> None:
     scores = release["chosen"]["scores"]
     assert scores["miou"] > 0.4 and scores["iou/road"] > 0.8
-    assert {"miou/day", "miou/night", "miou/rain", "miou/fog"} <= scores.keys()
+    assert {"miou/day", "miou/night", "miou/rain", "miou/fog", "map", "map50", "steering_mae", "mean_of_heads"} <= scores.keys()
+    assert scores["map50"] > 0.3 and scores["steering_rmse"] < scores["steering_rmse_mean"]
     labels = [release["chosen"]["model"]["label"], *(r["evaluation"]["model"]["label"] for r in release["rejected"])]
     assert "fp32" in labels and any(label.startswith("int8") for label in labels)
 
@@ -41,10 +42,18 @@ def test_the_bundle_answers_without_torch(release: dict[str, Any], tmp_path: Pat
     example = next((Path(release["bundle"]) / "example").glob("request*"))
     answered = run("tasks.serving", "predict", release["bundle"], str(example), home=tmp_path)
     assert answered.returncode == 0, answered.stderr
-    assert "road" in answered.stdout and "trusted" in answered.stdout
+    for word in ("road", "trusted", "advice: ", "steering"):
+        assert word in answered.stdout
 
 
 def test_the_report_shows_roads(release: dict[str, Any]) -> None:
     page = Path(release["report"]).read_text(encoding="utf-8")
-    for word in ("Class by class", "By scenario", "The worst of some frames", "data:image/jpeg"):
+    for word in (
+        "Class by class",
+        "By scenario",
+        "The worst of some frames",
+        "Object by object",
+        "What a class is seen by",
+        "data:image/jpeg",
+    ):
         assert word in page

@@ -18,7 +18,7 @@ from usecases.images import SUFFIXES
 KNOWN = (
     "Known are images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
     "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), and "
-    "recorded drives (driving_log.csv, tubs of a Donkeycar)."
+    "recorded drives (driving_log.csv, tubs of a Donkeycar). Single signs or lights in a folder for each class are for flows.image_classification."
 )
 
 
