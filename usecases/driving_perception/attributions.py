@@ -72,28 +72,28 @@ def integrated_gradients(network: RoadNetwork, image: Tensor) -> np.ndarray:
 
 def _frequent(scenes: StoredScenes, classes: list[str]) -> list[tuple[int, str]]:
     rows = scenes.rows_with("mask")[::10]
-    masks = scenes.batch(rows)["mask"]
+    masks = scenes.arrays["mask"][rows]
     counts = np.bincount(masks[masks != IGNORED], minlength=len(classes))
     return [(int(number), classes[number]) for number in np.argsort(-counts, kind="stable")[:CLASSES] if counts[number]]
 
 
 def _of_class(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
-    rows = [row for row in scenes.rows_with("mask") if (scenes.batch(np.array([row]))["mask"] == number).any()]
+    rows = [row for row in scenes.rows_with("mask") if (scenes.arrays["mask"][row] == number).any()]
     return [_item(scenes, row, grad_cam(network, "mask", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_object(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
-    rows = [row for row in scenes.rows_with("boxes") if (scenes.batch(np.array([row]))["boxes"][..., 0] == number).any()]
+    rows = [row for row in scenes.rows_with("boxes") if (scenes.arrays["boxes"][row][:, 0] == number).any()]
     return [_item(scenes, row, grad_cam(network, "boxes", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_steering(network: RoadNetwork, scenes: StoredScenes) -> list[dict[str, Any]]:
     """Of moments of left, middle and right."""
     rows = scenes.rows_with("steering")
-    order = rows[np.argsort(scenes.batch(rows)["values"][:, 0], kind="stable")]
+    order = rows[np.argsort(scenes.arrays["values"][rows, 0], kind="stable")]
     items = []
     for row in _spread(order.tolist(), SHOWN):
-        driven = float(scenes.batch(np.array([row]))["values"][0, 0])
+        driven = float(scenes.arrays["values"][row, 0])
         heat = _patched(integrated_gradients(network, _pixels(scenes, row)))
         items.append(_item(scenes, row, heat / max(float(np.abs(heat).max()), 1e-9), f"driver {driven:+.2f}"))
     return items
@@ -104,7 +104,7 @@ def _spread(rows: list[int], count: int) -> list[int]:
 
 
 def _pixels(scenes: StoredScenes, row: int) -> Tensor:
-    return torch.from_numpy(scenes.batch(np.array([row]))["image"]).float() / 255
+    return torch.from_numpy(scenes.arrays["image"][[row]]).float() / 255
 
 
 def _patched(values: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def _patched(values: np.ndarray) -> np.ndarray:
 
 def _item(scenes: StoredScenes, row: int, heat: np.ndarray, line: str) -> dict[str, Any]:
     """A picture under its heat, [h, w] in [-1, 1]: red above nought, blue below."""
-    picture = scenes.batch(np.array([row]))["image"][0].transpose(1, 2, 0)
+    picture = scenes.arrays["image"][row].transpose(1, 2, 0)
     size = (picture.shape[1], picture.shape[0])
     strength = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))[..., None]
     grey = picture.mean(2, keepdims=True).repeat(3, 2)

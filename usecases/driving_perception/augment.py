@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +26,7 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     it is cut as well, and its steering is unknown then.
     """
     image = batch["image"].float() / 255
-    others = len({"mask", "boxes"} & batch.keys())
+    others = bool({"mask", "boxes"} & batch.keys())
     steady = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     if "values" in batch:
         steady = ~torch.isnan(batch["values"]).any(1)
@@ -47,11 +48,13 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     return seen
 
 
+@dataclass(frozen=True)
 class Window:
     """The part of each picture that is seen, of [-1, 1] each way: half its sides `scale` [N, 2] and its middle `shift` [N, 2], x and y; `flip` [N] is -1 where mirrored."""
 
-    def __init__(self, scale: Tensor, shift: Tensor, flip: Tensor) -> None:
-        self.scale, self.shift, self.flip = scale, shift, flip
+    scale: Tensor
+    shift: Tensor
+    flip: Tensor
 
     def grid(self, out: Sequence[int]) -> Tensor:
         theta = torch.zeros(len(self.scale), 2, 3, device=self.scale.device)

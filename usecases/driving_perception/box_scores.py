@@ -10,10 +10,9 @@ import numpy as np
 
 from tasks.usecase import Arrays
 from usecases.driving_perception.boxes import Found, found_boxes
-from usecases.driving_perception.scenes import UNCOUNTED, StoredScenes
+from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
 
 SIZES = ("all", "small", "medium", "large")  # of COCO: areas of up to 32 x 32 and 96 x 96 pixels of the picture, and above
-HALF = 0.5  # the overlap of map50
 
 
 class BoxJudge:
@@ -29,7 +28,7 @@ class BoxJudge:
 
     def add(self, row: int, truth: Arrays, said: Arrays) -> None:
         stretch = np.tile(self.sizes[row] / self.network_size, 2).astype(np.float32)
-        there = truth["boxes"][truth["boxes"][:, 0] != -1]
+        there = truth["boxes"][truth["boxes"][:, 0] != NOTHING]
         self.truth[row] = np.concatenate([there[:, :1], there[:, 1:] * stretch], 1)
         found = found_boxes(said["centres"], said["extents"])
         self.found[row] = Found(found.labels, found.scores, found.boxes * stretch)

@@ -71,19 +71,25 @@ def _yolo(folder: Path, findings: Findings) -> Iterator[Frame]:
 
 def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Folders of images and of their labels, which may be one and the same."""
-    named = [path for path in sorted(folder.rglob("labels")) if path.is_dir() and next(path.rglob("*.txt"), None)]
+    named = [
+        path for path in sorted(folder.rglob("labels")) if path.is_dir() and any(p.name not in NAME_FILES for p in path.rglob("*.txt"))
+    ]
     for labels in named:
         images = labels.with_name("images")
         inside = sorted(path for path in labels.iterdir() if path.is_dir() and (images / path.name).is_dir())
         if images.is_dir():
             yield from [(images / path.name, path) for path in inside] or [(images, labels)]
-    if not named and any((folder / name).is_file() for name in NAME_FILES):
+    if not named and _name_file(folder):
         beside = {path.parent for path in folder.rglob("*.txt") if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
         yield from ((path, path) for path in sorted(beside))
 
 
+def _name_file(folder: Path) -> Path | None:
+    return next((path for name in NAME_FILES for path in sorted(folder.rglob(name))), None)
+
+
 def _names(folder: Path) -> list[str]:
-    path = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
+    path = _name_file(folder)
     if path is None:
         raise DataError(
             f"{folder} has labels of YOLO, which are numbers, and no list names them. Write classes.txt with a name in each line."
@@ -131,7 +137,7 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
         return
     pictures = _pictures(folder)
     for path, content in found:
-        names = {row["id"]: str(row["name"]) for row in content["categories"]}
+        names = {row.get("id"): str(row.get("name")) for row in content["categories"]}
         boxes: dict[Any, list[Box]] = defaultdict(list)
         for row in content["annotations"]:
             sides = row.get("bbox") or []
@@ -146,7 +152,8 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
                 boxes[row.get("image_id")].append(Box("" if row.get("iscrowd") else _label(label), x, y, x + width, y + height))
         for row in content["images"]:
             named = str(row.get("file_name", ""))
-            picture = next((p for p in (path.parent / named, folder / named) if named and p.is_file()), pictures.get(Path(named).stem))
+            picture = next((p for p in (path.parent / named, folder / named) if named and p.is_file()), None)
+            picture = picture or _nearest(pictures[Path(named).stem], path, folder)
             if picture is None:
                 findings.set_aside("label that names a missing image", f"{path.relative_to(folder)}: {named}")
                 continue
@@ -166,7 +173,9 @@ def _coco_file(path: Path) -> dict[str, Any] | None:
 # -- Pascal VOC -------------------------------------------------------------------------------------------------------
 def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
     files = sorted(folder.rglob("*.xml"))
-    pictures = _pictures(folder) if files else {}
+    if not files:
+        return
+    pictures = _pictures(folder)
     listed = listed_splits(folder / "ImageSets" / "Main")
     for path in files:
         name = str(path.relative_to(folder))
@@ -177,7 +186,8 @@ def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
             continue
         if root.tag != "annotation":
             continue
-        picture = pictures.get(path.stem) or pictures.get(Path(root.findtext("filename") or "").stem)
+        same = pictures[path.stem] or pictures[Path(root.findtext("filename") or "").stem]
+        picture = _nearest(same, path, folder)
         if picture is None:
             findings.set_aside("label that names a missing image", name)
             continue
@@ -229,10 +239,19 @@ def _frame(folder: Path, picture: Path, split: str | None, boxes: Callable[[int,
     return Frame(str(name), picture.read_bytes, recording_of(str(name.with_suffix(""))), split, boxes=boxes)
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    return {
-        path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.parent.name != "SegmentationClass"
-    }
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    """All images by their stem, which those of several splits may share."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.parent.name != "SegmentationClass":
+            found[path.stem].append(path)
+    return found
+
+
+def _nearest(pictures: Sequence[Path], label: Path, folder: Path) -> Path | None:
+    """Of pictures of one name that beside the label file, else of its split."""
+    split = split_of(label.relative_to(folder))
+    return max(pictures, key=lambda p: (p.parent == label.parent, split_of(p.relative_to(folder).parent) == split), default=None)
 
 
 def _always(boxes: list[Box]) -> Callable[[int, int], Sequence[Box]]:

@@ -21,7 +21,7 @@ from usecases.images import read_file, requested
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
 SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the training images
 MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
-SHOWN = 0.3  # probability from which on a box is told
+LIKELY = 0.3  # probability from which on a box is told
 FAST = 1  # compression of a mask: it has few colours, and a frame has to be answered before the next one comes
 UNSURE = 0.5  # mean probability of the classes below which a frame is doubted
 
@@ -98,7 +98,7 @@ class RoadCodec:
         return file.getvalue()
 
     def _boxes(self, image: Image.Image, centres: np.ndarray, extents: np.ndarray) -> list[dict[str, Any]]:
-        found = found_boxes(centres, extents, SHOWN)
+        found = found_boxes(centres, extents, LIKELY)
         stretch = np.tile([image.width / self.width, image.height / self.height], 2)
         sides = np.minimum(found.boxes * stretch, [image.width, image.height] * 2)
         return [

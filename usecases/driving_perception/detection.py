@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,11 +67,10 @@ class BoxHead(Head):
         for batch, (middles, sides) in said:
             for truth, heat, box in zip(batch["boxes"], middles.sigmoid().numpy(), corners(sides).numpy(), strict=True):
                 found = found_boxes(heat, box)
-                labels, scores, places = found.labels, found.scores, found.boxes
-                same = (overlaps(places, truth[:, 1:]) >= MATCHED) & (labels[:, None] == truth[None, :, 0])
-                excused = (overlaps(places, truth[:, 1:]) >= MATCHED)[:, truth[:, 0] == UNCOUNTED].any(1)
-                logits.append(np.log(scores / (1 - scores))[~excused])
-                right.append(_first_matches(same)[~excused])
+                near = overlaps(found.boxes, truth[:, 1:]) >= MATCHED
+                counted = ~near[:, truth[:, 0] == UNCOUNTED].any(1)
+                logits.append(np.log(found.scores / (1 - found.scores))[counted])
+                right.append(_first_matches(near & (found.labels[:, None] == truth[:, 0]))[counted])
         x, y = np.concatenate(logits)[:, None], np.concatenate(right)
         if min(y.sum(), (~y).sum()) < FEWEST:
             return
@@ -91,13 +91,16 @@ def _first_matches(same: np.ndarray) -> np.ndarray:
 
 
 # -- what is wanted ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
 class Targets:
     """For each place: `heat` [N, C, h, w], 1 in the middle of a box and less around it; the `box` [N, 4, h, w] that it belongs to,
     in pixels, and with which `weight` [N, h, w], that add up to 1 for each box; `uncounted`, bool [N, h, w], whether it counts for nothing.
     """
 
-    def __init__(self, heat: Tensor, box: Tensor, weight: Tensor, uncounted: Tensor) -> None:
-        self.heat, self.box, self.weight, self.uncounted = heat, box, weight, uncounted
+    heat: Tensor
+    box: Tensor
+    weight: Tensor
+    uncounted: Tensor
 
 
 def targets(boxes: Tensor, objects: int, size: tuple[int, int]) -> Targets:
@@ -153,8 +156,11 @@ def corners(sides: Tensor) -> Tensor:
 def generalised_overlap(one: Tensor, other: Tensor) -> Tensor:
     """Generalised intersection over union (Rezatofighi 2019) of boxes [N, 4, ...], in [-1, 1]."""
     (a, b, c, d), (e, f, g, h) = one.unbind(1), other.unbind(1)
-    area = lambda x0, y0, x1, y1: (x1 - x0).clamp(min=0) * (y1 - y0).clamp(min=0)  # noqa: E731
-    shared = area(torch.maximum(a, e), torch.maximum(b, f), torch.minimum(c, g), torch.minimum(d, h))
-    union = (area(a, b, c, d) + area(e, f, g, h) - shared).clamp(min=1e-6)
-    hull = area(torch.minimum(a, e), torch.minimum(b, f), torch.maximum(c, g), torch.maximum(d, h)).clamp(min=1e-6)
+    shared = _area(torch.maximum(a, e), torch.maximum(b, f), torch.minimum(c, g), torch.minimum(d, h))
+    union = (_area(a, b, c, d) + _area(e, f, g, h) - shared).clamp(min=1e-6)
+    hull = _area(torch.minimum(a, e), torch.minimum(b, f), torch.maximum(c, g), torch.maximum(d, h)).clamp(min=1e-6)
     return shared / union - (hull - union) / hull
+
+
+def _area(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
+    return (right - left).clamp(min=0) * (bottom - top).clamp(min=0)

@@ -28,8 +28,8 @@ def overlay(picture: Image.Image, answer: dict[str, Any], card: dict[str, Any]) 
     outline(drawn, [(tuple(paint[label]), word, sides) for label, word, sides in boxes])
     if "steering" in answer:
         _needle(drawn, answer["steering"])
-    advice = answer.get("advice", {"action": "keep", "reasons": []})
-    _caption(drawn, ": ".join([advice["action"], *[", ".join(advice["reasons"])][: len(advice["reasons"])]]), INK[advice["action"]])
+    advice = answer["advice"]
+    _caption(drawn, ": ".join(filter(None, [advice["action"], ", ".join(advice["reasons"])])), INK[advice["action"]])
     return drawn
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tasks.usecase import Predict
 from usecases import charts
 from usecases.driving_perception.box_scores import BoxJudge
+from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
 from usecases.driving_perception.mask_scores import MaskJudge, iou, mean_iou
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
@@ -18,7 +19,6 @@ from usecases.driving_perception.scores import judged
 from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
 SHOWN = 6
-LIKELY = 0.3  # probability from which on a found box is drawn
 SHOWN_MOMENTS = 300
 WIDE = 480  # pixels of the longer side of a picture in the report
 

@@ -289,7 +289,7 @@ def _mask(one: Seen, labels: Labels) -> np.ndarray:
 
 def _boxes(seen: Sequence[Seen], labels: Labels) -> np.ndarray:
     """float32 [N, M, 5]: label and sides in pixels of the network's image."""
-    most = max(1, *(len(one.boxes or ()) for one in seen), 1)
+    most = max([1, *(len(one.boxes or ()) for one in seen)])
     table = np.full((len(seen), most, 5), NOTHING, dtype=np.float32)
     for row, one in enumerate(seen):
         across, down = labels.width / one.size[0], labels.height / one.size[1]

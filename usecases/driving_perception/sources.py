@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tasks.errors import DataError
@@ -89,4 +89,6 @@ def _joined(found: Sequence[Source], findings: Findings) -> Source:
 
 
 def _both(one: Frame, other: Frame) -> Frame:
-    return replace(one, split=one.split or other.split, mask=one.mask or other.mask, boxes=one.boxes or other.boxes)
+    """What `one` knows, and of the rest what `other` does."""
+    known = {field.name: getattr(one, field.name) for field in fields(one)}
+    return replace(other, **{name: value for name, value in known.items() if value is not None})

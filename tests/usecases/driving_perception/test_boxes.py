@@ -99,16 +99,18 @@ def coco(folder: Path) -> None:
 
 
 def voc(folder: Path) -> None:
-    pictures(folder / "JPEGImages")
     for number in range(FRAMES):
-        things = [
-            f"<object><name>{b.label}</name><difficult>0</difficult><bndbox><xmin>{b.left}</xmin><ymin>{b.top}</ymin>"
-            f"<xmax>{b.right}</xmax><ymax>{b.bottom}</ymax></bndbox></object>"
-            for b in boxes(number)
-        ]
-        write(
-            folder / "Annotations" / f"{number:06d}.xml", [f"<annotation><filename>{number:06d}.png</filename>", *things, "</annotation>"]
-        )
+        voc_of(folder, f"{number:06d}", number, "JPEGImages", "Annotations")
+
+
+def voc_of(folder: Path, name: str, number: int, images: str = "", labels: str = "") -> None:
+    save(draw("day", number, 0).picture, folder / images / f"{name}.png")
+    things = [
+        f"<object><name>{b.label}</name><difficult>0</difficult><bndbox><xmin>{b.left}</xmin><ymin>{b.top}</ymin>"
+        f"<xmax>{b.right}</xmax><ymax>{b.bottom}</ymax></bndbox></object>"
+        for b in boxes(number)
+    ]
+    write(folder / labels / f"{name}.xml", [f"<annotation><filename>{name}.png</filename>", *things, "</annotation>"])
 
 
 def write(path: Path, lines: Sequence[str]) -> None:
@@ -131,6 +133,21 @@ def test_every_layout_gives_the_same_boxes(layout: Callable[[Path], None], tmp_p
         wanted = [[OBJECTS.index(b.label), b.left, b.top, b.right, b.bottom] for b in boxes(int(Path(name).stem))]
         assert table[table[:, 0] >= 0] == pytest.approx(np.array(wanted, dtype=np.float32).reshape(-1, 5), abs=0.01)
         assert (table[:, 0] == UNCOUNTED).sum() == (layout is kitti)
+
+
+def test_pictures_of_one_name_stay_with_the_labels_of_their_split(tmp_path: Path) -> None:
+    for split, number in {"train": 0, "valid": 1, "test": 2}.items():
+        voc_of(tmp_path / "data" / split, "frame", number)
+    prepared(tmp_path / "data", tmp_path / "out")
+    for split, number in {"train": 0, "validation": 1, "test": 2}.items():
+        batch = StoredScenes(tmp_path / "out" / split).batch(np.arange(1))
+        assert (batch["image"][0] == draw("day", number, 0).picture.transpose(2, 0, 1)).all()
+        assert batch["boxes"][0, 0, 1:].tolist() == [
+            boxes(number)[0].left,
+            boxes(number)[0].top,
+            boxes(number)[0].right,
+            boxes(number)[0].bottom,
+        ]
 
 
 def first(folder: Path) -> Path:
@@ -274,15 +291,15 @@ def test_boxes_are_learnt_and_their_certainty_is_honest(learnt: RoadNetwork, sam
     after = scores(predict, sample, "test")
     assert after["map50"] > 0.4 and after["map50"] == pytest.approx(before["map50"], abs=0.01), "being sure changes no ranking"
     said, right = [], []
-    for batch, out in ((b, predict({"image": b["image"]})) for b in [SMALL.examples(sample, "test").batch(np.arange(64))]):
-        for table, centres, extents in zip(batch["boxes"], out["centres"], out["extents"], strict=True):
-            found = found_boxes(centres, extents, least=0.3)
-            true = table[table[:, 0] >= 0]
-            said += found.scores.tolist()
-            right += [
-                ((overlaps(b[None], true[:, 1:])[0] >= 0.5) & (true[:, 0] == n)).any()
-                for n, b in zip(found.labels, found.boxes, strict=True)
-            ]
+    batch = SMALL.examples(sample, "test").batch(np.arange(64))
+    out = predict({"image": batch["image"]})
+    for table, centres, extents in zip(batch["boxes"], out["centres"], out["extents"], strict=True):
+        found = found_boxes(centres, extents, least=0.3)
+        true = table[table[:, 0] >= 0]
+        said += found.scores.tolist()
+        right += [
+            ((overlaps(b[None], true[:, 1:])[0] >= 0.5) & (true[:, 0] == n)).any() for n, b in zip(found.labels, found.boxes, strict=True)
+        ]
     assert abs(np.mean(said) - np.mean(right)) < 0.2
 
 
