@@ -27,6 +27,14 @@ class Findings:
         self.unusable += count
         self.note(kind, name, "set aside", count)
 
+    def include(self, other: Findings) -> None:
+        """What was found elsewhere, too."""
+        self.unusable += other.unusable
+        for kind in other.kinds.values():
+            self.note(kind["kind"], "", kind["action"], kind["count"])
+            there = self.kinds[kind["kind"]]["examples"]
+            there += kind["examples"][: NAMED - len(there)]
+
     def refuse_past(self, tolerance: float, total: int, what: str) -> None:
         """Raises `DataError` where more than a share `tolerance` of all of `what` is unusable."""
         if self.unusable <= tolerance * total:

@@ -20,18 +20,20 @@ CALIBRATED = 2  # images of a batch that calibrate: each has as many places as h
 
 
 class DrivingPerception(UseCase):
-    """One network with a head for each of: the class of every pixel, boxes, steering. Advice for study: it is no safety system."""
+    """One network with a head for each of: the class of every pixel, boxes, steering, signs and lights. Advice for study: it is no safety system."""
 
     name: ClassVar[str] = "driving_perception"
     input_names: ClassVar[tuple[str, ...]] = ("image",)
 
     data: str = Field(
         default="sample",
-        description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, or of "
-        "recorded drives, in a standard layout",
+        description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, of "
+        "recorded drives, or of signs and lights by themselves, in a standard layout",
     )
-    heads: tuple[Literal["mask", "boxes", "steering"], ...] = Field(
-        default=(), description="what is to be learnt: the class of every pixel, boxes, how to steer; empty: all that the data know"
+    heads: tuple[Literal["mask", "boxes", "steering", "signal"], ...] = Field(
+        default=(),
+        description="what is to be learnt: the class of every pixel, boxes, how to steer, which sign or light it is; empty: all that "
+        "the data know",
     )
     height: int = Field(
         default=0, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
@@ -48,6 +50,7 @@ class DrivingPerception(UseCase):
     mask_weight: float = Field(default=1.0, gt=0, description="of the masks in the loss of several heads")
     boxes_weight: float = Field(default=0.5, gt=0, description="of the boxes in the loss of several heads")
     steering_weight: float = Field(default=0.5, gt=0, description="of the steering in the loss of several heads")
+    signal_weight: float = Field(default=0.5, gt=0, description="of signs and lights in the loss of several heads")
     channels: int = Field(
         default=48, ge=8, le=256, description="of the network at a quarter of the resolution; it has up to four times as many"
     )
@@ -57,15 +60,23 @@ class DrivingPerception(UseCase):
     )
     crop: float = Field(default=0.75, gt=0.2, le=1, description="side of what training cuts out of an image, as a share of the image's")
     zoom: float = Field(default=0.4, ge=0, lt=1, description="training enlarges and shrinks images by up to this share")
-    mirror: bool = Field(default=True, description="training mirrors half of the images, and the steering with them")
+    mirror: bool = Field(
+        default=True, description="training mirrors half of the images, and the steering with them; never signs or lights by themselves"
+    )
     side_steering: float = Field(
         default=0.2, ge=0, le=1, description="what cameras at the left and right of the car add to the steering that was recorded"
+    )
+    steadiness: float = Field(
+        default=3.0,
+        ge=0,
+        description="moments over which training smooths what was driven (deviation of a bell): people steer in jerks, and where the next "
+        "one falls no picture shows",
     )
     colour: float = Field(default=0.3, ge=0, lt=1, description="training changes light, contrast and colour by up to this share")
 
     @property
     def monitor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of one head its main score: miou, map or steering_r2; of several their mean."""
+        """Of one head its main score: miou, map, steering_r2 or macro_recall; of several their mean."""
         from usecases.driving_perception.scores import monitor_of
 
         return monitor_of(self.heads)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from usecases.driving_perception.words import words_of
+
 Action = Literal["keep", "slow", "stop"]
 ORDER: tuple[Action, ...] = ("keep", "slow", "stop")
 DRIVABLE = frozenset({"road", "lane", "lanes", "roadmarking", "lanemarking", "crosswalk", "drivable", "street"})
@@ -44,7 +46,12 @@ class Advice:
 
 
 def advise(
-    mask: np.ndarray | None, classes: Sequence[str], things: Sequence[Thing] | None, steering: float | None, trusted: bool
+    mask: np.ndarray | None,
+    classes: Sequence[str],
+    things: Sequence[Thing] | None,
+    steering: float | None,
+    trusted: bool,
+    signal: str | None = None,
 ) -> Advice:
     """Keep on, slow down or stop. What is None is not known and not judged.
 
@@ -54,6 +61,7 @@ def advise(
         things: what was found.
         steering: -1 (left) to 1 (right).
         trusted: whether the frame may be trusted at all.
+        signal: the sign or light that the picture shows.
     """
     found: list[tuple[Action, str]] = []
     if not trusted:
@@ -66,7 +74,7 @@ def advise(
     nearest, what = _nearest(mask, classes, things or (), steering)
     if nearest is not None and nearest >= NEAR:
         found.append(("stop" if nearest >= CLOSE else "slow", f"{what} is in the way"))
-    if any(_is_red(thing.label) for thing in things or ()):
+    if any(_is_red(label) for label in [*(thing.label for thing in things or ()), signal or ""]):
         found.append(("stop", "a light is red"))
     if steering is not None and abs(steering) > SHARP:
         found.append(("slow", f"the bend to the {'left' if steering < 0 else 'right'} is sharp"))
@@ -84,7 +92,7 @@ def path(height: int, width: int, steering: float | None) -> np.ndarray:
 
 
 def _drivable(mask: np.ndarray, classes: Sequence[str], steering: float | None) -> float | None:
-    road = [number for number, name in enumerate(classes) if _words(name) & DRIVABLE]
+    road = [number for number, name in enumerate(classes) if words_of(name) & DRIVABLE]
     return float(np.isin(mask[path(mask.shape[0], mask.shape[1], steering)], road).mean()) if road else None
 
 
@@ -94,13 +102,13 @@ def _nearest(mask: np.ndarray | None, classes: Sequence[str], things: Sequence[T
     if mask is not None:
         ahead = path(mask.shape[0], mask.shape[1], steering)
         for number, name in enumerate(classes):
-            rows = np.nonzero(ahead & (mask == number))[0] if _words(name) & OBSTACLES else np.empty(0)
+            rows = np.nonzero(ahead & (mask == number))[0] if words_of(name) & OBSTACLES else np.empty(0)
             if len(rows) >= max(FEWEST * ahead.sum(), 1):
                 found.append((_down(float(np.quantile(rows, 0.95) + 1) / mask.shape[0]), name))
     for thing in things:
         left, _, right, bottom = thing.sides
         row = path(100, 100, steering)[min(99, max(0, round(bottom * 100) - 1))]
-        if _words(thing.label) & OBSTACLES and row[int(left * 100) : max(int(left * 100) + 1, int(right * 100))].any():
+        if words_of(thing.label) & OBSTACLES and row[int(left * 100) : max(int(left * 100) + 1, int(right * 100))].any():
             found.append((_down(bottom), thing.label))
     return max(found) if found else (None, "")
 
@@ -110,8 +118,4 @@ def _down(share: float) -> float:
 
 
 def _is_red(label: str) -> bool:
-    return "red" in _words(label)
-
-
-def _words(name: str) -> set[str]:
-    return set(name.lower().replace("_", " ").replace("-", " ").split())
+    return "red" in words_of(label)

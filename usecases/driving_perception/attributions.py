@@ -37,6 +37,9 @@ def attributions(network: RoadNetwork, folder: Path) -> list[dict[str, Any]]:
         items = _of_steering(network, scenes)
         caption = f"Integrated gradients: red speaks for steering right, blue for left; patches of {SMALL} pixels."
         blocks.append(_gallery("What is steered by", caption, items))
+    if "signal" in network.heads:
+        items = [item for number, name in enumerate(card["signals"]) for item in _of_signal(network, scenes, number, name)]
+        blocks.append(_gallery("What a sign or light is known by", "Grad-CAM: where features speak for it, red.", items[: 2 * CLASSES]))
     return [block for block in blocks if block["items"]]
 
 
@@ -85,6 +88,11 @@ def _of_class(network: RoadNetwork, scenes: StoredScenes, number: int, name: str
 def _of_object(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
     rows = [row for row in scenes.rows_with("boxes") if (scenes.arrays["boxes"][row][:, 0] == number).any()]
     return [_item(scenes, row, grad_cam(network, "boxes", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
+
+
+def _of_signal(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
+    rows = np.flatnonzero(scenes.arrays["signal"][:] == number).tolist()
+    return [_item(scenes, row, grad_cam(network, "signal", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_steering(network: RoadNetwork, scenes: StoredScenes) -> list[dict[str, Any]]:

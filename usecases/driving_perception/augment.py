@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +23,7 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     """Parts of the pictures, enlarged or shrunk, mirrored and in other colours, with masks, boxes and steering as they are then.
 
     A picture whose steering is known is left as the driver saw it, but for being mirrored; where masks or boxes are learnt too, half the time
-    it is cut as well, and its steering is unknown then.
+    it is cut as well, and its steering is unknown then. A sign or light by itself is not mirrored: it might mean something else.
     """
     image = batch["image"].float() / 255
     others = bool({"mask", "boxes"} & batch.keys())
@@ -33,9 +33,11 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
         if others:
             steady &= torch.rand(len(image), device=image.device) < 0.5
     size = image.shape[2:]
-    crop = 1.0 if "values" in batch else settings.crop
+    crop = 1.0 if {"values", "signal"} & batch.keys() else settings.crop
     out = [side if crop == 1 else max(STEP, round(crop * side / STEP) * STEP) for side in size]
     window = draw_window(size, out, settings.zoom, settings.mirror, steady)
+    if "signal" in batch:
+        window = replace(window, flip=torch.where(batch["signal"] == NOTHING, window.flip, 1.0))
     seen = {**batch, "image": recoloured(cut(image, window, out), settings.colour)}
     if "mask" in batch:
         seen["mask"] = cut_mask(batch["mask"], window, out)

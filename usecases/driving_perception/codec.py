@@ -23,7 +23,8 @@ SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the tr
 MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
 LIKELY = 0.3  # probability from which on a box is told
 FAST = 1  # compression of a mask: it has few colours, and a frame has to be answered before the next one comes
-UNSURE = 0.5  # mean probability of the classes below which a frame is doubted
+TOLD = 3  # kinds of signs or lights
+UNSURE = 0.5  # probability of the classes, on average, or of the sign below which a frame is doubted
 
 
 class RoadCodec:
@@ -47,13 +48,15 @@ class RoadCodec:
         - `"confidence", "shares": {class: share of the pixels}, "mask"`, a PNG in base64 of the image's own size: numbers of classes, in their colours;
         - `"boxes": [{"label", "score", "box": [left, top, right, bottom]}]`, the surest first;
         - `"steering", "steering_deviation"`, and the same of the throttle where it was recorded;
+        - `"signal", "signal_probability"`, and the three likeliest, `"signals": {kind: probability}`;
         - `"advice": {"action": keep, slow or stop, "reasons", "drivable", "nearest"}`.
         """
         images = requested(requests)
         return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
 
     def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
-        doubts, told = doubts_of(image, self.width / self.height), {}
+        alone = self.card["heads"] == ["signal"]
+        doubts, told = doubts_of(image, None if alone else self.width / self.height), {}
         things = None
         if "mask" in said:
             told |= self._masked(image, said["mask"], said["sure"], doubts)
@@ -63,7 +66,10 @@ class RoadCodec:
             things = [Thing(box["label"], tuple(np.array(box["box"]) / sides)) for box in told["boxes"]]
         if "values" in said:
             told |= self._driven(said["values"], said["deviations"], doubts)
-        advice = advise(said.get("mask"), self.card.get("classes", ()), things, told.get("steering"), not doubts)
+        if "probabilities" in said:
+            told |= self._named(said["probabilities"], doubts)
+        classes = self.card.get("classes", ())
+        advice = advise(said.get("mask"), classes, things, told.get("steering"), not doubts, told.get("signal"))
         return {
             "trusted": not doubts,
             "doubts": doubts,
@@ -114,21 +120,32 @@ class RoadCodec:
             told |= {target: round(float(one), 4), f"{target}_deviation": round(float(spread), 4)}
         return told
 
+    def _named(self, probabilities: np.ndarray, doubts: list[str]) -> dict[str, Any]:
+        likeliest = np.argsort(-probabilities, kind="stable")[:TOLD]
+        named = {self.card["signals"][number]: round(float(probabilities[number]), 4) for number in likeliest}
+        kind, probability = next(iter(named.items()))
+        if probability < UNSURE:
+            doubts.append(f"the network is unsure which sign or light this is: {kind} with {probability:.0%}")
+        return {"signal": kind, "signal_probability": probability, "signals": named}
+
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def doubts_of(image: Image.Image, ratio: float) -> list[str]:
-    """In words what speaks against trusting any answer about a frame: too dark, blank, blurred, or of another shape than `ratio` (width by height)."""
+def doubts_of(image: Image.Image, ratio: float | None) -> list[str]:
+    """In words what speaks against trusting any answer about a frame: too dark, blank, blurred, or of another shape than `ratio` (width by height).
+
+    Without a ratio it is a cutting, which may be of any shape, and small enough to look blurred.
+    """
     grey = np.asarray(image.convert("L").resize((160, 120), Image.Resampling.BOX), dtype=np.float64)
     doubts = []
     if grey.std() < BLANK:
         doubts.append("the picture is blank")
     elif grey.mean() < DARK:
         doubts.append("the picture is too dark")
-    elif (np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2 < BLURRED:
+    elif ratio and (np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2 < BLURRED:
         doubts.append("the picture is blurred")
-    if abs(image.width / image.height / ratio - 1) > SAME_SHAPE:
+    if ratio and abs(image.width / image.height / ratio - 1) > SAME_SHAPE:
         doubts.append(f"the picture is {image.width} x {image.height}, of another shape than what the network has learnt from")
     return doubts

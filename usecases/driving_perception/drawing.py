@@ -18,7 +18,7 @@ INK = {"keep": (40, 170, 90), "slow": (230, 150, 20), "stop": (215, 45, 45)}
 
 
 def overlay(picture: Image.Image, answer: dict[str, Any], card: dict[str, Any]) -> Image.Image:
-    """The picture under the mask, the boxes, the steering and the advice of an answer of `codec.RoadCodec`."""
+    """The picture under the mask, the boxes, the steering, the sign and the advice of an answer of `codec.RoadCodec`."""
     drawn = picture.convert("RGB")
     if "mask" in answer:
         with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as mask:
@@ -29,7 +29,8 @@ def overlay(picture: Image.Image, answer: dict[str, Any], card: dict[str, Any]) 
     if "steering" in answer:
         _needle(drawn, answer["steering"])
     advice = answer["advice"]
-    _caption(drawn, ": ".join(filter(None, [advice["action"], ", ".join(advice["reasons"])])), INK[advice["action"]])
+    seen = f"{answer['signal']} {answer['signal_probability']:.0%}" if "signal" in answer else ""
+    _caption(drawn, ": ".join(filter(None, [seen, advice["action"], ", ".join(advice["reasons"])])), INK[advice["action"]])
     return drawn
 
 

@@ -16,6 +16,7 @@ from usecases.driving_perception.drawing import blended, outline
 from usecases.driving_perception.mask_scores import MaskJudge, iou, mean_iou
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
 from usecases.driving_perception.scores import judged
+from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
 SHOWN = 6
@@ -32,6 +33,13 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
             blocks += [*_classes(judge, card), _masks(predict, scenes, card)]
         elif isinstance(judge, BoxJudge):
             blocks += [_objects(judge), _boxes(judge, scenes, card)]
+        elif isinstance(judge, SignalJudge):
+            counts, kinds = judge.confusion(), judge.kinds
+            blocks += [
+                charts.classes(counts, kinds, "Pictures"),
+                charts.confused_pairs(counts, kinds, "Pictures"),
+                _mistaken(judge, scenes),
+            ]
         else:
             blocks += [_along(judge), _moments(judge, scenes)]
     return {"title": "What is seen on the test split", "blocks": blocks}
@@ -163,6 +171,21 @@ def _moments(judge: SteeringJudge, scenes: StoredScenes) -> dict[str, Any]:
         line = f"driver {wanted[place]:+.2f}, network {value[place]:+.2f} ± {deviation[place]:.2f}"
         items.append({"image": image, "alt": names[row], "lines": [names[row], line]})
     return {"kind": "gallery", "large": True, "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items}
+
+
+# -- signs and lights --------------------------------------------------------------------------------------------------
+def _mistaken(judge: SignalJudge, scenes: StoredScenes) -> dict[str, Any]:
+    """Those that were named wrong, the surest first."""
+    names, items = scenes.names(), []
+    probabilities, true = np.stack(judge.probabilities), np.array(judge.true)
+    told = probabilities.argmax(1)
+    wrong = np.flatnonzero(told != true)
+    for place in wrong[np.argsort(-probabilities.max(1)[wrong], kind="stable")][: 2 * SHOWN]:
+        name, said = names[judge.rows[place]], f"{judge.kinds[true[place]]} as {judge.kinds[told[place]]}"
+        image = charts.picture(scenes.batch(np.array([judge.rows[place]]))["image"][0].transpose(1, 2, 0), WIDE, "PNG")
+        items.append({"image": image, "alt": f"{name}: {said}", "lines": [said, f"{probabilities[place].max():.0%} sure", name]})
+    caption = "The surest first: look for wrong labels here." if items else "None: all were named right."
+    return {"kind": "gallery", "title": "Signs and lights that were mistaken", "caption": caption, "items": items}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

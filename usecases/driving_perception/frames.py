@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
+from usecases.images import decode
+
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 NAMED_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])")
 FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # what tells the frames of a recording apart
@@ -31,7 +35,8 @@ class Frame:
     """A picture that is somewhere, and of what it shows what is known; the rest is None.
 
     `mask` are the bytes of its file; `boxes` come for a width and a height of the picture, in pixels of it; `side` says where a
-    camera beside the driver's makes one steer to, -1 to 1.
+    camera beside the driver's makes one steer to, -1 to 1; `signal` is the sign or light that the picture shows; of a `region`, left,
+    upper, right and lower in pixels, only that is looked at.
     """
 
     name: str
@@ -44,6 +49,13 @@ class Frame:
     steering: float | None = None
     throttle: float | None = None
     side: float = 0.0
+    signal: str | None = None
+    region: tuple[int, int, int, int] | None = None
+
+    def picture(self) -> Image.Image:
+        """Raises `UnusableImage`: it is none, or damaged; `OSError`: it cannot be read."""
+        image = decode(self.image())
+        return image.crop(self.region) if self.region else image
 
 
 @dataclass

@@ -17,11 +17,13 @@ from usecases.driving_perception.detection import BoxHead
 from usecases.driving_perception.head import Head, Said
 from usecases.driving_perception.scenes import StoredScenes, read_card
 from usecases.driving_perception.segmentation import MaskHead
+from usecases.driving_perception.signals import SignalHead
 from usecases.driving_perception.steering import SteeringHead
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
+DENSE = frozenset({"mask", "boxes"})  # heads that say something of every place
 CALIBRATING_FRAMES, BATCH = 256, 8
 WIDENINGS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
 
@@ -75,7 +77,7 @@ class RoadNetwork(nn.Module):
         heads, dense = card["heads"], 4 * settings.channels // 3
         self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
         deepest = self.backbone.widths[-1]
-        self.decoder = Decoder(self.backbone.widths, dense) if {"mask", "boxes"} & set(heads) else None
+        self.decoder = Decoder(self.backbone.widths, dense) if DENSE & set(heads) else None
         self.heads = nn.ModuleDict()
         if "mask" in heads:
             self.heads["mask"] = MaskHead(dense, len(card["classes"]), settings.dropout)
@@ -83,11 +85,13 @@ class RoadNetwork(nn.Module):
             self.heads["boxes"] = BoxHead(dense, len(card["objects"]))
         if "steering" in heads:
             self.heads["steering"] = SteeringHead(deepest, settings.dropout, card)
+        if "signal" in heads:
+            self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
 
     def forward(self, image: Tensor) -> dict[str, Said]:
         features = self.backbone(image)
         dense = self.decoder(features) if self.decoder is not None else features[0]
-        return {name: head(features[-1] if name == "steering" else dense, image.shape[2:]) for name, head in self.heads.items()}
+        return {name: head(dense if name in DENSE else features[-1], image.shape[2:]) for name, head in self.heads.items()}
 
     def head(self, name: str) -> Head:
         return cast(Head, self.heads[name])
@@ -116,7 +120,12 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
     """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
     seen = augmented(settings, batch)
-    weights = {"mask": settings.mask_weight, "boxes": settings.boxes_weight, "steering": settings.steering_weight}
+    weights = {
+        "mask": settings.mask_weight,
+        "boxes": settings.boxes_weight,
+        "steering": settings.steering_weight,
+        "signal": settings.signal_weight,
+    }
     said = network(seen["image"])
     return torch.stack([weights[name] * network.head(name).loss(said[name], seen, settings) for name in said]).sum()
 

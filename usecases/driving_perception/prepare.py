@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from tasks.errors import DataError
 from tasks.findings import Findings
@@ -19,13 +21,15 @@ from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
 from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, UNCOUNTED, to_pixels
 from usecases.driving_perception.sources import find_sources
-from usecases.images import UnusableImage, as_png, decode
+from usecases.images import UnusableImage, as_png
+from usecases.labels import by_number
 from usecases.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 WIDEST, WIDEST_STEERING, STEP = 512, 160, 8  # pixels: larger images are brought to that, in steps; to steer needs less
+SMALLEST_SIGNAL, LARGEST_SIGNAL = 48, 96  # pixels a side of signs and lights alone
 SAME_SHAPE = 0.02  # relative difference of the sides' ratios below which a mask only needs resizing
 MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class
 FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
@@ -43,9 +47,10 @@ class Seen:
     size: tuple[int, int]
     boxes: tuple[Box, ...] | None
     content: str
+    stretch: str = ""  # of successive frames that are dealt out together, where splits are not given
 
     def heads(self) -> list[str]:
-        known = (self.frame.mask, self.boxes, self.frame.steering)
+        known = (self.frame.mask, self.boxes, self.frame.steering, self.frame.signal)
         return [head for head, value in zip(OUTPUTS, known, strict=True) if value is not None]
 
 
@@ -58,6 +63,7 @@ class Labels:
     colours: list[list[int]]
     objects: list[str]
     targets: list[str]
+    signals: list[str]
     width: int
     height: int
 
@@ -80,17 +86,17 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     seen = [[one for one in frames if set(one.heads()) & set(labels.heads)] for frames in seen]
     parts = [_split(frames, settings, findings) for frames in seen if frames]
     of_split = {split: [one for part in parts for one in part[split]] for split in SPLITS}
-    counts = {split: _write(folder / split, of_split[split], labels, settings.side_steering, say) for split in SPLITS}
+    counts = {split: _write(folder / split, of_split[split], labels, settings, say) for split in SPLITS}
     for name, learnt in zip(labels.classes, counts["train"], strict=True):
         if not learnt:
             findings.note("class without training pixels", name, "kept; the network cannot learn it")
     _write_assets(folder, labels, counts["train"])
-    (folder / "example.png").write_bytes(as_png(decode(of_split["test"][0].frame.image())))
+    (folder / "example.png").write_bytes(as_png(of_split["test"][0].frame.picture()))
     return {
         "layout": "; ".join(source.layout for source in sources),
         "heads": labels.heads,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
-        "labels": labels.classes or labels.objects or labels.targets,
+        "labels": labels.classes or labels.objects or labels.targets or labels.signals,
         "findings": findings.listed(),
         "facts": _facts(labels, of_split, counts["train"]),
     }
@@ -114,7 +120,7 @@ def _look(source: Source, findings: Findings, say: Say) -> list[Seen]:
 def _try(frame: Frame, source: Source, unknown: Counter[str], findings: Findings) -> Seen:
     """Raises `UnusableImage`: image or mask cannot be read, do not belong together, or nothing in the mask is of a class."""
     try:
-        image = decode(frame.image())
+        image = frame.picture()
         mask_file = frame.mask() if frame.mask else None
     except OSError as error:
         raise UnusableImage(f"it cannot be read: {error.strerror}") from None
@@ -177,22 +183,31 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
         raise DataError("Not one box was found in the labels: there is nothing to learn to find.")
     drives = [one.frame for frames in seen for one in frames if one.frame.steering is not None]
     targets = ["steering", *(["throttle"] if all(frame.throttle is not None for frame in drives) else [])] if "steering" in heads else []
-    width, height = _common_size(settings, seen, WIDEST_STEERING if heads == ["steering"] else WIDEST)
+    signals = (
+        sorted({one.frame.signal for frames in seen for one in frames if one.frame.signal}, key=by_number) if "signal" in heads else []
+    )
+    width, height = _common_size(seen, heads)
+    width, height = settings.width or width, settings.height or height
     paint = [own.get(name, list(colour)) for name, colour in zip(classes, colours(len(classes)), strict=True)]
-    return Labels(heads, classes, paint, objects, targets, width, height)
+    return Labels(heads, classes, paint, objects, targets, signals, width, height)
 
 
 def _own_colours(source: Source) -> dict[str, tuple[int, int, int]]:
     return {source.classes[number]: colour for colour, number in source.colours.items()}
 
 
-def _common_size(settings: DrivingPerception, seen: Sequence[Sequence[Seen]], widest: int) -> tuple[int, int]:
-    """The most frequent size of the source with the largest, not wider than `widest`, unless the settings say otherwise."""
+def _common_size(seen: Sequence[Sequence[Seen]], heads: Sequence[str]) -> tuple[int, int]:
+    """The most frequent size of the source with the largest, as wide as what is to be learnt needs; of signs and lights alone a square."""
+    if heads == ["signal"]:
+        side = float(np.median([one.size[0] * one.size[1] for frames in seen for one in frames])) ** 0.5
+        side = min(LARGEST_SIGNAL, max(SMALLEST_SIGNAL, round(side / STEP) * STEP))
+        return side, side
+    widest = WIDEST_STEERING if heads == ["steering"] else WIDEST
     usual = [Counter(one.size for one in frames).most_common(1)[0][0] for frames in seen if frames]
     width, height = max(usual, key=lambda size: size[0] * size[1])
     if width > widest:
         width, height = widest, max(STEP, round(height * widest / width / STEP) * STEP)
-    return settings.width or width, settings.height or height
+    return width, height
 
 
 # -- splitting --------------------------------------------------------------------------------------------------------
@@ -207,8 +222,10 @@ def _split(seen: list[Seen], settings: DrivingPerception, findings: Findings) ->
         held = [one for one in seen if one.frame.split == "validation"]
         return {"train": [one for one in seen if one.frame.split in (None, "train")], "validation": held, "test": held}
     groups = _groups(seen, findings)
+    seen = [replace(one, stretch=stretch) for one, stretch in zip(seen, groups, strict=True)]
     shares = settings.validation_share, settings.test_share
-    splits = complete(given, [one.frame.scenario for one in seen], groups, *shares, settings.split_seed)
+    alike = [one.frame.signal or one.frame.scenario for one in seen]
+    splits = complete(given, alike, groups, *shares, settings.split_seed)
     left_out = dict(leaks(splits, [one.content for one in seen]))
     for copy, original in left_out.items():
         action = f"removed from {splits[copy]}"
@@ -229,8 +246,10 @@ def _split(seen: list[Seen], settings: DrivingPerception, findings: Findings) ->
 
 def _groups(seen: Sequence[Seen], findings: Findings) -> list[str]:
     """Neighbouring frames are nearly the same picture, so what is split is recordings, or stretches of them."""
-    recordings = [one.frame.recording for one in seen]
-    per_scenario = Counter(scenario for _, scenario in {(one.frame.recording, one.frame.scenario) for one in seen})
+    recordings = [one.frame.recording or one.content for one in seen]
+    per_scenario = Counter(
+        scenario for _, scenario in {(recording, one.frame.scenario) for recording, one in zip(recordings, seen, strict=True)}
+    )
     if min(per_scenario.values()) >= FEWEST_RECORDINGS:
         return recordings
     block = max(1, sum(not one.frame.side for one in seen) // BLOCKS)
@@ -239,8 +258,7 @@ def _groups(seen: Sequence[Seen], findings: Findings) -> list[str]:
     )
     places: Counter[str] = Counter()
     groups = []
-    for one in seen:
-        recording = one.frame.recording
+    for recording, one in zip(recordings, seen, strict=True):
         if not one.frame.side:  # the cameras of a moment come after its middle one, and stay with it
             places[recording] += 1
         groups.append(f"{recording}/{max(places[recording] - 1, 0) // block}")
@@ -248,7 +266,7 @@ def _groups(seen: Sequence[Seen], findings: Findings) -> list[str]:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
-def _write(folder: Path, seen: Sequence[Seen], labels: Labels, side_steering: float, say: Say) -> np.ndarray:
+def _write(folder: Path, seen: Sequence[Seen], labels: Labels, settings: DrivingPerception, say: Say) -> np.ndarray:
     """Arrays and names; returns how many pixels each class has, [C]."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(seen), labels.height, labels.width)
@@ -258,7 +276,7 @@ def _write(folder: Path, seen: Sequence[Seen], labels: Labels, side_steering: fl
     for row, one in enumerate(seen):
         if row % SAY_EVERY == 0:
             say(f"writing {folder.name}: {row:,} of {len(seen):,} frames")
-        images[row] = to_pixels(decode(one.frame.image()), labels.width, labels.height)
+        images[row] = to_pixels(one.frame.picture(), labels.width, labels.height)
         if masks is not None:
             masks[row] = mask = _mask(one, labels)
             counts += np.bincount(mask[mask != IGNORED], minlength=len(counts))
@@ -269,7 +287,14 @@ def _write(folder: Path, seen: Sequence[Seen], labels: Labels, side_steering: fl
         np.save(folder / "boxes.npy", _boxes(seen, labels))
         np.save(folder / "boxed.npy", np.array([one.boxes is not None for one in seen]))
     if labels.targets:
-        np.save(folder / "values.npy", _values(seen, labels, side_steering))
+        values = _values(seen, labels)
+        if folder.name == "train":
+            values = _steadied(seen, values, settings.steadiness)
+        values[:, 0] += settings.side_steering * np.array([one.frame.side for one in seen], dtype=np.float32)
+        np.save(folder / "values.npy", values)
+    if labels.signals:
+        number = {kind: place for place, kind in enumerate(labels.signals)}
+        np.save(folder / "signal.npy", np.array([number.get(one.frame.signal or "", NOTHING) for one in seen], dtype=np.int64))
     heads = set(labels.heads)
     frames = [
         {"name": one.frame.name, "slice": one.frame.scenario, "size": one.size, "heads": [h for h in one.heads() if h in heads]}
@@ -299,14 +324,27 @@ def _boxes(seen: Sequence[Seen], labels: Labels) -> np.ndarray:
     return table
 
 
-def _values(seen: Sequence[Seen], labels: Labels, side_steering: float) -> np.ndarray:
+def _values(seen: Sequence[Seen], labels: Labels) -> np.ndarray:
     """float32 [N, K]: what the driver did; nan where that is not known."""
     rows = []
     for one in seen:
-        steering = np.nan if one.frame.steering is None else one.frame.steering + side_steering * one.frame.side
+        steering = np.nan if one.frame.steering is None else one.frame.steering
         throttle = np.nan if one.frame.throttle is None else one.frame.throttle
         rows.append([steering, throttle][: len(labels.targets)])
     return np.array(rows, dtype=np.float32)
+
+
+def _steadied(seen: Sequence[Seen], values: np.ndarray, steadiness: float) -> np.ndarray:
+    """Smoothed along each stretch of moments; the cameras of one moment come after its middle one, and get the same."""
+    smooth = values.copy()
+    driven = [row for row, one in enumerate(seen) if one.frame.steering is not None]
+    for _, rows in groupby(driven, lambda row: seen[row].stretch or seen[row].frame.recording):
+        listed = list(rows)
+        middle = [row for row in listed if not seen[row].frame.side]
+        if steadiness and middle:
+            places = np.maximum(np.searchsorted(middle, listed, side="right") - 1, 0)
+            smooth[listed] = gaussian_filter1d(values[middle], steadiness, axis=0, mode="nearest")[places]
+    return smooth
 
 
 def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
@@ -330,6 +368,8 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
             "usual": np.nanmean(values, 0).astype(float).round(6).tolist(),
             "spread": np.nanstd(values, 0).clip(1e-3).astype(float).round(6).tolist(),
         }
+    if labels.signals:
+        card["signals"] = labels.signals
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "scene.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
 
@@ -350,4 +390,7 @@ def _facts(labels: Labels, of_split: dict[str, list[Seen]], counts: np.ndarray) 
     if labels.targets:
         steering = np.array([one.frame.steering for one in everything if one.frame.steering is not None])
         facts["steering"] = f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}"
+    if labels.signals:
+        shown = Counter(one.frame.signal for one in everything if one.frame.signal)
+        facts["signs and lights"] = ", ".join(f"{kind} {count:,}" for kind, count in shown.most_common())
     return facts

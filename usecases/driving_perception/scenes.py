@@ -12,7 +12,7 @@ from PIL import Image
 from tasks.usecase import Arrays
 
 IGNORED = 255  # of a mask: belongs to no class, counts for nothing
-OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations")}
+OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations"), "signal": ("probabilities",)}
 """What the exported graph says for each head, heads in this order."""
 NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; a region that counts for nothing
 
@@ -32,7 +32,8 @@ class StoredScenes:
 
         - mask uint8 [B, H, W], the number of each pixel's class or 255;
         - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
-        - values float32 [B, K], what the driver did, or nan.
+        - values float32 [B, K], what the driver did, or nan;
+        - signal int64 [B], the number of the sign or light that is shown, or -1.
         """
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
 
@@ -55,7 +56,7 @@ class StoredScenes:
 
 def read_card(assets: Path) -> dict[str, Any]:
     """Of all heads `{"width", "height", "mean", "std", "heads": [name]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}`.
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 

@@ -12,6 +12,7 @@ from tasks.usecase import Arrays, Predict, Split
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.mask_scores import MaskJudge
 from usecases.driving_perception.scenes import StoredScenes, read_card
+from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import SteeringJudge
 
 BATCH = 8
@@ -30,14 +31,16 @@ class Judge(Protocol):
     def scores(self) -> dict[str, float]: ...
 
 
-JUDGES: dict[str, type[MaskJudge] | type[BoxJudge] | type[SteeringJudge]] = {
+AnyJudge = MaskJudge | BoxJudge | SteeringJudge | SignalJudge
+JUDGES: dict[str, type[MaskJudge] | type[BoxJudge] | type[SteeringJudge] | type[SignalJudge]] = {
     "mask": MaskJudge,
     "boxes": BoxJudge,
     "steering": SteeringJudge,
+    "signal": SignalJudge,
 }
 
 
-def judged(predict: Predict, folder: Path, split: Split) -> dict[str, MaskJudge | BoxJudge | SteeringJudge]:
+def judged(predict: Predict, folder: Path, split: Split) -> dict[str, AnyJudge]:
     """A judge for each head, of the frames of which is known what it is to say.
 
     Raises:
@@ -60,7 +63,7 @@ def judged(predict: Predict, folder: Path, split: Split) -> dict[str, MaskJudge 
 
 
 def scores(predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-    """The scores of every head; of several, `mean_of_heads` is the mean of miou, map and steering_r2."""
+    """The scores of every head; of several, `mean_of_heads` is the mean of miou, map, steering_r2 and macro_recall."""
     judges = judged(predict, folder, split)
     measured = {name: value for judge in judges.values() for name, value in judge.scores().items()}
     if len(judges) > 1:

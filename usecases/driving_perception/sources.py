@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.errors import DataError
 from tasks.findings import Findings
 from usecases.driving_perception.boxed import find_boxed
+from usecases.driving_perception.crops import find_crops
 from usecases.driving_perception.drives import find_drives
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.masked import find_masked
@@ -17,8 +18,8 @@ from usecases.images import SUFFIXES
 
 KNOWN = (
     "Known are images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
-    "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), and "
-    "recorded drives (driving_log.csv, tubs of a Donkeycar). Single signs or lights in a folder for each class are for flows.image_classification."
+    "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), "
+    "recorded drives (driving_log.csv, tubs of a Donkeycar), and signs or lights by themselves in a folder for each kind."
 )
 
 
@@ -57,8 +58,10 @@ def _find(part: str, findings: Findings) -> Source:
         return sample()
     folder = _root(Path(part))
     found = [source for find in (find_masked, find_boxed, find_drives) if (source := find(folder, findings))]
+    if not found and (crops := find_crops(folder, findings)):
+        return crops
     if not found:
-        raise DataError(f"No images with masks, boxes or steering were found in --usecase.data {part}. {KNOWN}")
+        raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. {KNOWN}")
     return _joined(found, findings)
 
 

@@ -7,14 +7,11 @@ import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tasks.errors import DataError
-
-if TYPE_CHECKING:
-    from usecases.image_classification.layouts import Source
+from usecases.class_folders import Item, Source, split_of
 
 NAME = re.compile(r"^(?P<split>.+?)[-_.](?P<what>images|labels)[-_.]idx\d.*?(\.gz)?$", re.IGNORECASE)
 UNSIGNED_BYTE = 8
@@ -31,8 +28,6 @@ def source(folder: Path) -> Source:
     Raises:
         DataError: labels are missing, a file is damaged, or counts differ.
     """
-    from usecases.image_classification.layouts import Item, Source
-
     found = Source("IDX files as MNIST publishes them", [])
     names = _class_names(folder)
     for path in sorted(p for p in folder.iterdir() if is_images(p)):
@@ -83,8 +78,6 @@ def _labels_of(images: Path) -> Path:
 
 
 def _split(path: Path) -> str | None:
-    from usecases.image_classification.layouts import split_of
-
     return "test" if path.name.casefold().startswith("t10k") else split_of(path.name)
 
 

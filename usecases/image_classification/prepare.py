@@ -17,7 +17,8 @@ from PIL import Image
 from tasks.errors import DataError
 from tasks.findings import Findings
 from tasks.usecase import Arrays, Say
-from usecases.image_classification.layouts import Item, find_source
+from usecases.class_folders import Item
+from usecases.image_classification.layouts import find_source
 from usecases.images import UnusableImage, as_png, decode, has_colour, to_pixels
 from usecases.labels import by_number, note_similar_names
 from usecases.splits import SPLITS, complete, leaks

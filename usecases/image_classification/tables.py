@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import DataError
+from usecases.class_folders import SPLIT_NAMES, Item, Source, split_of
 from usecases.images import SUFFIXES
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
-    from usecases.image_classification.layouts import Item, Source
 
 LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "y", "fine_label", "coarse_label")
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
@@ -30,8 +30,6 @@ def from_text(path: Path, settings: ImageSettings) -> Source:
     Raises:
         DataError: no column of paths or of labels can be told.
     """
-    from usecases.image_classification.layouts import SPLIT_NAMES, Item, Source
-
     rows = _rows(path)
     header, image, label, split = _columns(path, rows, settings)
     found = Source("a list of paths and labels", [])
@@ -109,8 +107,6 @@ def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from usecases.image_classification.layouts import Source, split_of
-
     found = Source(f"parquet with image bytes, {len(shards)} file{'s' if len(shards) > 1 else ''}", [])
     for path in shards:
         try:
@@ -134,8 +130,6 @@ def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
 
 
 def _parquet_item(name: str, label: str, path: Path, group: int, column: str, number: int, split: str | None) -> Item:
-    from usecases.image_classification.layouts import Item
-
     def read() -> bytes:
         value = _row_group(path, group, column)[number].as_py()
         value = value.get("bytes") if isinstance(value, dict) else value
@@ -215,8 +209,6 @@ def from_hub(name: str, settings: ImageSettings) -> Source:
 def from_datasets(name: str, splits: dict[str, Any], settings: ImageSettings) -> Source:
     """Loaded splits of a hub data set, by the hub's names."""
     import datasets
-
-    from usecases.image_classification.layouts import Item, Source, split_of
 
     found = Source(f"the hub's data set {name}", [])
     for split, rows in splits.items():

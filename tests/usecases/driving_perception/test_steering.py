@@ -93,7 +93,7 @@ def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None
 
 def test_stretches_of_time_stay_together_and_side_cameras_train_only(tmp_path: Path) -> None:
     simulator(tmp_path / "data")
-    prepared(tmp_path / "data", tmp_path / "out", side_steering=0.25)
+    prepared(tmp_path / "data", tmp_path / "out", side_steering=0.25, steadiness=0)
     train, test = (StoredScenes(tmp_path / "out" / split) for split in ("train", "test"))
     assert all("center" in name for name in test.names())
     moments = sorted(int(name[-8:-4]) for name in test.names())
@@ -101,6 +101,22 @@ def test_stretches_of_time_stay_together_and_side_cameras_train_only(tmp_path: P
     assert len(jumps) < 4, "a few stretches, not single moments"
     left = next(row for row, name in enumerate(train.names()) if "left" in name)
     assert train.arrays["values"][left, 0] == pytest.approx(angle(int(train.names()[left][-8:-4])) + 0.25, abs=1e-3)
+
+
+def test_jerks_are_smoothed_for_training_alone(tmp_path: Path) -> None:
+    """A driver who taps the keys: what training aims at is nearly steady, what is tested is what was driven; side cameras follow their moment."""
+    simulator(tmp_path / "data")
+    log = tmp_path / "data" / "driving_log.csv"
+    rows = [line.split(",") for line in log.read_text().splitlines()]
+    log.write_text("\n".join(",".join([*row[:3], str(number // 2 % 2), *row[4:]]) for number, row in enumerate(rows)))
+    prepared(tmp_path / "data", tmp_path / "out", side_steering=0.25, steadiness=3.0)
+    train, test = (StoredScenes(tmp_path / "out" / split) for split in ("train", "test"))
+    assert set(test.arrays["values"][:, 0].tolist()) == {0.0, 1.0}
+    middle = np.array(["center" in name for name in train.names()])
+    assert np.abs(train.arrays["values"][middle, 0] - 0.5).mean() < 0.25, "0.5 as it was driven; stretches of ten moments are short"
+    at = {name[-8:-4]: value for name, value in zip(train.names(), train.arrays["values"][:, 0], strict=True) if "center" in name}
+    left = [(name[-8:-4], value) for name, value in zip(train.names(), train.arrays["values"][:, 0], strict=True) if "left" in name]
+    assert len(left) > 100 and all(value == pytest.approx(at[moment] + 0.25, abs=1e-6) for moment, value in left)
 
 
 def spoil(folder: Path, what: str) -> None:
