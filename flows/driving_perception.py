@@ -9,20 +9,28 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Fit
-from tasks.train import fine_tune
+from tasks.settings import Adaptation, Budget, Fit
+from tasks.train import adapt, fine_tune
 from usecases.driving_perception import DrivingPerception
 
 
 @flow(persist_result=False)
-def driving_perception(usecase: DrivingPerception = DrivingPerception(), fit: Fit = Fit(), budget: Budget = Budget()) -> Release:
-    """Prepare road scenes, train, explain, export, quantise, evaluate, choose and bundle."""
+def driving_perception(
+    usecase: DrivingPerception = DrivingPerception(),
+    fit: Fit = Fit(),
+    adaptation: Adaptation = Adaptation(),
+    budget: Budget = Budget(),
+) -> Release:
+    """Prepare road scenes, train, adapt to a scenario, explain, export, quantise, evaluate, choose and bundle."""
     dataset = prepare(usecase)
-    checkpoint = fine_tune(None, dataset, fit)
+    trained = fine_tune(None, dataset, fit)
+    checkpoint = adapt(trained, dataset, adaptation)
     views = explain(checkpoint, dataset)
 
     full = export(checkpoint, dataset)
     candidates = [full, *quantize(full, dataset, budget)]
+    if checkpoint != trained:
+        candidates.append(export(trained, dataset, label="before adapting", role="before"))
     return release(evaluate(candidates, dataset), dataset, budget, views)
 
 

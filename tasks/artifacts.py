@@ -71,8 +71,8 @@ class OnnxModel(Artifact):
     """
 
     label: str = Field(description="how a person would call it: fp32, int8 static entropy chained, markov, ...")
-    role: Literal["full", "compressed", "baseline"] = Field(
-        default="full", description="trained as it is; made smaller; or computed, to be beaten"
+    role: Literal["full", "compressed", "baseline", "before"] = Field(
+        default="full", description="trained as it is; made smaller; computed, to be beaten; or as it was before it was adapted"
     )
     megabytes: float = Field(description="size of the graph and its weights, 10^6 bytes")
 

@@ -11,7 +11,7 @@ from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
 
-Role = Literal["full", "compressed", "baseline"]
+Role = Literal["full", "compressed", "baseline", "before"]
 
 
 @task(persist_result=False)

@@ -43,6 +43,14 @@ class Pretraining(Fit):
     epochs: int = Field(default=5, ge=0, description="passes over the training split; 0: no pretraining")
 
 
+class Adaptation(Fit):
+    """How to fine-tune for a part of the data once everything has been learnt."""
+
+    epochs: int = Field(default=20, ge=0, description="passes over that part and what is rehearsed with it; 0: no adaptation")
+    learning_rate: float = Field(default=5e-4, gt=0, description="peak learning rate; small, so that little is forgotten")
+    rehearsal: float = Field(default=0.5, ge=0, lt=1, description="share of the examples that are of the rest, against forgetting")
+
+
 class Budget(Record):
     """What a release may cost and lose."""
 

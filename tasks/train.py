@@ -17,8 +17,9 @@ from tasks import store
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import Infrastructure, SettingError
 from tasks.reporting.terminal import training_progress
-from tasks.settings import Fit
+from tasks.settings import Adaptation, Fit
 from tasks.training.lora import LoRA
+from tasks.training.rehearsal import Rehearsal
 from tasks.training.technique import Technique
 from tasks.usecase import UseCase, write_typed
 
@@ -53,6 +54,19 @@ def fine_tune(start: Checkpoint | None, dataset: Dataset, fit: Fit) -> Checkpoin
     if not fit.epochs:
         raise SettingError("--fit.epochs is 0: there would be nothing to release. Give at least 1.")
     return fit_network("fine_tune", dataset.usecase, dataset, fit, start, LoRA(rank=fit.lora) if fit.lora else None)
+
+
+@training_task
+def adapt(checkpoint: Checkpoint, dataset: Dataset, adaptation: Adaptation) -> Checkpoint:
+    """The trained network, fine-tuned for the part of the data that the use case names; as it is where it names none.
+
+    Raises:
+        TrainingError: with the root cause of the rank that failed first.
+    """
+    if not adaptation.epochs or dataset.usecase.focus(dataset.folder) is None:
+        return checkpoint
+    technique = Rehearsal(trained=checkpoint, share=adaptation.rehearsal)
+    return fit_network("adapt", dataset.usecase, dataset, adaptation, technique=technique)
 
 
 def fit_network(

@@ -154,6 +154,10 @@ class UseCase(Record, ABC):
         """The broad task to pretrain the backbone on, itself a use case over the same data; None: there is none."""
         return None
 
+    def focus(self, folder: Path) -> np.ndarray | None:
+        """The examples of the training split that the network is to be best at in the end, int64 [N]; None: all alike."""
+        return None
+
     def baselines(self) -> dict[str, UseCase]:
         """By name, use cases over the same data whose networks are computed, not trained: what a trained one must beat."""
         return {}

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
 
+EAST = 1.0
 SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
 
 
@@ -46,6 +47,7 @@ class ToyUseCase(UseCase):
     seed: int = Field(default=0, description="of the points")
     hidden: int = Field(default=32, description="width of the network")
     fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
+    east: bool = Field(default=False, description="whether to be best at the points in the east")
     slow: float = Field(default=0.0, description="seconds per step")
 
     def data_digest(self) -> str:
@@ -86,6 +88,9 @@ class ToyUseCase(UseCase):
 
     def logits(self, network: Any, batch: Any) -> Any:
         return network(batch["point"]), batch["label"]
+
+    def focus(self, folder: Path) -> np.ndarray | None:
+        return np.flatnonzero(np.load(folder / "train" / "point.npy")[:, 0] > EAST) if self.east else None
 
     def baselines(self) -> dict[str, UseCase]:
         return {"majority": ToyUseCase(seed=self.seed, hidden=1)}

@@ -98,7 +98,7 @@ def _candidates(facts: Facts) -> Markup:
     pairs = list(zip(facts.evaluations, reasons, strict=True))
     rows = [_candidate(number, evaluation, reason, facts.monitor) for number, (evaluation, reason) in enumerate(pairs, 1)]
     pictures = tag("div", _plane(facts), _key(facts), class_="grid two")
-    return join([blocks.table(columns, rows, "All candidates", marked=0), pictures, _all_scores(facts)])
+    return join([blocks.table(columns, rows, "All candidates", marked=0), pictures, _adapted(facts), _all_scores(facts)])
 
 
 def _candidate(number: int, evaluation: Evaluation, reason: str, monitor: str) -> list[object]:
@@ -106,6 +106,26 @@ def _candidate(number: int, evaluation: Evaluation, reason: str, monitor: str) -
     measured = [latency.p50, latency.p95, evaluation.throughput, evaluation.megabytes, evaluation.load_seconds]
     words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
     return [tag("span", number, class_="number"), words, score(evaluation.scores.get(monitor)), *(quantity(value) for value in measured)]
+
+
+def _adapted(facts: Facts) -> Markup | None:
+    """What adapting to a part of the data gained there, and what of the rest was forgotten."""
+    before = next((e for e in facts.evaluations if e.model.role == "before"), None)
+    if before is None:
+        return None
+    base = facts.monitor.partition("/")[0]
+    after = [e for e in facts.evaluations if e is not before]
+    names = [name for name in before.scores if name == base or name.startswith(f"{base}/")]
+    rows = [
+        [name, score(before.scores[name]), *(_changed(e.scores.get(name), before.scores[name]) for e in after)]
+        for name in sorted(names, key=lambda name: (name != facts.monitor, name != base, name))
+    ]
+    title = "What adapting gained, and what was forgotten"
+    return join([tag("h3", title, class_="apart"), blocks.table(["Test split", before.label, *(e.label for e in after)], rows, title)])
+
+
+def _changed(value: float | None, before: float) -> str:
+    return score(value) if value is None else f"{score(value)} ({100 * (value - before):+.1f})".replace("-", "−")
 
 
 def _all_scores(facts: Facts) -> Markup | None:

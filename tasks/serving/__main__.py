@@ -47,6 +47,7 @@ def _readable(request: str, answer: dict[str, Any]) -> str:
         verdict = "trusted" if answer["trusted"] else "not to be trusted: " + "; ".join(answer["doubts"])
         lines = [f"{request}: {verdict}", *(f"  {share:7.2%}  {name}" for name, share in answer.get("shares", {}).items())]
         lines += [f"  {box['score']:7.2%}  {box['label']:<12}  {box['box']}" for box in answer.get("boxes", [])]
+        lines += [f"  {probability:7.2%}  {kind}" for kind, probability in answer.get("signals", {}).items()]
         lines += [
             f"  {answer[name]:+.3f} ± {answer[name + '_deviation']:.3f}  {name}" for name in ("steering", "throttle") if name in answer
         ]
@@ -59,8 +60,15 @@ def _readable(request: str, answer: dict[str, Any]) -> str:
     for row in answer.get("top", []):
         lines.append(f"  {row['probability']:7.2%}  {'█' * round(row['probability'] * BAR):<{BAR}}  {row['label']}")
     if "explanation" in answer:
-        lines.append(f"  because: {json.dumps(answer['explanation'], ensure_ascii=False)}")
+        told = {name: _without_pictures(value) for name, value in answer["explanation"].items()}
+        lines.append(f"  because: {json.dumps(told, ensure_ascii=False)}")
     return "\n".join(lines)
+
+
+def _without_pictures(value: object) -> object:
+    if isinstance(value, str) and value.startswith("data:image/"):
+        return f"a picture of {len(value):,} characters, which --json shows"
+    return value
 
 
 if __name__ == "__main__":

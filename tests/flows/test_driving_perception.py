@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--preset", "smoke", "--usecase.channels", "12", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
+QUICK += ["--usecase.scenario", "night", "--adaptation.epochs", "4"]
 
 
 def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -35,7 +36,7 @@ def test_scenes_are_learnt_and_compressed(release: dict[str, Any]) -> None:
     assert {"miou/day", "miou/night", "miou/rain", "miou/fog", "map", "map50", "steering_mae", "mean_of_heads"} <= scores.keys()
     assert scores["map50"] > 0.3 and scores["steering_rmse"] < scores["steering_rmse_mean"]
     labels = [release["chosen"]["model"]["label"], *(r["evaluation"]["model"]["label"] for r in release["rejected"])]
-    assert "fp32" in labels and any(label.startswith("int8") for label in labels)
+    assert {"fp32", "before adapting"} <= set(labels) and any(label.startswith("int8") for label in labels)
 
 
 def test_the_bundle_answers_without_torch(release: dict[str, Any], tmp_path: Path) -> None:
@@ -51,6 +52,7 @@ def test_the_report_shows_roads(release: dict[str, Any]) -> None:
     for word in (
         "Class by class",
         "By scenario",
+        "What adapting gained",
         "The worst of some frames",
         "Object by object",
         "What a class is seen by",

@@ -3,9 +3,11 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.artifacts import Evaluation, Rejection
 from tasks.reporting import charts, dag
 from tasks.reporting.blocks import draw
 from tasks.reporting.facts import Facts, Step, verdict
@@ -71,6 +73,18 @@ def test_the_verdict_says_what_was_paid_and_won(facts: Facts) -> None:
         "int8 static was chosen: accuracy 0.9500 on 20 test examples, 0.2 ms per request (p95 0.3 ms), 0.3 MB. "
         "Against full precision (fp32): accuracy −0.0020, 2× faster, 4× smaller."
     )
+
+
+def test_what_adapting_gained_and_forgot_is_told_slice_by_slice(facts: Facts) -> None:
+    def scored(evaluation: Evaluation, night: float, day: float, **changes: Any) -> Evaluation:
+        model = evaluation.model.model_copy(update=changes)
+        return evaluation.model_copy(update={"model": model, "scores": {"accuracy": 0.8, "accuracy/night": night, "accuracy/day": day}})
+
+    before = scored(facts.rejected[0].evaluation, 0.5, 0.9, role="before", label="before adapting")
+    rejected = (Rejection(evaluation=before, reason="It was before."), *facts.rejected[1:])
+    assert "What adapting gained" not in page(facts)
+    text = page(facts.model_copy(update={"chosen": scored(facts.chosen, 0.62, 0.87), "rejected": rejected}))
+    assert "What adapting gained, and what was forgotten" in text and "0.6200 (+12.0)" in text and "0.8700 (−3.0)" in text
 
 
 def test_a_run_with_next_to_nothing_to_tell_still_has_a_report(facts: Facts) -> None:

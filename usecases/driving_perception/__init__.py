@@ -35,6 +35,11 @@ class DrivingPerception(UseCase):
         description="what is to be learnt: the class of every pixel, boxes, how to steer, which sign or light it is; empty: all that "
         "the data know",
     )
+    scenario: str = Field(
+        default="",
+        description="what the network is adapted to once everything is learnt, such as night: a word in the names of the frames' folders "
+        "or files, or one of several data folders; empty: no adaptation",
+    )
     height: int = Field(
         default=0, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
     )
@@ -76,10 +81,10 @@ class DrivingPerception(UseCase):
 
     @property
     def monitor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of one head its main score: miou, map, steering_r2 or macro_recall; of several their mean."""
+        """Of one head its main score: miou, map, steering_r2 or macro_recall; of several their mean; where a scenario is adapted to, there."""
         from usecases.driving_perception.scores import monitor_of
 
-        return monitor_of(self.heads)
+        return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
 
     @property
     def output_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -105,6 +110,12 @@ class DrivingPerception(UseCase):
         from usecases.driving_perception.scenes import StoredScenes
 
         return StoredScenes(folder / split)
+
+    def focus(self, folder: Path) -> np.ndarray | None:
+        from usecases.driving_perception.scenes import StoredScenes
+
+        scenes = StoredScenes(folder / "train")
+        return np.array([row for row, name in enumerate(scenes.slices()) if name == self.scenario]) if self.scenario else None
 
     def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
         return super().calibration_inputs(folder, rows[:CALIBRATED])
@@ -146,6 +157,11 @@ class DrivingPerception(UseCase):
         from usecases.driving_perception.figures import figures
 
         return figures(predict, folder)
+
+    def explain(self, predict: Predict, codec: Codec, request: bytes) -> dict[str, Any]:
+        from usecases.driving_perception.explaining import explain
+
+        return explain(predict, codec, request)
 
     def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
         from usecases.driving_perception.attributions import attributions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 STEP = 16  # pixels: sides that the network halves without rest
+TURN, STRETCH, BLURRED = 0.2, 0.2, 0.5  # of signs and lights: most radians, most change of the sides' ratio, and the share that is blurred
+COARSE = 0.4  # of the resolution, that is left where a picture is blurred most
 LEAST_SEEN = 0.3  # share of a box that must be left for it to be looked for
 
 
@@ -23,7 +25,8 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     """Parts of the pictures, enlarged or shrunk, mirrored and in other colours, with masks, boxes and steering as they are then.
 
     A picture whose steering is known is left as the driver saw it, but for being mirrored; where masks or boxes are learnt too, half the time
-    it is cut as well, and its steering is unknown then. A sign or light by itself is not mirrored: it might mean something else.
+    it is cut as well, and its steering is unknown then. A sign or light by itself is turned, stretched and blurred, but not mirrored: it might
+    mean something else.
     """
     image = batch["image"].float() / 255
     others = bool({"mask", "boxes"} & batch.keys())
@@ -36,9 +39,12 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     crop = 1.0 if {"values", "signal"} & batch.keys() else settings.crop
     out = [side if crop == 1 else max(STEP, round(crop * side / STEP) * STEP) for side in size]
     window = draw_window(size, out, settings.zoom, settings.mirror, steady)
+    alone = batch["signal"] != NOTHING if "signal" in batch else torch.zeros_like(steady)
     if "signal" in batch:
-        window = replace(window, flip=torch.where(batch["signal"] == NOTHING, window.flip, 1.0))
+        window = turned(window, alone)
     seen = {**batch, "image": recoloured(cut(image, window, out), settings.colour)}
+    if "signal" in batch:
+        seen["image"] = blurred(seen["image"], alone)
     if "mask" in batch:
         seen["mask"] = cut_mask(batch["mask"], window, out)
     if "boxes" in batch:
@@ -52,15 +58,18 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
 
 @dataclass(frozen=True)
 class Window:
-    """The part of each picture that is seen, of [-1, 1] each way: half its sides `scale` [N, 2] and its middle `shift` [N, 2], x and y; `flip` [N] is -1 where mirrored."""
+    """The part of each picture that is seen, of [-1, 1] each way: half its sides `scale` [N, 2] and its middle `shift` [N, 2], x and y; `flip` [N] is -1 where mirrored, `turn` [N] radians."""
 
     scale: Tensor
     shift: Tensor
     flip: Tensor
+    turn: Tensor
 
     def grid(self, out: Sequence[int]) -> Tensor:
         theta = torch.zeros(len(self.scale), 2, 3, device=self.scale.device)
-        theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = self.scale[:, 0] * self.flip, self.scale[:, 1], self.shift
+        (across, down), (cos, sin) = self.scale.unbind(1), (self.turn.cos(), self.turn.sin())
+        theta[:, 0, 0], theta[:, 0, 1] = across * cos * self.flip, -across * sin
+        theta[:, 1, 0], theta[:, 1, 1], theta[:, :, 2] = down * sin * self.flip, down * cos, self.shift
         return F.affine_grid(theta, [len(theta), 1, *out], align_corners=False)
 
 
@@ -77,7 +86,29 @@ def draw_window(size: Sequence[int], out: Sequence[int], zoom: float, mirror: bo
     scale = torch.stack([out[1] / size[1] / factor, out[0] / size[0] / factor], 1)
     shift = (2 * torch.rand(count, 2, device=device) - 1) * (1 - scale).abs()
     flip = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device)
-    return Window(torch.where(whole, 1.0, scale), torch.where(whole, 0.0, shift), flip)
+    return Window(torch.where(whole, 1.0, scale), torch.where(whole, 0.0, shift), flip, torch.zeros(count, device=device))
+
+
+def turned(window: Window, chosen: Tensor) -> Window:
+    """Where chosen, bool [N], turned and stretched at random, and not mirrored."""
+    turn, stretch = 2 * torch.rand(2, len(chosen), device=chosen.device) - 1
+    across = torch.exp(stretch * torch.log(torch.tensor(1 + STRETCH)) / 2)
+    return Window(
+        torch.where(chosen[:, None], window.scale * torch.stack([across, 1 / across], 1), window.scale),
+        window.shift,
+        torch.where(chosen, 1.0, window.flip),
+        torch.where(chosen, turn * TURN, window.turn),
+    )
+
+
+def blurred(image: Tensor, chosen: Tensor) -> Tensor:
+    """Where chosen, bool [N], some pictures as if they had been taken from afar; float [N, 3, H, W]."""
+    size = image.shape[2:]
+    small = F.interpolate(image, size=[max(1, round(COARSE * side)) for side in size], mode="area")
+    coarse = F.interpolate(small, size=size, mode="bilinear", align_corners=False)
+    random = torch.rand(2, len(image), device=image.device)
+    strength = (random[0] * (random[1] < BLURRED) * chosen)[:, None, None, None]
+    return image + strength * (coarse - image)
 
 
 def cut(image: Tensor, window: Window, out: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ class BoxJudge:
     """True and found boxes of a split, in pixels of the pictures themselves."""
 
     main = "map"
+    of_scenarios = ("map", "map50")
 
     def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
         self.objects: list[str] = card["objects"]

@@ -13,9 +13,9 @@ from usecases import charts
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
-from usecases.driving_perception.mask_scores import MaskJudge, iou, mean_iou
+from usecases.driving_perception.mask_scores import MaskJudge, iou
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
-from usecases.driving_perception.scores import judged
+from usecases.driving_perception.scores import Judged, judged
 from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
@@ -28,7 +28,8 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
     """Tables, charts and pictures of the test split; pictures the worst first."""
     card, scenes = read_card(folder / "assets"), StoredScenes(folder / "test")
     blocks: list[dict[str, Any]] = []
-    for judge in judged(predict, folder, "test").values():
+    found = judged(predict, folder, "test")
+    for judge in found.whole.values():
         if isinstance(judge, MaskJudge):
             blocks += [*_classes(judge, card), _masks(predict, scenes, card)]
         elif isinstance(judge, BoxJudge):
@@ -42,12 +43,13 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
             ]
         else:
             blocks += [_along(judge), _moments(judge, scenes)]
+    blocks += [_by_scenario(head, judge.main, found) for head, judge in found.whole.items() if found.scenarios]
     return {"title": "What is seen on the test split", "blocks": blocks}
 
 
 # -- masks ------------------------------------------------------------------------------------------------------------
 def _classes(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any]]:
-    total, classes = judge.confusion.sum(0), judge.classes
+    total, classes = judge.confusion, judge.classes
     of_class, support = iou(total), total.sum(1) / max(total.sum(), 1)
     rows = [
         [classes[i], "–" if np.isnan(of_class[i]) else f"{of_class[i]:.3f}", f"{support[i]:.2%}", f"{card['shares'][i]:.2%}"]
@@ -62,9 +64,6 @@ def _classes(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any]]:
             "rows": rows,
         }
     ]
-    if len(judge.slices) > 1:
-        items = [{"label": n or "other", "value": round(mean_iou(c), 4)} for n, c in zip(judge.slices, judge.confusion, strict=True)]
-        blocks.append({"kind": "bars", "title": "By scenario", "caption": "Mean intersection over union.", "items": items})
     return [*blocks, charts.confused_pairs(total, classes, "Pixels")]
 
 
@@ -186,6 +185,12 @@ def _mistaken(judge: SignalJudge, scenes: StoredScenes) -> dict[str, Any]:
         items.append({"image": image, "alt": f"{name}: {said}", "lines": [said, f"{probabilities[place].max():.0%} sure", name]})
     caption = "The surest first: look for wrong labels here." if items else "None: all were named right."
     return {"kind": "gallery", "title": "Signs and lights that were mistaken", "caption": caption, "items": items}
+
+
+# -- scenarios --------------------------------------------------------------------------------------------------------
+def _by_scenario(head: str, main: str, found: Judged) -> dict[str, Any]:
+    items = [{"label": name, "value": round(judges[head].scores()[main], 4)} for name, judges in found.scenarios.items() if head in judges]
+    return {"kind": "bars", "title": f"By scenario: {head}", "caption": main, "items": items}
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

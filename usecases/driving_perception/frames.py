@@ -13,6 +13,7 @@ from usecases.images import decode
 
 SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 NAMED_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])")
+SCENARIOS = frozenset({"day", "night", "dusk", "dawn", "rain", "fog", "snow", "sun", "clear", "overcast", "tunnel"})
 FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # what tells the frames of a recording apart
 
 
@@ -76,6 +77,11 @@ class Source:
 def recording_of(stem: str) -> str:
     """Frames of one recording have names that differ in a number at the end, or share a folder."""
     return FRAME.sub("", stem) or str(Path(stem).parent)
+
+
+def scenario_of(name: str) -> str:
+    """The scenario that a folder or file of a frame is named after, the innermost: `rgb/night/train/a.png`, `rain_0012.jpg`."""
+    return next((word for word in reversed(re.findall(r"[a-z]+", name.lower())) if word in SCENARIOS), "")
 
 
 def split_of(path: Path) -> str | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DENSE = frozenset({"mask", "boxes"})  # heads that say something of every place
 CALIBRATING_FRAMES, BATCH = 256, 8
+DARKEST = 0.02  # deviation of a picture that shows nothing: its noise is not to fill the range
 WIDENINGS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
 
 
@@ -53,6 +54,17 @@ class RoadBackbone(nn.Module):
         return [self.stem, *self.stages]
 
 
+class EvenLight(nn.Module):
+    """Every picture brought to the same brightness and contrast: those of signs are taken in the sun and in the dark (after Ciresan 2012)."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 or float in [0, 1], to float of mean .5 and deviation .25, all channels together."""
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        off = image - image.mean((1, 2, 3), keepdim=True)
+        return 0.5 + 0.25 * off / (off.square().mean((1, 2, 3), keepdim=True).sqrt() + DARKEST)
+
+
 class Decoder(nn.Module):
     """Features of all resolutions, and the mean of the whole picture, added up at a quarter of it: [N, channels, H/4, W/4]."""
 
@@ -75,6 +87,7 @@ class RoadNetwork(nn.Module):
     def __init__(self, settings: DrivingPerception, card: dict[str, Any]) -> None:
         super().__init__()
         heads, dense = card["heads"], 4 * settings.channels // 3
+        self.light = EvenLight() if heads == ["signal"] else nn.Identity()
         self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
         deepest = self.backbone.widths[-1]
         self.decoder = Decoder(self.backbone.widths, dense) if DENSE & set(heads) else None
@@ -89,7 +102,7 @@ class RoadNetwork(nn.Module):
             self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
 
     def forward(self, image: Tensor) -> dict[str, Said]:
-        features = self.backbone(image)
+        features = self.backbone(self.light(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
         return {name: head(dense if name in DENSE else features[-1], image.shape[2:]) for name, head in self.heads.items()}
 

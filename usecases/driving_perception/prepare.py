@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 WIDEST, WIDEST_STEERING, STEP = 512, 160, 8  # pixels: larger images are brought to that, in steps; to steer needs less
-SMALLEST_SIGNAL, LARGEST_SIGNAL = 48, 96  # pixels a side of signs and lights alone
+SMALLEST_SIGNAL, LARGEST_SIGNAL = 64, 96  # pixels a side of signs and lights alone
 SAME_SHAPE = 0.02  # relative difference of the sides' ratios below which a mask only needs resizing
 MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class
 FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
@@ -86,6 +86,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     seen = [[one for one in frames if set(one.heads()) & set(labels.heads)] for frames in seen]
     parts = [_split(frames, settings, findings) for frames in seen if frames]
     of_split = {split: [one for part in parts for one in part[split]] for split in SPLITS}
+    _check_scenario(settings.scenario, of_split)
     counts = {split: _write(folder / split, of_split[split], labels, settings, say) for split in SPLITS}
     for name, learnt in zip(labels.classes, counts["train"], strict=True):
         if not learnt:
@@ -242,6 +243,20 @@ def _split(seen: list[Seen], settings: DrivingPerception, findings: Findings) ->
                 f"No frame is left for the {name} split: there are {len(seen)}, of {len(set(groups))} recordings or blocks. Record more."
             )
     return found
+
+
+def _check_scenario(scenario: str, of_split: dict[str, list[Seen]]) -> None:
+    """Raises `DataError`: there is no such scenario, or no other, in one of the splits."""
+    if not scenario:
+        return
+    for split, frames in of_split.items():
+        counts = Counter(one.frame.scenario for one in frames)
+        if not 0 < counts[scenario] < len(frames):
+            there = ", ".join(f"{name or 'unnamed'} {count:,}" for name, count in counts.most_common())
+            raise DataError(
+                f"--usecase.scenario {scenario}: of the {len(frames):,} frames of the {split} split {counts[scenario]:,} are of it ({there}). "
+                "Adapting needs frames of it and others. Scenarios are words such as night in the names of folders or files, or data folders."
+            )
 
 
 def _groups(seen: Sequence[Seen], findings: Findings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ MEAN = "mean_of_heads"
 
 class Judge(Protocol):
     main: str
+    of_scenarios: tuple[str, ...]
+    """Scores that are told scenario by scenario, too, `main` among them."""
 
     def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None: ...
 
@@ -40,35 +43,56 @@ JUDGES: dict[str, type[MaskJudge] | type[BoxJudge] | type[SteeringJudge] | type[
 }
 
 
-def judged(predict: Predict, folder: Path, split: Split) -> dict[str, AnyJudge]:
-    """A judge for each head, of the frames of which is known what it is to say.
+@dataclass(frozen=True)
+class Judged:
+    """A judge for each head, of the frames of which is known what it is to say; and the same of each scenario, where there are several."""
 
-    Raises:
-        DataError: there are none for one of the heads.
-    """
+    whole: dict[str, AnyJudge]
+    scenarios: dict[str, dict[str, AnyJudge]]
+
+
+def judged(predict: Predict, folder: Path, split: Split) -> Judged:
+    """Raises `DataError`: there are no frames for one of the heads."""
     scenes, card = StoredScenes(folder / split), read_card(folder / "assets")
-    judges = {head: JUDGES[head](scenes, card) for head in card["heads"]}
-    known = {head: set(scenes.rows_with(head).tolist()) for head in judges}
+    known = {head: set(scenes.rows_with(head).tolist()) for head in card["heads"]}
     for head, rows in known.items():
         if not rows:
             raise DataError(f"There are no frames with {head} in the {split} split that is to be scored.")
+    scenario, named = scenes.slices(), sorted(set(scenes.slices()))
+    of_scenario = {name: set(np.flatnonzero(np.array(scenario) == name).tolist()) for name in named if name and len(named) > 1}
+    found = Judged(
+        {head: JUDGES[head](scenes, card) for head in known},
+        {name: {head: JUDGES[head](scenes, card) for head in known if known[head] & rows} for name, rows in of_scenario.items()},
+    )
     for start in range(0, len(scenes), BATCH):
         batch = scenes.batch(np.arange(start, min(start + BATCH, len(scenes))))
         said = predict({"image": batch["image"]})
         for place, row in enumerate(range(start, min(start + BATCH, len(scenes)))):
-            for head, judge in judges.items():
-                if row in known[head]:
-                    judge.add(row, {name: array[place] for name, array in batch.items()}, {n: array[place] for n, array in said.items()})
-    return judges
+            truth, answer = ({name: array[place] for name, array in arrays.items()} for arrays in (batch, said))
+            for judges in (found.whole, found.scenarios.get(scenario[row], {})):
+                for head, judge in judges.items():
+                    if row in known[head]:
+                        judge.add(row, truth, answer)
+    return found
 
 
 def scores(predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-    """The scores of every head; of several, `mean_of_heads` is the mean of miou, map, steering_r2 and macro_recall."""
-    judges = judged(predict, folder, split)
-    measured = {name: value for judge in judges.values() for name, value in judge.scores().items()}
-    if len(judges) > 1:
-        measured = {MEAN: float(np.mean([measured[judge.main] for judge in judges.values()])), **measured}
+    """The scores of every head; of several, `mean_of_heads` is the mean of miou, map, steering_r2 and macro_recall.
+
+    The most important ones of each scenario are called `miou/night` and so on.
+    """
+    found = judged(predict, folder, split)
+    measured = _of(found.whole, len(found.whole) > 1)
+    for name, judges in found.scenarios.items():
+        told = {MEAN, *(score for judge in judges.values() for score in judge.of_scenarios)}
+        measured |= {f"{score}/{name}": value for score, value in _of(judges, len(found.whole) > 1).items() if score in told}
     return measured
+
+
+def _of(judges: dict[str, AnyJudge], several: bool) -> dict[str, float]:
+    measured = {name: value for judge in judges.values() for name, value in judge.scores().items()}
+    mean = {MEAN: float(np.mean([measured[judge.main] for judge in judges.values()]))} if several and judges else {}
+    return mean | measured
 
 
 def monitor_of(heads: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ class SignalJudge:
     """Pictures of a split: which kind each shows, and the probabilities of all that were told."""
 
     main = "macro_recall"
+    of_scenarios = ("macro_recall", "accuracy", "red_as_green")
 
     def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
         self.kinds: list[str] = card["signals"]

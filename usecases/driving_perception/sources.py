@@ -12,7 +12,7 @@ from tasks.findings import Findings
 from usecases.driving_perception.boxed import find_boxed
 from usecases.driving_perception.crops import find_crops
 from usecases.driving_perception.drives import find_drives
-from usecases.driving_perception.frames import Frame, Source
+from usecases.driving_perception.frames import Frame, Source, scenario_of
 from usecases.driving_perception.masked import find_masked
 from usecases.images import SUFFIXES
 
@@ -31,10 +31,16 @@ def find_sources(data: str, findings: Findings) -> list[Source]:
     """
     parts = _parts(data)
     sources = [_find(part, findings) for part in parts]
-    if len(parts) > 1:
-        for part, source in zip(parts, sources, strict=True):
-            source.frames = [replace(frame, name=f"{Path(part).name}/{frame.name}") for frame in source.frames]
+    for part, source in zip(parts, sources, strict=True):
+        name = Path(part).name if len(parts) > 1 else ""
+        source.frames = [_called(frame, name) for frame in source.frames]
     return sources
+
+
+def _called(frame: Frame, folder: str) -> Frame:
+    """With the name of its data folder, where there are several, and the scenario that its names tell."""
+    scenario = frame.scenario or scenario_of(frame.name) or folder
+    return replace(frame, name=f"{folder}/{frame.name}".removeprefix("/"), scenario=scenario)
 
 
 def data_digest(data: str) -> str:

@@ -17,6 +17,7 @@ class SteeringJudge:
     """Moments of a split: what was driven, what was said and with which deviation, in the order of time."""
 
     main = "steering_r2"
+    of_scenarios = ("steering_r2", "steering_rmse", "steering_mae")
 
     def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
         self.targets, self.usual = card["targets"], np.array(card["usual"])

@@ -41,6 +41,24 @@ def test_the_mask_has_the_size_of_the_picture(codec: RoadCodec) -> None:
     assert answer["trusted"] and not answer["doubts"]
 
 
+def test_an_answer_is_shown_over_the_picture(codec: RoadCodec) -> None:
+    drawn = draw("day", 0, 0)
+    large = as_png(Image.fromarray(drawn.picture).resize((320, 240)))
+    sure = np.full((1, 120, 160), 0.9, dtype=np.float32)
+    sure[:, :60] = 0.2
+    shown = DrivingPerception().explain(lambda inputs: {"mask": drawn.mask[None].astype(np.int64), "sure": sure}, codec, large)
+    overlay, unsure = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[name].partition(",")[2])))).astype(int) for name in ("overlay", "unsure")
+    )
+    assert overlay.shape == (240, 320, 3) and unsure.shape == (240, 320)
+    assert unsure[:100].mean() > unsure[140:].mean() + 100, "the brighter the less sure"
+    road = np.asarray(Image.fromarray(drawn.mask).resize((320, 240), Image.Resampling.NEAREST)) == CLASSES.index("road")
+    road[:60] = False  # under the caption
+    colour = np.array(codec.card["colours"][CLASSES.index("road")])
+    plain = np.asarray(Image.fromarray(drawn.picture).resize((320, 240))).astype(int)
+    assert np.abs(overlay[road] - colour).mean() < np.abs(plain[road] - colour).mean()
+
+
 @pytest.mark.parametrize(
     ("frame", "sure", "doubt"),
     [

@@ -51,7 +51,7 @@ def test_image_mask_and_boxes_are_cut_alike(crop: float, zoom: float) -> None:
 
 
 def test_what_is_hardly_seen_any_more_counts_for_nothing() -> None:
-    aside = Window(torch.full((1, 2), 0.5), torch.full((1, 2), -0.5), torch.ones(1))  # the quarter at the upper left
+    aside = Window(torch.full((1, 2), 0.5), torch.full((1, 2), -0.5), torch.ones(1), torch.zeros(1))  # the quarter at the upper left
     boxes = torch.tensor([[[2.0, 40, 10, 60, 20], [2, 48, 10, 50.5, 20], [2, 44, 10, 76, 20], [2, 80, 10, 90, 20]]])
     found = cut_boxes(boxes, aside, (100, 100), (100, 100))[0]
     assert found[:, 0].tolist() == [2, 2, UNCOUNTED, NOTHING]

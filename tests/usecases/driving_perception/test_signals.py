@@ -114,9 +114,9 @@ def test_signs_are_never_mirrored(tmp_path: Path) -> None:
     """Left of a cutting is brighter than right, whatever training does to it."""
     from usecases.driving_perception.augment import augmented
 
-    image = torch.zeros(64, 3, 48, 48, dtype=torch.uint8)
-    image[..., :24] = 200
-    image[..., 24:] = 60
+    image = torch.zeros(64, 3, 64, 64, dtype=torch.uint8)
+    image[..., :32] = 200
+    image[..., 32:] = 60
     batch = {"image": image, "signal": torch.zeros(64, dtype=torch.int64)}
     torch.manual_seed(0)
     seen = augmented(SMALL, batch)["image"]

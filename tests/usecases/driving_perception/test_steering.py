@@ -185,7 +185,7 @@ def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwor
     found = scores(predict, folder, "test")
     assert found["steering_rmse"] < 0.5 * found["steering_rmse_mean"]
     assert found["steering_r2"] == pytest.approx(1 - (found["steering_rmse"] / found["steering_rmse_mean"]) ** 2, abs=1e-6)
-    judge = judged(predict, folder, "validation")["steering"]
+    judge = judged(predict, folder, "validation").whole["steering"]
     assert isinstance(judge, SteeringJudge)
     value, deviation, wanted = (np.stack(rows) for rows in (judge.values, judge.deviations, judge.wanted))
     assert np.sqrt(np.square((value - wanted) / deviation).mean(0)) == pytest.approx([1, 1], abs=0.01)

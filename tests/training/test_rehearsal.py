@@ -1,0 +1,71 @@
+"""A trained network is fine-tuned for a part of the data, and what it knows of the rest is gone over with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset
+from tasks.errors import SettingError
+from tasks.settings import Adaptation, Fit
+from tasks.train import adapt, fit_network
+from tasks.training.rehearsal import Rehearsal, rehearsed
+from tests.toy import ToyUseCase
+
+
+def prepared(usecase: ToyUseCase) -> Dataset:
+    def build(folder: Path) -> dict[str, object]:
+        card = usecase.prepare(folder)
+        (folder / "card.json").write_text(json.dumps(card))
+        return {"usecase": usecase, "sizes": card["sizes"]}
+
+    return store.make(Dataset, {"for": "rehearsal", "usecase": usecase.settings()}, build)[0]
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Dataset, Checkpoint]:
+    dataset = prepared(ToyUseCase(east=True))
+    return dataset, fit_network("train", dataset.usecase, dataset, Fit(epochs=8, batch_size=32, learning_rate=0.02))
+
+
+def test_the_rest_is_the_share_that_was_asked_for_and_nothing_of_it_is_left_out() -> None:
+    focus = np.array([2, 5, 7])
+    rows = rehearsed(30, focus, 0.5)
+    assert np.isin(rows, focus).mean() == pytest.approx(0.5, abs=0.05)
+    assert sorted(rows[~np.isin(rows, focus)]) == [row for row in range(30) if row not in focus]
+    assert rehearsed(30, focus, 0.0).tolist() == focus.tolist()
+    assert set(rehearsed(4, np.arange(4), 0.5)) == set(range(4)), "where all is of the part, all is trained on"
+
+
+def test_adapting_goes_on_from_what_was_trained(trained: tuple[Dataset, Checkpoint]) -> None:
+    dataset, checkpoint = trained
+    fit = Adaptation(epochs=2, batch_size=32, learning_rate=1e-9)
+    adapted = adapt.fn(checkpoint, dataset, fit)
+    before, after = (load_file(one.folder / "weights.safetensors") for one in (checkpoint, adapted))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before if name.endswith(("weight", "bias")))
+    assert checkpoint.digest in adapted.made_from
+    assert adapt.fn(checkpoint, dataset, fit.model_copy(update={"epochs": 0})) == checkpoint
+
+
+def test_without_rehearsal_only_the_part_is_seen(trained: tuple[Dataset, Checkpoint]) -> None:
+    """Nearly all points in the east are outside the circle: seen alone, they drown what was learnt; gone over with the rest they do not."""
+    dataset, checkpoint = trained
+    scores = {
+        share: adapt.fn(checkpoint, dataset, Adaptation(epochs=30, batch_size=16, learning_rate=0.05, rehearsal=share)).scores["accuracy"]
+        for share in (0.0, 0.5)
+    }
+    assert scores[0.5] > scores[0.0] + 0.1 and scores[0.5] > checkpoint.scores["accuracy"] - 0.05
+
+
+def test_a_use_case_that_names_no_part_is_left_alone() -> None:
+    dataset = prepared(ToyUseCase())
+    checkpoint = fit_network("train", dataset.usecase, dataset, Fit(epochs=1, batch_size=64))
+    assert adapt.fn(checkpoint, dataset, Adaptation(epochs=3)) == checkpoint
+    with pytest.raises(SettingError, match="nothing to adapt to"):
+        fit_network("adapt", dataset.usecase, dataset, Fit(epochs=1), technique=Rehearsal(trained=checkpoint, share=0.5))

@@ -1,0 +1,29 @@
+"""What the network saw, as pictures beside an answer: everything drawn over the frame, and where it is unsure. NumPy and Pillow only."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from tasks.usecase import Codec, Predict
+from usecases import charts
+from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.drawing import overlay
+from usecases.images import requested
+
+MOST = 4096  # pixels of the longer side
+
+
+def explain(predict: Predict, codec: Codec, request: bytes) -> dict[str, Any]:
+    """`{"overlay", "unsure"}`, data URIs of PNG in the size of the frame; the second, of masks alone, the brighter the less sure."""
+    known = cast(RoadCodec, codec)
+    (picture,) = requested([request])
+    outputs = predict(known.encode([request]))
+    (answer,) = known.decode(outputs, [request])
+    shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}
+    if "sure" in outputs:
+        doubt = Image.fromarray(np.rint(255 * (1 - outputs["sure"][0])).clip(0, 255).astype(np.uint8))
+        shown["unsure"] = charts.picture(np.asarray(doubt.resize(picture.size, Image.Resampling.BILINEAR)), MOST, "PNG")
+    return shown
