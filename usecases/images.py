@@ -60,6 +60,8 @@ def requested(requests: Sequence[bytes]) -> list[Image.Image]:
     """The images of a request. Raises `BundleError`: one of them is no image, damaged or too large."""
     images = []
     for number, request in enumerate(requests, 1):
+        if not isinstance(request, bytes):
+            raise BundleError(f"Image {number} of the request is no image but {type(request).__name__}: send the bytes of an image file.")
         try:
             images.append(decode(request))
         except UnusableImage as reason:

@@ -1,35 +1,87 @@
-"""`python -m tasks.serving predict BUNDLE FILE [FILE ...]`: answers on the command line, without torch."""
+"""`python -m tasks.serving REPOSITORY` serves models; `predict`, `publish` and `key` in its place do what they say. Without torch."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import UserError
+from pydantic import ValidationError
+
+from tasks.errors import SettingError, UserError
 from tasks.serving.bundle import open_bundle
+from tasks.serving.guard import ALL, new_key
+from tasks.serving.publishing import publish
+from tasks.serving.settings import Serving
 
 BAR = 24
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving", description="Answer requests from a bundle.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    predict = commands.add_parser("predict", help="answer one or more requests given as files")
-    predict.add_argument("bundle", type=Path, help="folder of the bundle")
-    predict.add_argument("requests", nargs="+", metavar="FILE", help="what the vertical takes: an image, a text, ...")
-    predict.add_argument("--explain", action="store_true", help="say why, too, where the vertical can")
-    predict.add_argument("--json", action="store_true", help="one line of JSON per request")
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"predict": _predict, "publish": _publish, "key": _key}
     try:
-        answers = _answers(arguments.bundle, arguments.requests, arguments.explain)
+        if arguments and arguments[0] in commands:
+            return commands[arguments[0]](arguments[1:])
+        return _serve(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    for request, answer in zip(arguments.requests, answers, strict=True):
-        print(json.dumps(answer, ensure_ascii=False) if arguments.json else _readable(request, answer))
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.serving",
+        description="Serve models by the Open Inference Protocol and in their verticals' words.",
+        epilog="In place of REPOSITORY: predict BUNDLE FILE, publish BUNDLE REPOSITORY, key NAME; each has a --help of its own.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="a bundle, or a folder of NAME/VERSION/ bundles")
+    for name, field in Serving.model_fields.items():
+        parser.add_argument(f"--{name}", type=type(field.default), default=field.default, help=field.description)
+    given = vars(parser.parse_args(arguments))
+    repository = given.pop("repository")
+    try:
+        settings = Serving(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingError(f"--{first['loc'][0]} {first['input']}: {first['msg']}.") from None
+    from tasks.serving.server import serve
+
+    return serve(repository, settings)
+
+
+def _predict(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving predict", description="Answer requests given as files.")
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("requests", nargs="+", metavar="FILE", help="what the vertical takes: an image, a text, ...")
+    parser.add_argument("--explain", action="store_true", help="say why, too, where the vertical can")
+    parser.add_argument("--json", action="store_true", help="one line of JSON per request")
+    given = parser.parse_args(arguments)
+    for request, answer in zip(given.requests, _answers(given.bundle, given.requests, given.explain), strict=True):
+        print(json.dumps(answer, ensure_ascii=False) if given.json else _readable(request, answer))
+    return 0
+
+
+def _publish(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving publish", description="Make a bundle the next version of a model.")
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("repository", type=Path, help="folder that a server serves; made where there is none")
+    parser.add_argument("--name", default="", help="of the model (default: that of its vertical)")
+    given = parser.parse_args(arguments)
+    print(publish(given.bundle, given.repository, given.name))
+    return 0
+
+
+def _key(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving key", description="Make an API key.")
+    parser.add_argument("name", help="who will hold it")
+    parser.add_argument("--models", default=ALL, help="that it opens, with commas between (default: all, and the repository)")
+    given = parser.parse_args(arguments)
+    key, line = new_key(given.name, given.models)
+    print(f"For {given.name}, shown this once: {key}\nFor the file that --keys names: {line}")
     return 0
 
 

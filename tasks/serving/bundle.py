@@ -45,10 +45,22 @@ class Bundle:
         Raises:
             BundleError: an input is missing, unknown, or of a wrong type or shape.
         """
-        checked = {value.name: _checked(value, inputs) for value in self.session.get_inputs()}
         names = [value.name for value in self.session.get_outputs()]
-        answers = self.session.run(names, checked)
+        answers = self.session.run(names, self.checked(inputs))
         return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
+
+    def checked(self, inputs: Arrays) -> Arrays:
+        """The inputs that the graph takes.
+
+        Raises:
+            BundleError: one is missing, or of a wrong type or shape; or they have different numbers of rows.
+        """
+        expected = {value.name: value for value in self.session.get_inputs()}
+        checked = {name: _checked(value, inputs) for name, value in expected.items()}
+        rows = {name: len(array) for name, array in checked.items()}
+        if len(set(rows.values())) > 1:
+            raise BundleError(f"The inputs have different numbers of rows: {rows}.")
+        return checked
 
     def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """One answer per request, ready for JSON."""

@@ -1,0 +1,346 @@
+"""The server's HTTP: the Open Inference Protocol under /v2, the verticals' own words under /v1."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from tasks.errors import UserError
+from tasks.serving import protocol
+from tasks.serving.guard import Guard, read_keys
+from tasks.serving.metrics import Metrics
+from tasks.serving.models import Models
+from tasks.serving.refusals import Refusal, TooLarge
+from tasks.serving.settings import Serving
+from tasks.serving.tensors import check_numbers, inflated, read_inference, write_answer
+
+T = TypeVar("T")
+JSON_LENGTH = "Inference-Header-Content-Length"
+GONE = 499  # the client did not wait
+log = logging.getLogger("verticals.serving")
+
+
+class Server:
+    """All that the routes share."""
+
+    def __init__(self, repository: Path, settings: Serving) -> None:
+        self.settings = settings
+        self.models = Models(repository, settings)
+        self.metrics = Metrics(self.models)
+        self.guard = Guard(read_keys(Path(settings.keys)) if settings.keys else None, settings.requests_per_second)
+        self.most = round(settings.max_megabytes * 1e6)
+
+    @contextlib.asynccontextmanager
+    async def living(self, app: FastAPI) -> AsyncIterator[None]:
+        for name, reason in (await self.models.load_all()).items():
+            log.error("model refused", extra={"facts": {"model": name, "reason": reason}})
+        watching = asyncio.create_task(self.models.watch()) if self.settings.watch_seconds else None
+        yield
+        if watching:
+            watching.cancel()
+        await self.models.close()
+
+    # -- a request ----------------------------------------------------------------------------------------------------
+    def admit(self, request: Request, model: str = "") -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        request.state.client = self.guard.admit(given.strip(), request.client.host if request.client else "", model)
+
+    async def body(self, request: Request) -> bytes:
+        """Raises `TooLarge`, before more than is allowed has been read."""
+        words = f"The body is larger than the {self.most:,} bytes that are read (--max_megabytes)."
+        told = request.headers.get("content-length", "0")
+        if told.isdecimal() and int(told) > self.most:
+            raise TooLarge(words)
+        parts, read = [], 0
+        async for part in request.stream():
+            read += len(part)
+            if read > self.most:
+                raise TooLarge(words)
+            parts.append(part)
+        return inflated(b"".join(parts), request.headers.get("content-encoding", "").strip().lower(), self.most)
+
+    def seconds(self, request: Request, microseconds: object = None) -> float:
+        """That the answer may take: what the request says, but no more than the settings."""
+        asked = request.headers.get("x-deadline-ms")
+        try:
+            seconds = float(asked) / 1e3 if asked else float(str(microseconds)) / 1e6 if microseconds else float("inf")
+        except ValueError:
+            raise Refusal("The deadline is no number: X-Deadline-Ms counts milliseconds, the parameter timeout microseconds.") from None
+        if not seconds > 0:
+            raise Refusal("The deadline is over before it began.")
+        return min(seconds, self.settings.deadline_seconds)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result; where the client goes away before, the work is dropped. The body must have been read."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise asyncio.CancelledError("the client went away")
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+def make_app(repository: Path, settings: Serving) -> FastAPI:
+    """Raises `SettingError`: the file of keys cannot be read."""
+    server = Server(repository, settings)
+    app = FastAPI(
+        title="Verticals", summary="Models by the Open Inference Protocol, and in the words of their verticals.", lifespan=server.living
+    )
+    app.state.server = server
+    _errors(app)
+    _protocol(app, server)
+    _repository(app, server)
+    _verticals(app, server)
+
+    @app.get("/metrics", tags=["monitoring"], response_class=Response, summary="For Prometheus")
+    async def metrics(request: Request) -> Response:
+        server.admit(request)
+        return Response(server.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(UserError)
+    async def refused(request: Request, error: UserError) -> Response:
+        status = error.status if isinstance(error, Refusal) else 400
+        after = error.retry_after if isinstance(error, Refusal) else None
+        headers = {"Retry-After": str(max(1, round(after)))} if after is not None else {}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return _json({"error": str(error)}, status, headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        number = uuid.uuid4().hex[:12]
+        log.exception("request failed", exc_info=error, extra={"facts": {"path": request.url.path, "number": number}})
+        return _json({"error": f"The server failed; its log tells more under {number}."}, 500)
+
+
+def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), status, headers, media_type="application/json")
+
+
+# -- the Open Inference Protocol --------------------------------------------------------------------------------------
+def _protocol(app: FastAPI, server: Server) -> None:
+    models = server.models
+
+    @app.get("/v2/health/live", tags=["health"], summary="Whether the process answers")
+    async def live() -> Response:
+        return _json({"live": True})
+
+    @app.get("/v2/health/ready", tags=["health"], summary="Whether all models answer")
+    async def ready() -> Response:
+        return _json({"ready": models.ready()}, 200 if models.ready() else 503)
+
+    @app.get("/v2", tags=["metadata"], summary="The server and what it can do")
+    async def about(request: Request) -> Response:
+        server.admit(request)
+        return _json(protocol.server_metadata())
+
+    @app.get("/v2/models/stats", tags=["metadata"], summary="Statistics of all models")
+    async def all_statistics(request: Request) -> Response:
+        server.admit(request)
+        return _json({"model_stats": [protocol.statistics(v) for model in models.models.values() for v in model.versions.values()]})
+
+    for where in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        versioned = "version}" in where
+
+        @app.get(where, tags=["metadata"], summary="Inputs and outputs", name=f"metadata {versioned}")
+        async def metadata(request: Request, model: str, version: str = "") -> Response:
+            server.admit(request, model)
+            return _json(protocol.model_metadata(models.get(model, version), list(models.models[model].versions)))
+
+        @app.get(f"{where}/ready", tags=["health"], summary="Whether the model answers", name=f"model ready {versioned}")
+        async def model_ready(request: Request, model: str, version: str = "") -> Response:
+            server.admit(request, model)
+            models.get(model, version)
+            return _json({"name": model, "ready": True})
+
+        @app.get(f"{where}/config", tags=["metadata"], summary="Batching and instances", name=f"config {versioned}")
+        async def config(request: Request, model: str, version: str = "") -> Response:
+            server.admit(request, model)
+            return _json(protocol.model_config(models.get(model, version), server.settings))
+
+        @app.get(f"{where}/stats", tags=["metadata"], summary="Statistics", name=f"stats {versioned}")
+        async def stats(request: Request, model: str, version: str = "") -> Response:
+            server.admit(request, model)
+            chosen = [models.get(model, version)] if version else (models.get(model), *models.models[model].versions.values())[1:]
+            return _json({"model_stats": [protocol.statistics(one) for one in chosen]})
+
+        @app.post(
+            f"{where}/infer",
+            tags=["inference"],
+            summary="Tensors in, tensors out",
+            name=f"infer {versioned}",
+            openapi_extra=protocol.INFER_DOCS,
+        )
+        async def infer(request: Request, model: str, version: str = "") -> Response:
+            server.admit(request, model)
+            started, served = time.perf_counter(), models.route(model, version)
+            with _told(server, served.model, served.version, "v2", started):
+                body = await server.body(request)
+                asked = read_inference(body, _length(request))
+                check_numbers(asked.inputs)
+                seconds = server.seconds(request, asked.parameters.get("timeout"))
+                outputs = await while_connected(request, models.infer(served, asked.inputs, seconds))
+                written, length = write_answer(model, served.version, asked, outputs)
+                if length is None:
+                    return Response(written, media_type="application/json")
+                return Response(written, headers={JSON_LENGTH: str(length)}, media_type="application/octet-stream")
+
+
+def _length(request: Request) -> int | None:
+    told = request.headers.get(JSON_LENGTH)
+    if told is None:
+        return None
+    if not told.isdecimal() or len(told) > 12:
+        raise Refusal(f"{JSON_LENGTH} is {told[:40]!r}: a number of bytes was expected.")
+    return int(told)
+
+
+@contextlib.contextmanager
+def _told(server: Server, model: str, version: str, protocol_name: str, started: float) -> Any:
+    """Counts what became of a request."""
+    status = 200
+    try:
+        yield
+    except UserError as error:
+        status = error.status if isinstance(error, Refusal) else 400
+        raise
+    except asyncio.CancelledError:
+        status = GONE
+        raise
+    except BaseException:
+        status = 500
+        raise
+    finally:
+        server.metrics.answered(model, version, protocol_name, status, time.perf_counter() - started)
+
+
+# -- the repository ---------------------------------------------------------------------------------------------------
+def _repository(app: FastAPI, server: Server) -> None:
+    models = server.models
+
+    async def given(request: Request) -> dict[str, Any]:
+        body = await server.body(request)
+        try:
+            value = orjson.loads(body) if body.strip() else {}
+        except orjson.JSONDecodeError as error:
+            raise Refusal(f"The body is no JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise Refusal("The body should be an object of JSON.")
+        return value
+
+    @app.post("/v2/repository/index", tags=["repository"], summary="All versions, and whether they are served")
+    async def index(request: Request) -> Response:
+        server.admit(request)
+        ready = (await given(request)).get("ready") is True
+        rows = await models.in_thread(models.index)
+        return _json([row for row in rows if row["state"] == "READY" or not ready])
+
+    @app.post(
+        "/v2/repository/models/{model}/load", tags=["repository"], summary="Serve the newest version, or the one in parameters.version"
+    )
+    async def load(request: Request, model: str) -> Response:
+        server.admit(request)
+        parameters = (await given(request)).get("parameters") or {}
+        await models.load(model, str(parameters.get("version", "")) if isinstance(parameters, dict) else "")
+        return _json({"name": model, "version": models.models[model].active})
+
+    @app.post("/v2/repository/models/{model}/unload", tags=["repository"], summary="Take a model away")
+    async def unload(request: Request, model: str) -> Response:
+        server.admit(request)
+        await models.unload(model)
+        return _json({"name": model})
+
+    @app.post("/v2/repository/models/{model}/rollback", tags=["repository"], summary="At once back to the version before")
+    async def rollback(request: Request, model: str) -> Response:
+        server.admit(request)
+        await models.rollback(model)
+        return _json({"name": model, "version": models.models[model].active})
+
+    @app.post(
+        "/v2/repository/models/{model}/traffic", tags=["repository"], summary="A canary gets a share of the requests, a shadow copies of them",
+        openapi_extra=protocol.TRAFFIC_DOCS,
+    )  # fmt: skip
+    async def traffic(request: Request, model: str) -> Response:
+        server.admit(request)
+        wish = await given(request)
+        unknown = wish.keys() - {"canary", "share", "shadow"}
+        share = wish.get("share", 0.0)
+        if unknown or not isinstance(share, int | float) or isinstance(share, bool):
+            raise Refusal('The body should be such as {"canary": "3", "share": 0.1, "shadow": "4"}, or {} for neither.')
+        await models.split(model, str(wish.get("canary") or ""), float(share), str(wish.get("shadow") or ""))
+        now = models.models[model]
+        return _json({"name": model, "active": now.active, "canary": now.canary, "share": now.share, "shadow": now.shadow})
+
+
+# -- the verticals ----------------------------------------------------------------------------------------------------
+def _verticals(app: FastAPI, server: Server) -> None:
+    models = server.models
+
+    @app.get("/v1/models", tags=["verticals"], summary="What can be asked")
+    async def listed(request: Request) -> Response:
+        server.admit(request)
+        rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active]
+        return _json([{"name": model.name, "version": one.version, "vertical": one.bundle.usecase.name} for model, one in rows])
+
+    @app.post(
+        "/v1/models/{model}:predict", tags=["verticals"], summary="An image, a text or a history in, an answer in words out",
+        openapi_extra=protocol.PREDICT_DOCS,
+    )  # fmt: skip
+    async def predict(request: Request, model: str, explain: bool = False, version: str = "") -> Response:
+        server.admit(request, model)
+        started, served = time.perf_counter(), models.route(model, version)
+        with _told(server, served.model, served.version, "v1", started):
+            asked = sent(await server.body(request), request.headers.get("content-type", ""))
+            seconds = server.seconds(request)
+            answer = await while_connected(request, models.answer(served, asked, explain, seconds))
+            return _json({"model": model, "version": served.version, **answer})
+
+
+def sent(body: bytes, content_type: str) -> Any:
+    """What was asked: a text, a value of JSON, the bytes of `{"b64": ...}`, or of a file.
+
+    Raises:
+        Refusal: no JSON, no text in UTF-8, or no base64.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        raise Refusal("The body is empty: send an image, a text or JSON, as the vertical takes it.")
+    try:
+        if kind.startswith("text/"):
+            return body.decode("utf-8")
+        if kind != "application/json":
+            return body
+        value = json.loads(body, parse_constant=_no_constant)
+        return base64.b64decode(value["b64"], validate=True) if isinstance(value, dict) and value.keys() == {"b64"} else value
+    except UnicodeDecodeError:
+        raise Refusal("The body is no text in UTF-8.") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise Refusal(f"The body is no JSON: {error}.") from None
+    except (binascii.Error, TypeError, ValueError):
+        raise Refusal("The text under b64 is no base64.") from None
+
+
+def _no_constant(name: str) -> None:
+    raise Refusal(f"The JSON holds {name}.")

@@ -1,0 +1,61 @@
+"""A bundle as the next version of a model in a repository, which our server, Triton and KServe can read."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import SettingError
+from tasks.serving.bundle import DTYPES, open_bundle
+from tasks.serving.tensors import NAMES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def publish(bundle: Path, repository: Path, name: str = "") -> Path:
+    """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt beside it.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
+        SettingError: a name that is none.
+    """
+    opened = open_bundle(bundle)
+    name = name or opened.usecase.name
+    if not NAME.fullmatch(name):
+        raise SettingError(f"{name!r} is no name of a model: letters, digits, dots, dashes and underscores were expected.")
+    folder = repository / name
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{bundle.name}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(bundle, draft)
+    config = folder / ".config.draft"
+    config.write_text(triton_config(name, opened.session), encoding="utf-8")
+    config.replace(folder / "config.pbtxt")
+    while True:  # another may publish at the same time
+        version = folder / str(max([int(path.name) for path in folder.iterdir() if path.name.isdecimal()], default=0) + 1)
+        try:
+            draft.rename(version)
+        except OSError:
+            if not version.exists():
+                raise
+        else:
+            return version
+
+
+def triton_config(name: str, session: Any) -> str:
+    """config.pbtxt: what Triton and KServe need to serve the graph as it is."""
+
+    def listed(kind: str, values: Any) -> list[str]:
+        rows = []
+        for value in values:
+            sides = ", ".join(str(side if isinstance(side, int) else -1) for side in value.shape[1:])
+            datatype = NAMES[np.dtype(DTYPES[value.type])]
+            rows.append(f'{kind} [ {{ name: "{value.name}" data_type: TYPE_{datatype} dims: [ {sides} ] }} ]')
+        return rows
+
+    lines = [f'name: "{name}"', 'platform: "onnxruntime_onnx"', "max_batch_size: 32", "dynamic_batching { }"]
+    return "\n".join([*lines, *listed("input", session.get_inputs()), *listed("output", session.get_outputs())]) + "\n"

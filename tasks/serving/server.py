@@ -1,0 +1,76 @@
+"""The server's process: it listens, says so, and goes once it has answered what it was asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from tasks.errors import SettingError
+from tasks.serving.app import make_app
+from tasks.serving.settings import Serving
+
+DRAIN_SECONDS = 30
+
+
+def serve(repository: Path, settings: Serving) -> int:
+    """Serve until told to stop (SIGTERM, Ctrl-C); what was asked before is answered.
+
+    Raises:
+        SettingError: no such repository, or a setting that cannot be.
+    """
+    if not repository.is_dir():
+        raise SettingError(f"There is no folder {repository}: a bundle, or a repository of NAME/VERSION/ bundles was expected.")
+    if bool(settings.certificate) != bool(settings.certificate_key):
+        raise SettingError("--certificate and --certificate_key belong together.")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    app = make_app(repository, settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_certfile=settings.certificate or None,
+        ssl_keyfile=settings.certificate_key or None,
+    )
+    server = Announced(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+class Announced(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            scheme = "https" if self.config.ssl_certfile else "http"
+            models = self.config.app.state.server.models  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+            names = ", ".join(f"{m.name} {m.active}" for m in models.models.values()) or "no model"
+            print(f"Serving {names} at {scheme}://{host}:{port} (its API: {scheme}://{host}:{port}/docs)", flush=True)
+
+
+class JsonLines(logging.Formatter):
+    """A line of JSON for each message, without what was sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = getattr(record, "facts", {})
+        told = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            facts = {**facts, "trace": self.formatException(record.exc_info)}
+        return json.dumps({**told, **facts}, ensure_ascii=False)

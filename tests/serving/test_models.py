@@ -1,0 +1,226 @@
+"""Versions are swapped while they serve: nothing fails, nothing wrong is told, and what is broken never serves."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.errors import BundleError, SettingError
+from tasks.serving.bundle import open_bundle
+from tasks.serving.models import Models
+from tasks.serving.publishing import publish
+from tasks.serving.refusals import NotReady, Refusal, TooLarge, Unknown
+from tasks.serving.settings import Serving
+
+POINT = {"point": np.array([[0.3, -0.2]], dtype=np.float32)}
+PLAIN = Serving(cache_megabytes=0)
+
+
+@pytest.fixture
+def repository(made: list[Path], tmp_path: Path) -> Path:
+    """Version 1 of the model toy."""
+    publish(made[0], tmp_path / "repository", "toy")
+    return tmp_path / "repository"
+
+
+def expected(made: list[Path]) -> list[np.ndarray]:
+    return [open_bundle(folder).predict(POINT)["probabilities"] for folder in made]
+
+
+def serving(repository: Path, test: Callable[[Models], Awaitable[None]], settings: Serving = PLAIN) -> None:
+    async def body() -> None:
+        models = Models(repository, settings)
+        assert await models.load_all() == {} and models.ready()
+        await test(models)
+        await models.close()
+
+    asyncio.run(body())
+
+
+async def told(models: Models, version: str = "") -> tuple[str, np.ndarray]:
+    served = models.route("toy", version)
+    return served.version, (await models.infer(served, POINT))["probabilities"]
+
+
+def test_a_swap_under_load_fails_nothing_and_is_exact(made: list[Path], repository: Path) -> None:
+    first, second = expected(made)
+    assert not np.allclose(first, second)
+    answers: list[tuple[str, np.ndarray]] = []
+
+    async def test(models: Models) -> None:
+        stop = asyncio.Event()
+
+        async def client() -> None:
+            while not stop.is_set():
+                answers.append(await told(models))
+
+        clients = [asyncio.ensure_future(client()) for _ in range(8)]
+        for number in range(4):
+            await asyncio.sleep(0.05)
+            publish(made[(number + 1) % 2], repository, "toy")
+            await models.load("toy")
+            assert (await told(models))[0] == str(number + 2), "from the moment it is acknowledged"
+        await models.rollback("toy")
+        assert (await told(models))[0] == "4"
+        stop.set()
+        await asyncio.gather(*clients)
+        assert set(models.models["toy"].versions) == {"4", "5"}, "the one before stays at hand, older ones are closed"
+
+    serving(repository, test)
+    assert len(answers) > 50 and {version for version, _ in answers} >= {"1", "2", "3", "4"}
+    for version, answer in answers:
+        assert np.allclose(answer, first if int(version) % 2 else second, atol=1e-6)
+
+
+def test_a_restart_serves_what_was_served(made: list[Path], repository: Path) -> None:
+    for place in (1, 0):
+        publish(made[place], repository, "toy")
+
+    async def change(models: Models) -> None:
+        await models.load("toy", "2")
+        await models.load("toy", "3")
+        await models.rollback("toy")
+        await models.split("toy", canary="1", share=0.25)
+
+    async def look(models: Models) -> None:
+        now = models.models["toy"]
+        assert (now.active, now.previous, now.canary, now.share) == ("2", "", "1", 0.25)
+
+    async def look_again(models: Models) -> None:
+        assert models.models["toy"].active == "4", "what was published meanwhile is served"
+
+    serving(repository, change)
+    serving(repository, look)
+    publish(made[0], repository, "toy")
+    serving(repository, look_again)
+
+
+@pytest.mark.parametrize("damage", ["graph", "example", "settings"])
+def test_a_broken_version_is_refused_and_the_old_one_goes_on(damage: str, made: list[Path], repository: Path) -> None:
+    broken = publish(made[1], repository, "toy")
+    if damage == "graph":
+        (broken / "model.onnx").write_bytes((broken / "model.onnx").read_bytes()[:300])
+    elif damage == "example":
+        next((broken / "example").glob("request*")).write_text('["no", "point"]')
+    else:
+        (broken / "usecase.json").write_text('{"type": "os:system"}')
+
+    async def test(models: Models) -> None:
+        with pytest.raises(BundleError):
+            await models.load("toy")
+        assert (await told(models))[0] == "1"
+        row = next(row for row in models.index() if row["version"] == "2")
+        assert row["state"] == "UNAVAILABLE" and len(row["reason"]) > 20
+
+    async def body() -> None:
+        models = Models(repository, PLAIN)
+        assert set(await models.load_all()) == {"toy 2"} and models.ready()
+        await test(models)
+        await models.unload("toy")
+        with pytest.raises(NotReady, match="not loaded"):
+            models.get("toy")
+        await models.close()
+
+    asyncio.run(body())
+
+
+def test_a_canary_gets_its_share_and_a_shadow_copies_of_all(made: list[Path], repository: Path) -> None:
+    publish(made[1], repository, "toy")
+
+    async def test(models: Models) -> None:
+        await models.load("toy", "1")
+        await models.split("toy", canary="2", share=0.3)
+        seen = [(await told(models))[0] for _ in range(400)]
+        assert 0.2 < seen.count("2") / len(seen) < 0.4
+        assert (await told(models, "1"))[0] == "1", "who names a version gets it"
+        await models.split("toy", shadow="2")
+        before = models.get("toy", "2").statistics.requests
+        assert {(await told(models))[0] for _ in range(20)} == {"1"}
+        await asyncio.sleep(0.2)
+        assert models.get("toy", "2").statistics.requests == before + 20
+        with pytest.raises(Refusal, match="lies between 0 and 1"):
+            await models.split("toy", canary="2", share=1.5)
+        with pytest.raises(Unknown, match="no version '9'"):
+            await models.split("toy", canary="9", share=0.1)
+
+    serving(repository, test)
+
+
+def test_the_repository_is_watched(made: list[Path], repository: Path) -> None:
+    async def test(models: Models) -> None:
+        watching = asyncio.ensure_future(models.watch())
+        publish(made[1], repository, "toy")
+        broken = publish(made[0], repository, "other")
+        (broken / "model.onnx").write_bytes(b"no graph")
+        async with asyncio.timeout(10):
+            while models.get("toy").version != "2":
+                await asyncio.sleep(0.02)
+        shutil.rmtree(repository / "toy")
+        async with asyncio.timeout(10):
+            while "toy" in models.models:
+                await asyncio.sleep(0.02)
+        assert not watching.done()
+        watching.cancel()
+
+    serving(repository, test, Serving(watch_seconds=0.05))
+
+
+def test_requests_that_do_not_fit_are_refused_and_counted(repository: Path) -> None:
+    async def test(models: Models) -> None:
+        served = models.get("toy")
+        wrong = [
+            ({}, BundleError, "'point' is missing"),
+            ({"point": np.zeros((1, 3), np.float32)}, BundleError, "should have the shape"),
+            ({"point": np.zeros((1, 2), np.float64)}, BundleError, "should be float32"),
+            ({**POINT, "more": np.zeros((1, 2), np.float32)}, Refusal, "There is no input 'more'"),
+            ({"point": np.zeros((0, 2), np.float32)}, TooLarge, "has 0 rows"),
+            ({"point": np.zeros((9, 2), np.float32)}, TooLarge, "has 9 rows; 1 to 8"),
+        ]
+        for inputs, kind, words in wrong:
+            with pytest.raises(kind, match=words):
+                await models.infer(served, inputs)
+        assert served.statistics.failed == len(wrong) and served.statistics.requests == 0
+        with pytest.raises(Unknown, match=r"There is no model '\.\./toy'"):
+            models.get("../toy")
+        with pytest.raises(Unknown, match="no version '7'"):
+            models.get("toy", "7")
+
+    serving(repository, test, Serving(max_rows=8))
+
+
+def test_the_cache_knows_versions_apart(made: list[Path], repository: Path) -> None:
+    first, second = expected(made)
+
+    async def test(models: Models) -> None:
+        assert models.cache is not None
+        for _ in range(3):
+            assert np.allclose((await told(models))[1], first)
+        publish(made[1], repository, "toy")
+        await models.load("toy")
+        assert np.allclose((await told(models))[1], second)
+        assert (models.cache.hits, models.cache.misses) == (2, 2)
+        assert models.get("toy", "1").statistics.hits == 2
+
+    serving(repository, test, Serving())
+
+
+def test_a_bundle_by_itself_is_a_repository(made: list[Path]) -> None:
+    async def test(models: Models) -> None:
+        assert models.index() == [{"name": made[0].name, "version": "1", "state": "READY", "reason": ""}]
+
+    serving(made[0], test)
+
+
+def test_publishing_counts_up_and_leaves_no_half_copy(made: list[Path], tmp_path: Path) -> None:
+    assert [publish(made[0], tmp_path, "m").name for _ in range(3)] == ["1", "2", "3"]
+    (tmp_path / "m" / "3" / "left").touch()
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2", "3", "config.pbtxt"]
+    config = (tmp_path / "m" / "config.pbtxt").read_text()
+    assert 'platform: "onnxruntime_onnx"' in config and 'name: "point" data_type: TYPE_FP32 dims: [ 2 ]' in config
+    with pytest.raises(SettingError, match="no name of a model"):
+        publish(made[0], tmp_path, "../m")

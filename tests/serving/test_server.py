@@ -1,0 +1,281 @@
+"""The server as others meet it: a process of its own, real sockets, both ways of asking."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tasks.serving.bundle import open_bundle
+from tasks.serving.publishing import publish
+
+ROOT = Path(__file__).parents[2]
+POINT = [[0.3, -0.2]]
+
+
+@dataclass
+class Running:
+    url: str
+    repository: Path
+    process: subprocess.Popen[str]
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+
+@contextmanager
+def running(repository: Path, *options: str) -> Iterator[Running]:
+    command = [sys.executable, "-m", "tasks.serving", str(repository), "--port", "0", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    errors = process.stderr
+    threading.Thread(target=errors.read, daemon=True).start()  # or its pipe would fill up
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://[\d.:]+", line)
+        assert found, line
+        yield Running(found[0], repository, process)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def repository(made: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    publish(made[0], folder, "toy")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Running]:
+    with running(repository, "--max_megabytes", "1", "--max_rows", "64") as found:
+        yield found
+
+
+def request(points: list[list[float]] = POINT, **changes: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "point", "shape": [len(points), 2], "datatype": "FP32", "data": points}], **changes}
+
+
+def test_the_protocol_is_spoken(server: Running, made: list[Path]) -> None:
+    expected = open_bundle(made[0]).predict({"point": np.array(POINT, dtype=np.float32)})["probabilities"]
+    with server.client() as http:
+        assert http.get("/v2/health/live").status_code == http.get("/v2/health/ready").status_code == 200
+        assert http.get("/v2").json()["name"] == "verticals"
+        assert http.get("/v2/models/toy").json() == http.get("/v2/models/toy/versions/1").json()
+        assert http.get("/v2/models/toy").json()["inputs"] == [{"name": "point", "datatype": "FP32", "shape": [-1, 2]}]
+        assert http.get("/v2/models/toy/versions/1/ready").status_code == 200
+        assert http.get("/v2/models/toy/config").json()["input"] == [{"name": "point", "data_type": "TYPE_FP32", "dims": [2]}]
+        for path in ("/v2/models/toy/infer", "/v2/models/toy/versions/1/infer"):
+            answer = http.post(path, json=request(id="seven")).json()
+            assert (answer["model_name"], answer["model_version"], answer["id"]) == ("toy", "1", "seven")
+            assert np.allclose(answer["outputs"][0]["data"], expected.ravel(), atol=1e-6)
+        index = http.post("/v2/repository/index").json()
+        assert index == [{"name": "toy", "version": "1", "state": "READY", "reason": ""}]
+        stats = http.get("/v2/models/toy/stats").json()["model_stats"][0]
+        assert stats["inference_stats"]["success"]["count"] >= 2 and stats["inference_count"] >= 1
+
+
+def test_tensors_travel_raw_and_compressed(server: Running) -> None:
+    raw = np.array(POINT, dtype=np.float32).tobytes()
+    asked = {"name": "point", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [asked], "parameters": {"binary_data_output": True}}).encode()
+    with server.client() as http:
+        plain = http.post("/v2/models/toy/infer", json=request()).json()["outputs"][0]["data"]
+        answer = http.post("/v2/models/toy/infer", content=head + raw, headers={"Inference-Header-Content-Length": str(len(head))})
+        length = int(answer.headers["Inference-Header-Content-Length"])
+        assert json.loads(answer.content[:length])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+        assert np.frombuffer(answer.content[length:], np.float32).tolist() == pytest.approx(plain)
+        zipped = http.post(
+            "/v2/models/toy/infer", content=gzip.compress(json.dumps(request()).encode()), headers={"Content-Encoding": "gzip"}
+        )
+        assert zipped.json()["outputs"][0]["data"] == plain
+
+
+def test_a_person_is_answered_in_words(server: Running) -> None:
+    with server.client() as http:
+        assert http.get("/v1/models").json() == [{"name": "toy", "version": "1", "vertical": "toy"}]
+        answer = http.post("/v1/models/toy:predict", json=POINT[0])
+        assert answer.json().keys() == {"model", "version", "label", "probability"}
+        refused = http.post("/v1/models/toy:predict?explain=true", json=POINT[0])
+        assert refused.status_code == 400 and "does not explain" in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "words"),
+    [
+        ("GET", "/v2/models/none", b"", 404, "There is no model 'none'; there is toy"),
+        ("GET", "/v2/models/toy/versions/9", b"", 404, "no version '9'"),
+        ("GET", "/v2/models/..%2f..%2fetc/config", b"", 404, ""),
+        ("POST", "/v2/models/toy/infer", b"{", 400, "is no JSON"),
+        ("POST", "/v2/models/toy/infer", json.dumps(request([[1.0, 2.0]] * 65)).encode(), 413, "65 rows; 1 to 64"),
+        ("POST", "/v2/models/toy/infer", b" " * 1_000_001, 413, "larger than the 1,000,000 bytes"),
+        ("POST", "/v2/models/toy/infer", json.dumps(request(outputs=[{"name": "z"}])).encode(), 400, "There is no output 'z'"),
+        ("POST", "/v2/models/toy/infer", json.dumps(request(parameters={"timeout": -3})).encode(), 400, "over before it began"),
+        ("POST", "/v1/models/toy:predict", b"", 400, "The body is empty"),
+        ("POST", "/v2/repository/models/none/load", b"", 404, "The repository has no model 'none'"),
+        ("POST", "/v2/repository/models/toy/rollback", b"", 400, "no version before 1"),
+        ("POST", "/v2/repository/models/toy/traffic", b'{"canery": "2"}', 400, "The body should be such as"),
+        ("GET", "/nowhere", b"", 404, ""),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_words(
+    method: str, path: str, content: bytes, status: int, words: str, server: Running
+) -> None:
+    with server.client() as http:
+        answer = http.request(method, path, content=content)
+        assert answer.status_code == status and words in answer.text
+        if words:
+            assert answer.json().keys() == {"error"}
+
+
+def test_a_body_without_a_length_is_bounded(server: Running) -> None:
+    with server.client() as http:
+        answer = http.post("/v2/models/toy/infer", content=(b" " * 100_000 for _ in range(20)))
+        assert answer.status_code == 413
+
+
+def test_a_hot_swap_over_http_fails_no_request(server: Running, made: list[Path], tmp_path: Path) -> None:
+    publish(made[0], server.repository, "swapped")
+    stop, seen = threading.Event(), []
+
+    def ask() -> None:
+        with server.client() as http:
+            while not stop.is_set():
+                answer = http.post("/v2/models/swapped/infer", json=request())
+                seen.append((answer.status_code, answer.json().get("model_version")))
+
+    with server.client() as http, ThreadPoolExecutor(4) as pool:
+        assert http.post("/v2/repository/models/swapped/load").json() == {"name": "swapped", "version": "1"}
+        for _ in range(4):
+            pool.submit(ask)
+        for number in (2, 3):
+            time.sleep(0.2)
+            publish(made[1], server.repository, "swapped")
+            assert http.post("/v2/repository/models/swapped/load").json()["version"] == str(number)
+            assert http.post("/v2/models/swapped/infer", json=request()).json()["model_version"] == str(number)
+        assert http.post("/v2/repository/models/swapped/rollback").json()["version"] == "2"
+        time.sleep(0.1)
+        stop.set()
+    assert {status for status, _ in seen} == {200} and {version for _, version in seen} == {"1", "2", "3"}
+    with server.client() as http:
+        assert http.post("/v2/repository/models/swapped/unload").status_code == 200
+        assert http.post("/v2/models/swapped/infer", json=request()).status_code == 503
+
+
+def test_what_happened_is_counted_for_prometheus(server: Running) -> None:
+    with server.client() as http:
+        http.post("/v2/models/toy/infer", json=request())
+        http.post("/v2/models/toy/infer", content=b"{")
+        page = http.get("/metrics").text
+    for line in (
+        r'verticals_requests_total\{model="toy",protocol="v2",status="200",version="1"\} [1-9]',
+        r'verticals_requests_total\{model="toy",protocol="v2",status="400",version="1"\} [1-9]',
+        r'verticals_batch_rows_count\{model="toy",version="1"\} [1-9]',
+        r"verticals_cache_hits_total [0-9]",
+        r'verticals_version_ready\{model="toy",version="1"\} 1.0',
+    ):
+        assert re.search(line, page), line
+
+
+def test_the_api_describes_itself(server: Running) -> None:
+    with server.client() as http:
+        described = http.get("/openapi.json").json()
+        assert {"/v2/models/{model}/infer", "/v1/models/{model}:predict", "/v2/repository/index"} <= described["paths"].keys()
+        assert http.get("/docs").status_code == 200
+
+
+def test_keys_open_what_they_say(repository: Path, tmp_path: Path) -> None:
+    def new(*arguments: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tasks.serving", "key", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        key, line = (part.rpartition(": ")[2] for part in done.stdout.splitlines())
+        assert key not in line
+        return key, line
+
+    (all_key, all_line), (other_key, other_line) = new("ann"), new("bob", "--models", "other")
+    (tmp_path / "keys").write_text(f"{all_line}\n{other_line}  # of another model\n")
+    with running(repository, "--keys", str(tmp_path / "keys"), "--requests_per_second", "5") as server:
+        with server.client() as http:
+            assert http.get("/v2/health/ready").status_code == 200
+            missing = http.post("/v2/models/toy/infer", json=request())
+            assert missing.status_code == 401 and missing.headers["WWW-Authenticate"] == "Bearer"
+            assert http.get("/metrics").status_code == http.get("/v2/models/toy", headers={"X-Api-Key": "wrong"}).status_code == 401
+        with server.client(Authorization=f"Bearer {other_key}") as http:
+            assert http.post("/v2/models/toy/infer", json=request()).status_code == 403
+            assert http.post("/v2/repository/models/toy/unload").status_code == 403
+        with server.client(**{"X-Api-Key": all_key}) as http:
+            answers = [http.post("/v2/models/toy/infer", json=request()) for _ in range(12)]
+            assert answers[0].status_code == 200 and answers[-1].status_code == 429
+            assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_a_terminated_server_answers_what_it_was_asked(repository: Path) -> None:
+    with running(repository) as server:
+        answered: list[int] = []
+
+        def ask() -> None:
+            with server.client() as http:
+                for _ in range(1000):
+                    try:
+                        answered.append(http.post("/v2/models/toy/infer", json=request()).status_code)
+                    except httpx.ConnectError:
+                        return  # it takes nothing new
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+            time.sleep(0.4)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) in (0, -signal.SIGTERM)
+            failures = [one.exception() for one in asked]
+        assert answered and set(answered) == {200}
+        assert all(error is None or isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) for error in failures)
+
+
+def test_it_comes_back_after_a_kill(repository: Path) -> None:
+    for _ in range(2):
+        started = time.monotonic()
+        with running(repository) as server:
+            with server.client() as http:
+                assert http.post("/v2/models/toy/infer", json=request()).json()["model_version"] == "1"
+            assert time.monotonic() - started < 30
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["/nowhere"], "There is no folder /nowhere"),
+        (["REPOSITORY", "--port", "99999"], "--port 99999"),
+        (["REPOSITORY", "--keys", "/nowhere"], "The file of keys /nowhere cannot be read"),
+        (["REPOSITORY", "--certificate", "a.pem"], "belong together"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(arguments: list[str], words: str, repository: Path) -> None:
+    listed = [str(repository) if one == "REPOSITORY" else one for one in arguments]
+    done = subprocess.run([sys.executable, "-m", "tasks.serving", *listed], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_process_is_light() -> None:
+    code = "import sys, tasks.serving.server; print(*({'torch', 'transformers', 'prefect', 'pytorch_lightning'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
