@@ -1,10 +1,10 @@
-# make install | demo | test | lint | up | down | lock
+# make install | demo | serve | test | lint | up | down | lock
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SERVER := http://127.0.0.1:4200/api
 
-.PHONY: install demo test test-slow lint up down lock clean
+.PHONY: install demo serve test test-slow lint up down lock clean
 
 install: .venv/installed ## the virtual environment, from the lock
 
@@ -17,6 +17,10 @@ install: .venv/installed ## the virtual environment, from the lock
 
 demo: install ## the image classification flow on the embedded sample
 	@$(BIN)/python -m flows.image_classification --preset smoke
+
+serve: install ## the newest version of every model that a flow released
+	@mkdir -p .verticals/models
+	@$(BIN)/python -m tasks.serving .verticals/models --watch_seconds 2
 
 test: install ## the tests that fit a laptop
 	@$(BIN)/python -m pytest -q -m "not slow and not gpu" tests

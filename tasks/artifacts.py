@@ -121,6 +121,7 @@ class Release(Record):
     reason: str
     rejected: tuple[Rejection, ...]
     bundle: str = Field(description="folder to serve or to copy elsewhere")
+    registered: str = Field(default="", description="the version that it is in the repository of `make serve`")
     report: str = Field(description="path of the HTML report")
     answer: dict[str, Any] = Field(description="the chosen bundle's answer to its example request")
     seconds: float = Field(description="wall time of the whole run")

@@ -20,6 +20,7 @@ from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
 from tasks.reporting.report import write_report
 from tasks.reporting.terminal import step, summary, take_steps
+from tasks.serving import publishing
 from tasks.serving.bundle import open_bundle
 from tasks.settings import Budget
 
@@ -40,6 +41,7 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         reason=reason,
         rejected=tuple(rejected),
         bundle=chosen.model.location,
+        registered=str(register(chosen.model)),
         report=str(report),
         answer=answer,
         seconds=_seconds_so_far(),
@@ -50,6 +52,11 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         publish(facts)
     summary(released, facts.next_commands)
     return released
+
+
+def register(model: OnnxModel) -> Path:
+    """The bundle as the newest version of its vertical's model, ready to be served."""
+    return publishing.publish(model.folder, store.home() / "models", model.usecase.name)
 
 
 def answer_example(bundle: Path) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def _next_commands(released: Release) -> tuple[str, ...]:
     python, flow = _from_here(Path(sys.executable)), released.chosen.model.usecase.package().rpartition(".")[2]
     return (
         f"{python} -m tasks.serving predict {_from_here(Path(released.bundle))} {_from_here(example)}",
+        "make serve    # answers at http://127.0.0.1:8000, a page to try it out and its API",
         f"{python} -m flows.{flow} --usecase.data YOUR_DATA --preset default",
         "make up    # the same flow on a schedule and on a worker",
     )

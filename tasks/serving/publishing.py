@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +20,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 def publish(bundle: Path, repository: Path, name: str = "") -> Path:
     """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt beside it.
 
+    What is the newest version already is left as it is. Returns the folder of the version.
+
     Raises:
         BundleError: the bundle cannot be opened.
         SettingError: a name that is none.
@@ -29,6 +32,9 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         raise SettingError(f"{name!r} is no name of a model: letters, digits, dots, dashes and underscores were expected.")
     folder = repository / name
     folder.mkdir(parents=True, exist_ok=True)
+    newest = _newest(folder)
+    if newest and same(folder / str(newest), bundle):
+        return folder / str(newest)
     draft = folder / f".{bundle.name}.draft"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(bundle, draft)
@@ -36,7 +42,7 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
     config.write_text(triton_config(name, opened.session), encoding="utf-8")
     config.replace(folder / "config.pbtxt")
     while True:  # another may publish at the same time
-        version = folder / str(max([int(path.name) for path in folder.iterdir() if path.name.isdecimal()], default=0) + 1)
+        version = folder / str(_newest(folder) + 1)
         try:
             draft.rename(version)
         except OSError:
@@ -44,6 +50,16 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
                 raise
         else:
             return version
+
+
+def _newest(folder: Path) -> int:
+    return max([int(path.name) for path in folder.iterdir() if path.name.isdecimal()], default=0)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two bundles hold the same files."""
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) for folder in (one, other)]
+    return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
 
 
 def triton_config(name: str, session: Any) -> str:

@@ -165,14 +165,16 @@ def test_a_hot_swap_over_http_fails_no_request(server: Running, made: list[Path]
         assert http.post("/v2/repository/models/swapped/load").json() == {"name": "swapped", "version": "1"}
         for _ in range(4):
             pool.submit(ask)
-        for number in (2, 3):
-            time.sleep(0.2)
-            publish(made[1], server.repository, "swapped")
-            assert http.post("/v2/repository/models/swapped/load").json()["version"] == str(number)
-            assert http.post("/v2/models/swapped/infer", json=request()).json()["model_version"] == str(number)
-        assert http.post("/v2/repository/models/swapped/rollback").json()["version"] == "2"
-        time.sleep(0.1)
-        stop.set()
+        try:
+            for number in (2, 3):
+                time.sleep(0.2)
+                publish(made[(number + 1) % 2], server.repository, "swapped")
+                assert http.post("/v2/repository/models/swapped/load").json()["version"] == str(number)
+                assert http.post("/v2/models/swapped/infer", json=request()).json()["model_version"] == str(number)
+            assert http.post("/v2/repository/models/swapped/rollback").json()["version"] == "2"
+            time.sleep(0.1)
+        finally:
+            stop.set()
     assert {status for status, _ in seen} == {200} and {version for _, version in seen} == {"1", "2", "3"}
     with server.client() as http:
         assert http.post("/v2/repository/models/swapped/unload").status_code == 200
