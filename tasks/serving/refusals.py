@@ -43,6 +43,12 @@ class Overloaded(Refusal):
         self.retry_after = retry_after
 
 
+class Gone(Refusal):
+    """The client did not wait for the answer."""
+
+    status = 499
+
+
 class NotReady(Refusal):
     """A model is there but does not answer now."""
 
