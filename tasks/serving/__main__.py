@@ -1,4 +1,4 @@
-"""`python -m tasks.serving REPOSITORY` serves models; `predict`, `publish` and `key` in its place do what they say. Without torch."""
+"""`python -m tasks.serving REPOSITORY` serves models; `predict`, `score`, `publish` and `key` in its place do what they say. Without torch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tasks.errors import SettingError, UserError
 from tasks.serving.bundle import open_bundle
 from tasks.serving.guard import ALL, new_key
 from tasks.serving.publishing import publish
+from tasks.serving.scoring import find_requests, score
 from tasks.serving.settings import Serving
 
 BAR = 24
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"predict": _predict, "publish": _publish, "key": _key}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"predict": _predict, "score": _score, "publish": _publish, "key": _key}
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -35,7 +38,7 @@ def _serve(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.serving",
         description="Serve models by the Open Inference Protocol and in their verticals' words.",
-        epilog="In place of REPOSITORY: predict BUNDLE FILE, publish BUNDLE REPOSITORY, key NAME; each has a --help of its own.",
+        epilog="In place of REPOSITORY: predict BUNDLE FILE, score BUNDLE SOURCE OUT, publish BUNDLE REPOSITORY, key NAME; each has a --help of its own.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="a bundle, or a folder of NAME/VERSION/ bundles")
@@ -62,6 +65,23 @@ def _predict(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     for request, answer in zip(given.requests, _answers(given.bundle, given.requests, given.explain), strict=True):
         print(json.dumps(answer, ensure_ascii=False) if given.json else _readable(request, answer))
+    return 0
+
+
+def _score(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving score", description="Answer many requests; a line of JSON for each.")
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("source", type=Path, help="a folder with a file for each request, or a .jsonl or .txt file with one in each line")
+    parser.add_argument("out", type=Path, help="the file to write, such as answers.jsonl")
+    parser.add_argument("--batch", type=int, default=32, help="requests that are computed together (default: 32)")
+    parser.add_argument("--threads", type=int, default=2, help="of the computation (default: 2)")
+    given = parser.parse_args(arguments)
+    bundle = open_bundle(given.bundle, given.threads)
+    requests = find_requests(given.source, bundle)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("score", total=len(requests))
+        print(score(bundle, requests, given.out, max(1, given.batch), lambda count: bar.advance(task, count)))
     return 0
 
 

@@ -31,6 +31,7 @@ def serve(repository: Path, settings: Serving) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     app = make_app(repository, settings)
     config = uvicorn.Config(
         app,
