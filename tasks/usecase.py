@@ -23,6 +23,8 @@ Predict = Callable[[Arrays], Arrays]
 Say = Callable[[str], None]
 """Shows people what a long step is at; a newer word takes the place of the one before."""
 Split = Literal["train", "validation", "test"]
+Takes = Literal["image", "text", "history", "json"]
+"""What a person sends: the bytes of an image file, a text, a history of items, or any other value of JSON."""
 TRUSTED_PACKAGES = ("usecases.", "tasks.", "tests.")
 
 
@@ -78,6 +80,8 @@ class Examples(Protocol):
 
 class Codec(Protocol):
     """Between what a person sends and what the network takes. NumPy only: it runs in the server."""
+
+    takes: ClassVar[Takes]
 
     def read(self, argument: str) -> Any:
         """One request from a command line argument: a path, a text."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Takes, UseCase, silently
 
 EAST = 1.0
 SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
@@ -27,6 +27,8 @@ class Points:
 
 
 class NumbersCodec:
+    takes: ClassVar[Takes] = "json"
+
     def read(self, argument: str) -> list[float]:
         return json.loads(Path(argument).read_text())
 

@@ -8,9 +8,10 @@ import binascii
 import contextlib
 import json
 import logging
+import mimetypes
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from starlette.routing import Route
 
 from tasks.errors import UserError
 from tasks.serving import protocol
+from tasks.serving.bundle import example_path
 from tasks.serving.guard import Guard, read_keys
 from tasks.serving.metrics import Metrics
 from tasks.serving.models import Models
@@ -28,6 +30,11 @@ from tasks.serving.settings import Serving
 from tasks.serving.tensors import check_numbers, inflated, read_inference, write_answer
 
 T = TypeVar("T")
+PAGE = Path(__file__).parent / "page"
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 JSON_LENGTH = "Inference-Header-Content-Length"
 PATIENCE = 0.02  # seconds of an answer, after which it is looked whether the client still waits
 log = logging.getLogger("verticals.serving")
@@ -126,12 +133,23 @@ def make_app(repository: Path, settings: Serving) -> FastAPI:
     _repository(app, server)
     _verticals(app, server)
 
+    for name, kind in {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}.items():
+        shown = Response((PAGE / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
+        app.get("/" if name == "index.html" else f"/page/{name}", include_in_schema=False)(_always(shown))
+
     @app.get("/metrics", tags=["monitoring"], response_class=Response, summary="For Prometheus")
     async def metrics(request: Request) -> Response:
         server.admit(request)
         return Response(server.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
+
+
+def _always(response: Response) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
+        return response
+
+    return page
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -318,7 +336,20 @@ def _verticals(app: FastAPI, server: Server) -> None:
     async def listed(request: Request) -> Response:
         server.admit(request)
         rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active]
-        return _json([{"name": model.name, "version": one.version, "vertical": one.bundle.usecase.name} for model, one in rows])
+        return _json(
+            [
+                {"name": model.name, "version": one.version, "vertical": one.bundle.usecase.name, "takes": one.bundle.codec.takes}
+                for model, one in rows
+            ]
+        )
+
+    @app.get("/v1/models/{model}/example", tags=["verticals"], summary="The real request that came with the model", response_class=Response)
+    async def example(request: Request, model: str, version: str = "") -> Response:
+        server.admit(request, model)
+        path = example_path(models.get(model, version).bundle.folder)
+        return Response(
+            await models.in_thread(path.read_bytes), media_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        )
 
     @app.post(
         "/v1/models/{model}:predict", tags=["verticals"], summary="An image, a text or a history in, an answer in words out",

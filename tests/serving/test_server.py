@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def test_tensors_travel_raw_and_compressed(server: Running) -> None:
 
 def test_a_person_is_answered_in_words(server: Running) -> None:
     with server.client() as http:
-        assert http.get("/v1/models").json() == [{"name": "toy", "version": "1", "vertical": "toy"}]
+        assert http.get("/v1/models").json() == [{"name": "toy", "version": "1", "vertical": "toy", "takes": "json"}]
+        assert http.get("/v1/models/toy/example").json() == [0.1, 0.2]
         answer = http.post("/v1/models/toy:predict", json=POINT[0])
         assert answer.json().keys() == {"model", "version", "label", "probability"}
         refused = http.post("/v1/models/toy:predict?explain=true", json=POINT[0])
@@ -201,6 +203,20 @@ def test_the_api_describes_itself(server: Running) -> None:
         described = http.get("/openapi.json").json()
         assert {"/v2/models/{model}/infer", "/v1/models/{model}:predict", "/v2/repository/index"} <= described["paths"].keys()
         assert http.get("/docs").status_code == 200
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_asks_and_shows_the_answer_in_a_browser(width: int, server: Running, tmp_path: Path) -> None:
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", f"--window-size={width},900"]
+    command += ["--virtual-time-budget=8000", "--dump-dom", f"{server.url}/?model=toy&example"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.search(r'<p class="headline">[ab]</p>', done.stdout), done.stdout[-2000:]
+    assert "toy, version 1" in done.stdout and "https://" not in done.stdout
 
 
 def test_keys_open_what_they_say(repository: Path, tmp_path: Path) -> None:

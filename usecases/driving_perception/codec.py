@@ -6,12 +6,12 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Takes
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
@@ -29,6 +29,8 @@ UNSURE = 0.5  # probability of the classes, on average, or of the sign below whi
 
 class RoadCodec:
     """Requests are the bytes of an image file; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
+
+    takes: ClassVar[Takes] = "image"
 
     def __init__(self, assets: Path) -> None:
         self.card = read_card(assets)
@@ -55,8 +57,7 @@ class RoadCodec:
         return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
 
     def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
-        alone = self.card["heads"] == ["signal"]
-        doubts, told = doubts_of(image, None if alone else self.width / self.height), {}
+        doubts, told = doubts_of(image, self.card["ratios"]), {}
         things = None
         if "mask" in said:
             told |= self._masked(image, said["mask"], said["sure"], doubts)
@@ -133,10 +134,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def doubts_of(image: Image.Image, ratio: float | None) -> list[str]:
-    """In words what speaks against trusting any answer about a frame: too dark, blank, blurred, or of another shape than `ratio` (width by height).
+def doubts_of(image: Image.Image, ratios: Sequence[float]) -> list[str]:
+    """In words what speaks against trusting any answer about a frame: too dark, blank, blurred, or of none of the shapes `ratios` (width by height).
 
-    Without a ratio it is a cutting, which may be of any shape, and small enough to look blurred.
+    Without ratios it is a cutting, which may be of any shape, and small enough to look blurred.
     """
     grey = np.asarray(image.convert("L").resize((160, 120), Image.Resampling.BOX), dtype=np.float64)
     doubts = []
@@ -144,8 +145,8 @@ def doubts_of(image: Image.Image, ratio: float | None) -> list[str]:
         doubts.append("the picture is blank")
     elif grey.mean() < DARK:
         doubts.append("the picture is too dark")
-    elif ratio and (np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2 < BLURRED:
+    elif ratios and (np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2 < BLURRED:
         doubts.append("the picture is blurred")
-    if ratio and abs(image.width / image.height / ratio - 1) > SAME_SHAPE:
+    if ratios and all(abs(image.width / image.height / ratio - 1) > SAME_SHAPE for ratio in ratios):
         doubts.append(f"the picture is {image.width} x {image.height}, of another shape than what the network has learnt from")
     return doubts

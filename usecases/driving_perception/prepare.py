@@ -56,7 +56,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Labels:
-    """What all sources together know: the heads to learn, the names behind their numbers, and the size of the network's images."""
+    """What all sources together know: the heads to learn, the names behind their numbers, the size of the network's images, and the ratios
+    of width to height that pictures have; none for signs and lights alone, which are cut out in any shape.
+    """
 
     heads: list[str]
     classes: list[str]
@@ -66,6 +68,7 @@ class Labels:
     signals: list[str]
     width: int
     height: int
+    ratios: list[float]
 
 
 def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, Any]:
@@ -96,6 +99,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     return {
         "layout": "; ".join(source.layout for source in sources),
         "heads": labels.heads,
+        "ratios": labels.ratios,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
         "labels": labels.classes or labels.objects or labels.targets or labels.signals,
         "findings": findings.listed(),
@@ -190,7 +194,8 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
     width, height = _common_size(seen, heads)
     width, height = settings.width or width, settings.height or height
     paint = [own.get(name, list(colour)) for name, colour in zip(classes, colours(len(classes)), strict=True)]
-    return Labels(heads, classes, paint, objects, targets, signals, width, height)
+    ratios = sorted({round(across / down, 4) for across, down in _usual_sizes(seen)}) if heads != ["signal"] else []
+    return Labels(heads, classes, paint, objects, targets, signals, width, height, ratios)
 
 
 def _own_colours(source: Source) -> dict[str, tuple[int, int, int]]:
@@ -204,11 +209,15 @@ def _common_size(seen: Sequence[Sequence[Seen]], heads: Sequence[str]) -> tuple[
         side = min(LARGEST_SIGNAL, max(SMALLEST_SIGNAL, round(side / STEP) * STEP))
         return side, side
     widest = WIDEST_STEERING if heads == ["steering"] else WIDEST
-    usual = [Counter(one.size for one in frames).most_common(1)[0][0] for frames in seen if frames]
-    width, height = max(usual, key=lambda size: size[0] * size[1])
+    width, height = max(_usual_sizes(seen), key=lambda size: size[0] * size[1])
     if width > widest:
         width, height = widest, max(STEP, round(height * widest / width / STEP) * STEP)
     return width, height
+
+
+def _usual_sizes(seen: Sequence[Sequence[Seen]]) -> list[tuple[int, int]]:
+    """The most frequent size of each source."""
+    return [Counter(one.size for one in frames).most_common(1)[0][0] for frames in seen if frames]
 
 
 # -- splitting --------------------------------------------------------------------------------------------------------
@@ -369,6 +378,7 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
         "width": labels.width,
         "height": labels.height,
         "heads": labels.heads,
+        "ratios": labels.ratios,
         "mean": some.mean(axis=(0, 2, 3)).round(6).tolist(),
         "std": some.std(axis=(0, 2, 3)).clip(1e-3).round(6).tolist(),
     }

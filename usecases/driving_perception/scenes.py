@@ -55,7 +55,7 @@ class StoredScenes:
 
 
 def read_card(assets: Path) -> dict[str, Any]:
-    """Of all heads `{"width", "height", "mean", "std", "heads": [name]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
+    """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
     of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))

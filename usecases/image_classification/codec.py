@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Takes
 from usecases.images import read_file, requested, to_pixels
 
 TOP = 5
@@ -17,6 +17,8 @@ TOP = 5
 
 class ImageCodec:
     """Requests are the bytes of an image file; answers are labels with probabilities."""
+
+    takes: ClassVar[Takes] = "image"
 
     def __init__(self, assets: Path) -> None:
         card = json.loads((assets / "image.json").read_text(encoding="utf-8"))

@@ -6,12 +6,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tasks.errors import BundleError
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Takes
 from usecases.nlp.ngrams import encode_features, encode_ngrams, places_of
 from usecases.nlp.scores import LIKELY
 from usecases.nlp.sources import Span
@@ -30,6 +30,8 @@ Found = list[tuple[Span, float]]
 
 class TextCodec(ABC):
     """Requests are texts, or `{"text": ...}`."""
+
+    takes: ClassVar[Takes] = "text"
 
     def __init__(self, assets: Path) -> None:
         card = json.loads((assets / "labels.json").read_text(encoding="utf-8"))

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tasks.errors import BundleError
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Takes
 from usecases.recommendation.sequences import read_catalogue
 
 KNOWN = ("history", "k", "filter_seen", "allow", "deny", "category")
@@ -21,6 +21,8 @@ NAMED = 30  # categories in an error
 
 class HistoryCodec:
     """Requests are histories of ids with wishes; answers are items with scores and titles."""
+
+    takes: ClassVar[Takes] = "history"
 
     def __init__(self, assets: Path, length: int) -> None:
         card = read_catalogue(assets)

@@ -145,7 +145,7 @@ def mostly_broken(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (empty, "No images with masks, boxes or steering were found"),
+        (empty, "No images with masks, boxes, steering or signs were found"),
         (a_file, "is a file; a folder of images and what is known of them was expected"),
         (coloured_without_a_list, "is coloured, and no list says which colour is which class"),
         (an_empty_list, "names no class"),

@@ -8,12 +8,14 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tasks.training.predicting import torch_predict
 from tests.usecases.driving_perception.roads import camvid_of_segnet
 from tests.usecases.driving_perception.test_boxes import kitti
 from tests.usecases.driving_perception.test_steering import tub
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.codec import RoadCodec, doubts_of
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, StoredScenes
 
@@ -68,3 +70,15 @@ def test_some_heads_can_be_chosen(several: tuple[DrivingPerception, Path], tmp_p
     chosen = several[0].model_copy(update={"heads": ("boxes",)})
     card = chosen.prepare(tmp_path)
     assert card["heads"] == ["boxes"] and sum(card["sizes"].values()) == 12
+
+
+def test_a_picture_of_any_of_the_shapes_is_not_doubted_for_it(tmp_path: Path) -> None:
+    for name in ("usual", "wide"):
+        camvid_of_segnet(tmp_path / name)
+    for path in [*(tmp_path / "wide").rglob("*.jpg"), *(tmp_path / "wide").rglob("*.png")]:
+        Image.open(path).resize((330, 100), Image.Resampling.NEAREST).save(path)
+    DrivingPerception(data=f"{tmp_path / 'usual'},{tmp_path / 'wide'}").prepare(tmp_path / "out")
+    ratios = RoadCodec(tmp_path / "out" / "assets").card["ratios"]
+    texture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8))
+    for size, doubted in (((160, 120), False), ((330, 100), False), ((100, 300), True)):
+        assert any("shape" in doubt for doubt in doubts_of(texture.resize(size), ratios)) == doubted
