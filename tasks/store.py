@@ -59,13 +59,15 @@ def content_digest(folder: Path) -> str:
 
 @functools.cache
 def code_version(*packages: str) -> str:
-    """A digest of the source of packages or modules: a changed engine makes its old results stale."""
+    """A digest of the source of packages or modules: a changed engine, vertical or module that verticals share makes old results stale."""
     sources: list[Path] = []
     for package in packages:
         spec = importlib.util.find_spec(package)
         assert spec is not None and spec.origin is not None, package
         origin = Path(spec.origin)
         sources += sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        if package.startswith("usecases."):
+            sources += sorted(origin.parent.parent.glob("*.py"))  # what the verticals share
     return digest_of([(path.name, file_digest(path)) for path in sources])[:16]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,21 @@ def write(folder: Path) -> dict[str, Any]:
     (folder / ".work").mkdir(exist_ok=True)
     (folder / ".work" / "scratch").write_text("gone at the end")
     return {"usecase": ToyUseCase(), "sizes": {"train": 3}}
+
+
+def test_a_change_of_what_verticals_share_makes_their_results_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "usecases" / "some"
+    package.mkdir(parents=True)
+    for path in (package / "__init__.py", package / "own.py", tmp_path / "usecases" / "shared.py"):
+        path.write_text("one = 1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(origin=str(package / "__init__.py")))
+    store.code_version.cache_clear()
+    versions = [store.code_version("usecases.some")]
+    for path in (package / "own.py", tmp_path / "usecases" / "shared.py"):
+        path.write_text("two = 2")
+        store.code_version.cache_clear()
+        versions.append(store.code_version("usecases.some"))
+    assert len(set(versions)) == 3
 
 
 def test_the_same_recipe_is_made_once_and_comes_back_as_the_same_record() -> None:

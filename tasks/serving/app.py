@@ -22,14 +22,16 @@ from starlette.routing import Route
 from tasks.errors import UserError
 from tasks.serving import protocol
 from tasks.serving.bundle import example_path
-from tasks.serving.guard import Guard, read_keys
+from tasks.serving.guard import ANY, Client, Guard, read_keys
 from tasks.serving.metrics import Metrics
-from tasks.serving.models import Models
+from tasks.serving.models import Models, Version
 from tasks.serving.refusals import Gone, Refusal, TooLarge
 from tasks.serving.settings import Serving
-from tasks.serving.tensors import check_numbers, inflated, read_inference, write_answer
+from tasks.serving.tensors import Inference, check_numbers, inflated, read_inference, write_answer
+from tasks.usecase import Arrays
 
 T = TypeVar("T")
+LARGE = 200_000  # bytes that are read or written within a millisecond or so
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -61,10 +63,10 @@ class Server:
         await self.models.close()
 
     # -- a request ----------------------------------------------------------------------------------------------------
-    def admit(self, request: Request, model: str = "") -> None:
+    def admit(self, request: Request, model: str = "") -> Client:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        request.state.client = self.guard.admit(given.strip(), request.client.host if request.client else "", model)
+        return self.guard.admit(given.strip(), request.client.host if request.client else "", model)
 
     async def body(self, request: Request) -> bytes:
         """Raises `TooLarge`, before more than is allowed has been read."""
@@ -79,6 +81,22 @@ class Server:
                 raise TooLarge(words)
             parts.append(part)
         return inflated(b"".join(parts), request.headers.get("content-encoding", "").strip().lower(), self.most)
+
+    async def read(self, body: bytes, json_length: int | None) -> Inference:
+        """The tensors of a body; a large one is read in a thread, so that others are not kept waiting."""
+
+        def read() -> Inference:
+            asked = read_inference(body, json_length)
+            check_numbers(asked.inputs)
+            return asked
+
+        return read() if len(body) < LARGE else await self.models.in_thread(read)
+
+    async def written(self, served: Version, asked: Inference, outputs: Arrays) -> tuple[bytes, int | None]:
+        def write() -> tuple[bytes, int | None]:
+            return write_answer(served.model, served.version, asked, outputs)
+
+        return write() if sum(array.nbytes for array in outputs.values()) < LARGE else await self.models.in_thread(write)
 
     def seconds(self, request: Request, microseconds: object = None) -> float:
         """That the answer may take: what the request says, but no more than the settings."""
@@ -226,11 +244,10 @@ def _protocol(app: FastAPI, server: Server) -> None:
             started, served = time.perf_counter(), models.route(model, version)
             with _told(server, served.model, served.version, "v2", started):
                 body = await server.body(request)
-                asked = read_inference(body, _length(request))
-                check_numbers(asked.inputs)
+                asked = await server.read(body, _length(request))
                 seconds = server.seconds(request, asked.parameters.get("timeout"))
                 outputs = await while_connected(request, models.infer(served, asked.inputs, seconds))
-                written, length = write_answer(model, served.version, asked, outputs)
+                written, length = await server.written(served, asked, outputs)
                 if length is None:
                     return Response(written, media_type="application/json")
                 return Response(written, headers={JSON_LENGTH: str(length)}, media_type="application/octet-stream")
@@ -334,8 +351,8 @@ def _verticals(app: FastAPI, server: Server) -> None:
 
     @app.get("/v1/models", tags=["verticals"], summary="What can be asked")
     async def listed(request: Request) -> Response:
-        server.admit(request)
-        rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active]
+        client = server.admit(request, ANY)
+        rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active and client.may(model.name)]
         return _json(
             [
                 {"name": model.name, "version": one.version, "vertical": one.bundle.usecase.name, "takes": one.bundle.codec.takes}

@@ -14,6 +14,7 @@ from tasks.serving.refusals import Forbidden, Overloaded, Unnamed
 
 MOST_CLIENTS = 10_000  # whose pace is remembered
 ALL = "*"
+ANY = "?"  # in place of a model: whatever the key opens
 
 
 @dataclass(frozen=True)
@@ -68,26 +69,22 @@ class Guard:
         self.keys, self.per_second = keys, per_second
         self._paces: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests in hand, and when that was
 
-    def admit(self, given: str, address: str, model: str = "") -> str:
-        """The name of the client.
+    def admit(self, given: str, address: str, model: str = "") -> Client:
+        """Who asks for a model, for `ANY`, or without a name for what concerns them all.
 
         Raises:
             Unnamed, Forbidden: no key, or one that does not open this model.
             Overloaded: too many requests.
         """
-        name = address
-        if self.keys is not None:
-            client = self.keys.get(hashed(given)) if given else None
-            if client is None:
-                raise Unnamed("A key is needed: send it as `Authorization: Bearer KEY`.")
-            if model and not client.may(model):
-                raise Forbidden(f"The key of {client.name} does not open the model {model!r:.80}.")
-            if not model and not client.may(ALL):
-                raise Forbidden(f"The key of {client.name} opens some models only.")
-            name = client.name
+        client = Client(address, frozenset((ALL,))) if self.keys is None else self.keys.get(hashed(given))
+        if client is None:
+            raise Unnamed("A key is needed: send it as `Authorization: Bearer KEY`.")
+        if model != ANY and not client.may(model or ALL):
+            what = f"does not open the model {model!r:.80}" if model else "opens some models only"
+            raise Forbidden(f"The key of {client.name} {what}.")
         if self.per_second:
-            self._pace(name)
-        return name
+            self._pace(client.name)
+        return client
 
     def _pace(self, name: str) -> None:
         """A bucket that holds the requests of a second, one at least."""

@@ -88,7 +88,8 @@ class Version:
 class Model:
     """The versions of a model that are open, and who gets the requests that name none: `canary` a share of them, `active` the rest.
 
-    `shadow` gets a copy of each, and its answers go nowhere. `refused` says of versions why they are not served.
+    `shadow` gets a copy of each, and its answers go nowhere. `refused` says of versions why they are not served, and
+    `tried` how new their files were then: a copy may not have been complete.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Model:
     share: float = 0.0
     shadow: str = ""
     refused: dict[str, str] = field(default_factory=dict)
+    tried: dict[str, float] = field(default_factory=dict)
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def kept(self) -> set[str]:
@@ -322,7 +324,7 @@ class Models:
                 await self.unload(name)
             for name, versions in found.items():
                 newest, model = list(versions)[-1], self.models.get(name)
-                known = model is not None and (newest in model.versions or newest in model.refused)
+                known = model is not None and (newest in model.versions or model.tried.get(newest) == _stamp(versions[newest]))
                 if not known:
                     try:
                         await self.load(name, newest)
@@ -349,7 +351,7 @@ class Models:
         try:
             bundles = await self.in_thread(lambda: opened(folders[version], self.settings))
         except BundleError as error:
-            model.refused[version] = str(error)
+            model.refused[version], model.tried[version] = str(error), _stamp(folders[version])
             raise
         model.refused.pop(version, None)
         model.versions[version] = Version(model.name, version, bundles, self.settings)
@@ -379,6 +381,11 @@ class Models:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _stamp(folder: Path) -> float:
+    """When the newest file of a folder was written."""
+    return max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=0.0)
 
 
 def opened(folder: Path, settings: Serving) -> list[Bundle]:

@@ -237,6 +237,7 @@ def test_keys_open_what_they_say(repository: Path, tmp_path: Path) -> None:
             assert missing.status_code == 401 and missing.headers["WWW-Authenticate"] == "Bearer"
             assert http.get("/metrics").status_code == http.get("/v2/models/toy", headers={"X-Api-Key": "wrong"}).status_code == 401
         with server.client(Authorization=f"Bearer {other_key}") as http:
+            assert http.get("/v1/models").json() == []
             assert http.post("/v2/models/toy/infer", json=request()).status_code == 403
             assert http.post("/v2/repository/models/toy/unload").status_code == 403
         with server.client(**{"X-Api-Key": all_key}) as http:
