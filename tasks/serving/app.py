@@ -31,6 +31,7 @@ from tasks.serving.tensors import Inference, check_numbers, inflated, read_infer
 from tasks.usecase import Arrays
 
 T = TypeVar("T")
+DRAIN_SECONDS = 30
 LARGE = 200_000  # bytes that are read or written within a millisecond or so
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
@@ -56,11 +57,25 @@ class Server:
     async def living(self, app: FastAPI) -> AsyncIterator[None]:
         for name, reason in (await self.models.load_all()).items():
             log.error("model refused", extra={"facts": {"model": name, "reason": reason}})
+        calls = None
+        if self.settings.grpc_port:
+            from tasks.serving import rpc
+
+            calls = await rpc.start(self)
         watching = asyncio.create_task(self.models.watch()) if self.settings.watch_seconds else None
         yield
         if watching:
             watching.cancel()
+        if calls is not None:
+            await calls.stop(DRAIN_SECONDS)
         await self.models.close()
+
+    def credentials(self) -> Any:
+        """For gRPC with TLS."""
+        import grpc
+
+        pair = Path(self.settings.certificate_key).read_bytes(), Path(self.settings.certificate).read_bytes()
+        return grpc.ssl_server_credentials([pair])
 
     # -- a request ----------------------------------------------------------------------------------------------------
     def admit(self, request: Request, model: str = "") -> Client:
@@ -242,7 +257,7 @@ def _protocol(app: FastAPI, server: Server) -> None:
         async def infer(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             started, served = time.perf_counter(), models.route(model, version)
-            with _told(server, served.model, served.version, "v2", started):
+            with told(server, served.model, served.version, "v2", started):
                 body = await server.body(request)
                 asked = await server.read(body, _length(request))
                 seconds = server.seconds(request, asked.parameters.get("timeout"))
@@ -272,7 +287,7 @@ def _length(request: Request) -> int | None:
 
 
 @contextlib.contextmanager
-def _told(server: Server, model: str, version: str, protocol_name: str, started: float) -> Any:
+def told(server: Server, model: str, version: str, protocol_name: str, started: float) -> Any:
     """Counts what became of a request."""
     status = 200
     try:
@@ -375,7 +390,7 @@ def _verticals(app: FastAPI, server: Server) -> None:
     async def predict(request: Request, model: str, explain: bool = False, version: str = "") -> Response:
         server.admit(request, model)
         started, served = time.perf_counter(), models.route(model, version)
-        with _told(server, served.model, served.version, "v1", started):
+        with told(server, served.model, served.version, "v1", started):
             asked = sent(await server.body(request), request.headers.get("content-type", ""))
             seconds = server.seconds(request)
             answer = await while_connected(request, models.answer(served, asked, explain, seconds))

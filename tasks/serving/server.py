@@ -12,10 +12,8 @@ from typing import Any
 import uvicorn
 
 from tasks.errors import SettingError
-from tasks.serving.app import make_app
+from tasks.serving.app import DRAIN_SECONDS, make_app
 from tasks.serving.settings import Serving
-
-DRAIN_SECONDS = 30
 
 
 def serve(repository: Path, settings: Serving) -> int:
@@ -57,9 +55,11 @@ class Announced(uvicorn.Server):
         if not self.should_exit:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             scheme = "https" if self.config.ssl_certfile else "http"
-            models = self.config.app.state.server.models  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
-            names = ", ".join(f"{m.name} {m.active}" for m in models.models.values()) or "no model"
-            print(f"Serving {names} at {scheme}://{host}:{port} (its API: {scheme}://{host}:{port}/docs)", flush=True)
+            server = self.config.app.state.server  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+            names = ", ".join(f"{m.name} {m.active}" for m in server.models.models.values()) or "no model"
+            calls = server.settings.grpc_port
+            also = f", gRPC at port {calls}" if calls else ""
+            print(f"Serving {names} at {scheme}://{host}:{port} (its API: {scheme}://{host}:{port}/docs){also}", flush=True)
 
 
 class JsonLines(logging.Formatter):

@@ -10,6 +10,7 @@ from tasks.usecase import Record
 class Serving(Record):
     host: str = Field(default="127.0.0.1", description="address to listen at; 0.0.0.0: all of the machine's, for others, too")
     port: int = Field(default=8000, ge=0, le=65535, description="of HTTP; 0: any that is free")
+    grpc_port: int = Field(default=0, ge=0, le=65535, description="of gRPC, such as 8001; 0: none")
     sessions: int = Field(default=1, ge=1, le=64, description="of each model, each in a thread of its own")
     threads: int = Field(default=1, ge=1, le=256, description="of one session")
     max_batch: int = Field(default=32, ge=1, description="rows of requests that are run together at most")

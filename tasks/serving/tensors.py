@@ -91,11 +91,11 @@ def read_inference(body: bytes, json_length: int | None) -> Inference:
             raise Refusal(f"The input {name!r} is given twice.")
         size = _parameters(given).get("binary_data_size")
         if size is None:
-            inputs[name] = _from_json(name, given)
+            inputs[name] = from_json(name, given)
             continue
         if not isinstance(size, int) or isinstance(size, bool) or size < 0 or used + size > len(raw):
             raise Refusal(f"The input {name!r} should have {size!r:.40} raw bytes; {len(raw) - used:,} are left of the body.")
-        inputs[name] = _from_bytes(name, given, raw[used : used + size])
+        inputs[name] = from_bytes(name, given, raw[used : used + size])
         used += size
     if used != len(raw):
         raise Refusal(f"{len(raw) - used:,} bytes after the JSON belong to no input.")
@@ -144,7 +144,8 @@ def check_numbers(inputs: Arrays) -> None:
 
 
 # -- one tensor -------------------------------------------------------------------------------------------------------
-def _from_json(name: str, given: Mapping[str, Any]) -> np.ndarray:
+def from_json(name: str, given: Mapping[str, Any]) -> np.ndarray:
+    """Of `{"datatype", "shape", "data"}`. Raises `Refusal`: in words, what is wrong."""
     dtype, shape = _dtype(name, given), _shape(name, given)
     if "data" not in given:
         raise Refusal(f"The input {name!r} has no data.")
@@ -162,7 +163,8 @@ def _from_json(name: str, given: Mapping[str, Any]) -> np.ndarray:
         return _in_shape(name, array.astype(dtype), shape)
 
 
-def _from_bytes(name: str, given: Mapping[str, Any], raw: bytes) -> np.ndarray:
+def from_bytes(name: str, given: Mapping[str, Any], raw: bytes) -> np.ndarray:
+    """Of `{"datatype", "shape"}`. Raises `Refusal`: in words, what is wrong."""
     dtype, shape = _dtype(name, given), _shape(name, given)
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise Refusal(

@@ -1,0 +1,216 @@
+"""The Open Inference Protocol over gRPC, in the event loop of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+from google.protobuf.json_format import ParseDict
+
+from tasks.errors import SettingError, UserError
+from tasks.serving import protocol
+from tasks.serving.app import Server, told
+from tasks.serving.messages import MESSAGES, SERVICE
+from tasks.serving.refusals import Refusal
+from tasks.serving.tensors import NAMES, check_numbers, from_bytes, from_json
+from tasks.usecase import Arrays
+
+CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+TYPES = ("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
+"""Datatypes in the order of the model configuration's numbers."""
+CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+
+Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
+
+
+async def start(server: Server) -> grpc.aio.Server:
+    """Listen at `grpc_port`.
+
+    Raises:
+        SettingError: the port is taken.
+    """
+    settings = server.settings
+    options = [("grpc.max_receive_message_length", server.most), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+    listening = grpc.aio.server(options=options)
+    listening.add_generic_rpc_handlers((_handlers(Service(server)),))
+    address = f"{settings.host}:{settings.grpc_port}"
+    try:
+        if settings.certificate:
+            listening.add_secure_port(address, server.credentials())
+        else:
+            listening.add_insecure_port(address)
+    except RuntimeError:
+        raise SettingError(f"--grpc_port {settings.grpc_port}: {address} cannot be listened at; another program may do so.") from None
+    await listening.start()
+    return listening
+
+
+def _handlers(service: Service) -> grpc.GenericRpcHandler:
+    methods = {
+        name.removesuffix("Request"): grpc.unary_unary_rpc_method_handler(
+            service.answering(name.removesuffix("Request")), MESSAGES[name].FromString, _written
+        )
+        for name in MESSAGES
+        if name.endswith("Request")
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+class Service:
+    """A coroutine for each method of the protocol, that returns the answer's fields."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.models = server, server.models
+
+    def answering(self, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        handler: Handler = getattr(self, _snake(method))
+        answer = MESSAGES[f"{method}Response"]
+
+        async def answered(request: Any, context: Any) -> Any:
+            try:
+                found = await handler(request, context)
+                return found if isinstance(found, answer) else ParseDict(found, answer(), ignore_unknown_fields=True)
+            except UserError as error:
+                status = error.status if isinstance(error, Refusal) else 400
+                if isinstance(error, Refusal) and error.retry_after is not None:
+                    context.set_trailing_metadata((("retry-after", str(max(1, round(error.retry_after)))),))
+                await context.abort(CODES.get(status, grpc.StatusCode.UNKNOWN), str(error))
+
+        return answered
+
+    def admit(self, context: Any, model: str = "") -> None:
+        metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+        scheme, _, given = metadata.get("authorization", "").partition(" ")
+        given = given if scheme.lower() == "bearer" else metadata.get("x-api-key", "")
+        self.server.guard.admit(given.strip(), str(context.peer()).rpartition(":")[0], model)
+
+    # -- methods ------------------------------------------------------------------------------------------------------
+    async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"live": True}
+
+    async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"ready": self.models.ready()}
+
+    async def model_ready(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context, request.name)
+        self.models.get(request.name, request.version)
+        return {"ready": True}
+
+    async def server_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context)
+        return protocol.server_metadata()
+
+    async def model_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context, request.name)
+        served = self.models.get(request.name, request.version)
+        return protocol.model_metadata(served, list(self.models.models[request.name].versions))
+
+    async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context, request.name)
+        config = protocol.model_config(self.models.get(request.name, request.version), self.server.settings)
+        for tensor in (*config["input"], *config["output"]):
+            tensor["data_type"] = TYPES.index(tensor["data_type"].removeprefix("TYPE_"))
+        return {"config": config}
+
+    async def model_statistics(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context, request.name)
+        if request.name:
+            self.models.get(request.name, request.version)
+        chosen = [
+            version
+            for model in self.models.models.values()
+            for version in model.versions.values()
+            if request.name in ("", model.name) and request.version in ("", version.version)
+        ]
+        return {"model_stats": [protocol.statistics(version) for version in chosen]}
+
+    async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context)
+        rows = await self.models.in_thread(self.models.index)
+        return {"models": [row for row in rows if row["state"] == "READY" or not request.ready]}
+
+    async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context)
+        wish = {entry.key: entry.value for entry in request.parameters}
+        version = wish["version"].string_param or wish["version"].int64_param or "" if "version" in wish else ""
+        await self.models.load(request.model_name, str(version))
+        return {}
+
+    async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
+        self.admit(context)
+        await self.models.unload(request.model_name)
+        return {}
+
+    async def model_infer(self, request: Any, context: Any) -> Any:
+        self.admit(context, request.model_name)
+        started, served = time.perf_counter(), self.models.route(request.model_name, request.model_version)
+        with told(self.server, served.model, served.version, "grpc", started):
+            inputs = read_inputs(request)
+            check_numbers(inputs)
+            left = context.time_remaining()
+            seconds = min(left, self.server.settings.deadline_seconds) if left is not None else self.server.settings.deadline_seconds
+            outputs = await self.models.infer(served, inputs, seconds)
+            wanted = [one.name for one in request.outputs] or list(outputs)
+            return write_outputs(served.model, served.version, request.id, wanted, outputs)
+
+
+def read_inputs(request: Any) -> Arrays:
+    """Raises `Refusal`: in words, what is wrong with the tensors."""
+    raw, inputs = list(request.raw_input_contents), {}
+    for tensor in request.inputs:
+        given: dict[str, Any] = {"datatype": tensor.datatype, "shape": list(tensor.shape)}
+        if tensor.name in inputs:
+            raise Refusal(f"The input {tensor.name!r} is given twice.")
+        if tensor.HasField("contents"):
+            kind = CONTENTS.get(tensor.datatype, "bytes_contents")
+            inputs[tensor.name] = from_json(tensor.name, {**given, "data": list(getattr(tensor.contents, kind))})
+        elif raw:
+            inputs[tensor.name] = from_bytes(tensor.name, given, raw.pop(0))
+        else:
+            raise Refusal(f"The input {tensor.name!r} has no data.")
+    if raw:
+        raise Refusal(f"{len(raw)} raw contents belong to no input.")
+    return inputs
+
+
+def write_outputs(model: str, version: str, number: str, wanted: list[str], outputs: Arrays) -> Any:
+    missing = [name for name in wanted if name not in outputs]
+    if missing:
+        raise Refusal(f"There is no output {missing[0]!r:.80}; there is {', '.join(outputs)}.")
+    tensors = [{"name": name, "datatype": NAMES[outputs[name].dtype], "shape": list(outputs[name].shape)} for name in wanted]
+    answer = MESSAGES["ModelInferResponse"](model_name=model, model_version=version, id=number, outputs=tensors)
+    answer.raw_output_contents.extend(np.ascontiguousarray(outputs[name]).tobytes() for name in wanted)
+    return answer
+
+
+def _written(message: Any) -> bytes:
+    return message.SerializeToString()
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("_")
