@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ def serve(repository: Path, settings: Serving) -> int:
         raise SettingError(f"There is no folder {repository}: a bundle, or a repository of NAME/VERSION/ bundles was expected.")
     if bool(settings.certificate) != bool(settings.certificate_key):
         raise SettingError("--certificate and --certificate_key belong together.")
+    for name in ("port", "grpc_port"):
+        check_free(settings.host, getattr(settings, name), name)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -45,6 +48,19 @@ def serve(repository: Path, settings: Serving) -> int:
     server = Announced(config)
     server.run()
     return 0 if server.started else 1
+
+
+def check_free(host: str, port: int, setting: str) -> None:
+    """Raises `SettingError`: nobody can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just ended does not count
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise SettingError(
+                f"--{setting} {port}: {host} cannot be listened at: {error.strerror}. Choose another port or stop that program."
+            ) from None
 
 
 class Announced(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -23,8 +24,10 @@ import httpx
 import numpy as np
 import pytest
 
+from tasks.serving.app import while_connected
 from tasks.serving.bundle import open_bundle
 from tasks.serving.publishing import publish
+from tasks.serving.refusals import Gone
 
 ROOT = Path(__file__).parents[2]
 POINT = [[0.3, -0.2]]
@@ -277,6 +280,38 @@ def test_it_comes_back_after_a_kill(repository: Path) -> None:
             assert time.monotonic() - started < 30
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
+
+
+def test_a_port_that_is_taken_is_said(server: Running) -> None:
+    taken = server.url.rpartition(":")[2]
+    for setting in ("--port", "--grpc_port"):
+        command = [sys.executable, "-m", "tasks.serving", str(server.repository), "--port", "0", setting, taken]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and f"{setting} {taken}: 127.0.0.1 cannot be listened at" in done.stderr
+
+
+def test_work_for_a_client_that_left_is_dropped() -> None:
+    dropped = asyncio.Event()
+
+    class Left:
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            dropped.set()
+            raise
+
+    async def body() -> None:
+        with pytest.raises(Gone):
+            await while_connected(Left(), work())  # pyright: ignore[reportArgumentType]
+        assert dropped.is_set()
+        assert await while_connected(Left(), asyncio.sleep(0, "answered")) == "answered"  # pyright: ignore[reportArgumentType]
+
+    asyncio.run(body())
 
 
 @pytest.mark.parametrize(
