@@ -23,7 +23,7 @@ serve: install ## the newest version of every model that a flow released
 	@$(BIN)/python -m tasks.serving .verticals/models --grpc_port 8001 --watch_seconds 2
 
 test: install ## the tests that fit a laptop
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu" tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" tests
 
 test-slow: install
 	@$(BIN)/python -m pytest -q -m "slow" tests
