@@ -83,6 +83,11 @@ class Codec(Protocol):
 
     takes: ClassVar[Takes]
 
+    @property
+    def padding(self) -> Mapping[str, int]:
+        """By input, what fills the second axis of shorter requests that are run with longer ones; their answers are the same. Empty: none is."""
+        ...
+
     def read(self, argument: str) -> Any:
         """One request from a command line argument: a path, a text."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ class Points:
 
 class NumbersCodec:
     takes: ClassVar[Takes] = "json"
+    padding: Mapping[str, int] = {}
 
     def read(self, argument: str) -> list[float]:
         return json.loads(Path(argument).read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +16,7 @@ from tasks.serving.refusals import Late, NotReady, Overloaded
 from tasks.usecase import Arrays, Predict
 
 Outcome = Arrays | Exception
+LONGER, SHORT = 1.5, 8  # a request is run with another up to so many times as long, and so much more
 
 
 class Watch(Protocol):
@@ -41,10 +42,12 @@ class Waiting:
     def rows(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What must be equal for two requests to be run together."""
-        return tuple((name, array.dtype.str, array.shape[1:]) for name, array in self.inputs.items())
+    def kind(self, padding: Mapping[str, int]) -> tuple[object, ...]:
+        """What must be equal for two requests to be run together, where the second axis of the inputs in `padding` may be filled up."""
+        return tuple((name, array.dtype.str, array.shape[2 if name in padding else 1 :]) for name, array in self.inputs.items())
+
+    def length(self, padding: Mapping[str, int]) -> int:
+        return max((array.shape[1] for name, array in self.inputs.items() if name in padding), default=0)
 
 
 class Batcher:
@@ -53,13 +56,24 @@ class Batcher:
     A request that fails in company is run again alone, so that nobody pays for a neighbour's fault.
     """
 
-    def __init__(self, sessions: Sequence[Predict], most_rows: int, most_waiting: int, watch: Watch = unwatched) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[Predict],
+        most_rows: int,
+        most_waiting: int,
+        watch: Watch = unwatched,
+        padding: Mapping[str, int] = {},
+        padded: Collection[str] = (),
+    ) -> None:
         """Args:
         sessions: each is called by one thread at a time.
         most_rows: of a batch; a request with more is run by itself.
         most_waiting: requests in the queue, beyond which new ones are refused.
         watch: told of every batch.
+        padding: by input, what fills the second axis of a shorter request; only those of similar length are run together.
+        padded: outputs whose second axis is as long as that of the inputs; of each request's only its own part is told.
         """
+        self.padding, self.padded = padding, padded
         self.most_rows, self.most_waiting, self.watch = most_rows, most_waiting, watch
         self._free = [(session, ThreadPoolExecutor(1, thread_name_prefix="session")) for session in sessions]
         self._pools = [pool for _, pool in self._free]
@@ -110,7 +124,7 @@ class Batcher:
             session, pool = self._free.pop()
             self._running += 1
             started = time.monotonic()
-            running = pool.submit(run, session, [request.inputs for request in batch])
+            running = pool.submit(run, session, [request.inputs for request in batch], self.padding, self.padded)
             loop = asyncio.get_running_loop()
             finished = _later(loop, self._finished, session, pool, batch, started)
             running.add_done_callback(finished)
@@ -124,11 +138,13 @@ class Batcher:
             return []
         first = self._queue.popleft()
         batch, rows, left = [first], first.rows, deque[Waiting]()
+        kind, length = first.kind(self.padding), first.length(self.padding)
         while self._queue and rows < self.most_rows:
             other = self._queue.popleft()
             if other.answer.done() or other.deadline < now:
                 continue
-            if other.kind == first.kind and rows + other.rows <= self.most_rows:
+            fits = rows + other.rows <= self.most_rows and other.kind(self.padding) == kind
+            if fits and similar(length, other.length(self.padding)):
                 batch.append(other)
                 rows += other.rows
             else:
@@ -165,14 +181,35 @@ def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *known: o
     return back
 
 
-def run(session: Predict, requests: Sequence[Arrays]) -> list[Outcome]:
+def similar(one: int, other: int) -> bool:
+    """Whether two lengths are so near that little of the shorter would be padding."""
+    return max(one, other) <= LONGER * min(one, other) + SHORT
+
+
+def run(session: Predict, requests: Sequence[Arrays], padding: Mapping[str, int], padded: Collection[str]) -> list[Outcome]:
     """The outputs of each request, or why it failed; together where they can be."""
     try:
         if len(requests) == 1:
             return [session(requests[0])]
-        together = session({name: np.concatenate([one[name] for one in requests]) for name in requests[0]})
+        together = session({name: joined([one[name] for one in requests], padding.get(name)) for name in requests[0]})
     except Exception as error:
-        return [error] if len(requests) == 1 else [run(session, [one])[0] for one in requests]
+        return [error] if len(requests) == 1 else [run(session, [one], padding, padded)[0] for one in requests]
     ends = np.cumsum([len(next(iter(one.values()))) for one in requests])[:-1]
     parts = {name: np.split(array, ends) for name, array in together.items()}
-    return [{name: parts[name][place] for name in parts} for place in range(len(requests))]
+    found = [{name: parts[name][place] for name in parts} for place in range(len(requests))]
+    for outputs, inputs in zip(found, requests, strict=True):
+        length = max((array.shape[1] for name, array in inputs.items() if name in padding), default=0)
+        outputs.update({name: outputs[name][:, :length] for name in padded})
+    return found  # pyright: ignore[reportReturnType]
+
+
+def joined(arrays: Sequence[np.ndarray], fill: int | None) -> np.ndarray:
+    """One below the other; with a `fill`, the second axis as long as the longest."""
+    if fill is None:
+        return np.concatenate(arrays)
+    whole = np.full((sum(map(len, arrays)), max(array.shape[1] for array in arrays), *arrays[0].shape[2:]), fill, dtype=arrays[0].dtype)
+    row = 0
+    for array in arrays:
+        whole[row : row + len(array), : array.shape[1]] = array
+        row += len(array)
+    return whole

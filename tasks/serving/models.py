@@ -58,7 +58,11 @@ class Version:
         self.model, self.version, self.bundle = model, version, bundles[0]
         self.statistics = Statistics()
         self.watch: Callable[[int, int, Sequence[float], float], None] = self.statistics.ran
-        self.batcher = Batcher([bundle.predict for bundle in bundles], settings.max_batch, settings.queue, self._ran)
+        session, padding = self.bundle.session, self.bundle.codec.padding
+        lengths = {value.shape[1] for value in session.get_inputs() if value.name in padding}
+        padded = [value.name for value in session.get_outputs() if len(value.shape) > 1 and value.shape[1] in lengths]
+        sessions = [bundle.predict for bundle in bundles]
+        self.batcher = Batcher(sessions, settings.max_batch, settings.queue, self._ran, padding, padded)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()

@@ -79,6 +79,35 @@ def test_requests_of_several_rows_and_of_other_shapes_keep_to_themselves() -> No
     assert in_loop(test).batches == [[0], [1, 2, 6], [1, 1], [3, 4, 5]]
 
 
+def test_texts_of_similar_length_are_padded_and_run_together() -> None:
+    """What is as long as the inputs is cut again; one that is much longer keeps to itself."""
+
+    def tokens(count: int) -> Arrays:
+        return {"x": np.arange(1, count + 1, dtype=np.float32)[None]}
+
+    seen: list[np.ndarray] = []
+    go = threading.Event()
+
+    def session(inputs: Arrays) -> Arrays:
+        go.wait(5)
+        seen.append(inputs["x"])
+        return {"each": 2 * inputs["x"], "sum": inputs["x"].sum(1, keepdims=True)}
+
+    async def body() -> list[Arrays]:
+        batcher = Batcher([session], 8, 16, padding={"x": 0}, padded=["each"])
+        tasks = await begun(*(batcher(tokens(count)) for count in (3, 10, 12, 60, 20)))
+        go.set()
+        answers = await asyncio.gather(*tasks)
+        await batcher.close()
+        return answers
+
+    answers = asyncio.run(body())
+    assert [batch.shape for batch in seen] == [(1, 3), (3, 20), (1, 60)]
+    for count, answer in zip((3, 10, 12, 60, 20), answers, strict=True):
+        assert answer["each"].tolist() == [[2.0 * value for value in range(1, count + 1)]]
+        assert answer["sum"].item() == count * (count + 1) / 2
+
+
 def test_a_bad_request_fails_alone() -> None:
     async def test(session: Doubling, batcher: Batcher) -> None:
         session.go.clear()

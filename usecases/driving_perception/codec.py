@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ class RoadCodec:
     """Requests are the bytes of an image file; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
 
     takes: ClassVar[Takes] = "image"
+    padding: Mapping[str, int] = {}
 
     def __init__(self, assets: Path) -> None:
         self.card = read_card(assets)

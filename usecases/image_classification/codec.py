@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ class ImageCodec:
     """Requests are the bytes of an image file; answers are labels with probabilities."""
 
     takes: ClassVar[Takes] = "image"
+    padding: Mapping[str, int] = {}
 
     def __init__(self, assets: Path) -> None:
         card = json.loads((assets / "image.json").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +32,7 @@ class TextCodec(ABC):
     """Requests are texts, or `{"text": ...}`."""
 
     takes: ClassVar[Takes] = "text"
+    padding: Mapping[str, int] = {}
 
     def __init__(self, assets: Path) -> None:
         card = json.loads((assets / "labels.json").read_text(encoding="utf-8"))
@@ -109,6 +110,7 @@ class NetworkClassCodec(ClassCodec):
     def __init__(self, assets: Path, settings: TextSettings) -> None:
         super().__init__(assets)
         self.windowed = Windowed(assets, settings)
+        self.padding = {"tokens": self.windowed.tokenizer.padding}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return self.windowed.batch(*self.windowed(texts))
@@ -125,6 +127,8 @@ class NetworkClassCodec(ClassCodec):
 
 
 class LinearCodec(ClassCodec):
+    padding: Mapping[str, int] = {"ngrams": 0, "counts": 0}
+
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return encode_ngrams(texts)
 
@@ -174,6 +178,7 @@ class NetworkEntityCodec(EntityCodec):
     def __init__(self, assets: Path, settings: TextSettings) -> None:
         super().__init__(assets)
         self.windowed = Windowed(assets, settings)
+        self.padding = {"tokens": self.windowed.tokenizer.padding}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return self.windowed.batch(*self.windowed(texts))
@@ -193,6 +198,8 @@ class NetworkEntityCodec(EntityCodec):
 
 
 class CrfCodec(EntityCodec):
+    padding: Mapping[str, int] = {"features": 0}
+
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return encode_features(texts)[0]
 

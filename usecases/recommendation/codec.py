@@ -23,6 +23,7 @@ class HistoryCodec:
     """Requests are histories of ids with wishes; answers are items with scores and titles."""
 
     takes: ClassVar[Takes] = "history"
+    padding: Mapping[str, int] = {}
 
     def __init__(self, assets: Path, length: int) -> None:
         card = read_catalogue(assets)
