@@ -16,7 +16,10 @@ from tasks.serving.refusals import Late, NotReady, Overloaded
 from tasks.usecase import Arrays, Predict
 
 Outcome = Arrays | Exception
-LONGER, SHORT = 1.5, 8  # a request is run with another up to so many times as long, and so much more
+LONGER, SHORT = (
+    1.1,
+    2,
+)  # a request is run with another up to so many times as long, and so much more: on a CPU more padding costs more than batches save
 
 
 class Watch(Protocol):
