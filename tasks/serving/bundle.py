@@ -7,7 +7,7 @@ needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
 LARGEST_SETTINGS = 1_000_000  # bytes
 LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
+FEW_ROWS = 8  # of an explanation that are run together
 DTYPES = {
     "tensor(float)": np.float32,
     "tensor(uint8)": np.uint8,
@@ -66,9 +67,24 @@ class Bundle:
         """One answer per request, ready for JSON."""
         return self.codec.decode(self.predict(self.codec.encode(requests)), requests)
 
-    def explain(self, request: Any) -> dict[str, Any]:
-        """Why the answer is what it is, ready for JSON. Raises `BundleError` where the vertical does not explain."""
-        return self.usecase.explain(self.predict, self.codec, request)
+    def explain(self, request: Any, go_on: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Why the answer is what it is, ready for JSON.
+
+        An explanation may ask for hundreds of rows at once; they are run a few at a time, so that memory stays small, and before each
+        few `go_on` is called, which may raise.
+
+        Raises:
+            BundleError: the vertical does not explain.
+        """
+
+        def predict(inputs: Arrays) -> Arrays:
+            rows, parts = len(next(iter(inputs.values()))), []
+            for start in range(0, max(rows, 1), FEW_ROWS):
+                go_on()
+                parts.append(self.predict({name: array[start : start + FEW_ROWS] for name, array in inputs.items()}))
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+        return self.usecase.explain(predict, self.codec, request)
 
     def example_request(self) -> Any:
         """The real request that travels with the bundle."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,7 +20,7 @@ from tasks.errors import BundleError
 from tasks.serving.batching import Batcher
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.cache import ResponseCache, key_of
-from tasks.serving.refusals import NotReady, Refusal, TooLarge, Unknown
+from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
 from tasks.usecase import Arrays
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 GRAPH = "model.onnx"
 STATE = ".serving.json"  # in a model's folder: what was served, for the next start
 CODEC_THREADS = 2
+MOST_EXPLAINING = 8  # explanations that run or wait
 
 
 @dataclass
@@ -121,6 +123,8 @@ class Models:
         self.cache = ResponseCache(round(settings.cache_megabytes * 1e6)) if settings.cache_megabytes else None
         self.opened: Callable[[Version], None] = lambda version: None
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
+        self._explainer = ThreadPoolExecutor(1, thread_name_prefix="explainer")
+        self._explaining = 0
         self._background: set[asyncio.Task[Any]] = set()
         self._random = random.Random()
 
@@ -223,9 +227,24 @@ class Models:
             inputs = await self.in_thread(lambda: codec.encode([request]))
             outputs = await self.infer(served, inputs, seconds)
             (answer,) = await self.in_thread(lambda: codec.decode(outputs, [request]))
-            if explain:
-                answer = {**answer, "explanation": await self.in_thread(lambda: served.bundle.explain(request))}
-            return answer
+            return {**answer, "explanation": await self._explained(served, request, seconds)} if explain else answer
+
+    async def _explained(self, served: Version, request: Any, seconds: float) -> dict[str, Any]:
+        """In a thread of its own, since it may take long; it ends with its deadline, or when nobody waits for it any more."""
+        if self._explaining >= MOST_EXPLAINING:
+            raise Overloaded(f"{self._explaining} explanations wait already: try again later.", 5)
+        end, left = time.monotonic() + (seconds or self.settings.deadline_seconds), threading.Event()
+
+        def go_on() -> None:
+            if left.is_set() or time.monotonic() > end:
+                raise Late("The explanation was not there in time.")
+
+        self._explaining += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, lambda: served.bundle.explain(request, go_on))
+        finally:
+            left.set()
+            self._explaining -= 1
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
@@ -341,6 +360,7 @@ class Models:
             await self.unload(name)
         await asyncio.gather(*self._background)
         self._codecs.shutdown(wait=False)
+        self._explainer.shutdown(wait=False)
 
     async def _open(self, model: Model, version: str) -> str:
         found = await self.in_thread(self.found)

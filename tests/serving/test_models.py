@@ -6,16 +6,19 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tasks.errors import BundleError, SettingError
-from tasks.serving.bundle import open_bundle
+from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.models import Models
 from tasks.serving.publishing import publish
-from tasks.serving.refusals import NotReady, Refusal, TooLarge, Unknown
+from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
+from tasks.usecase import Arrays, Codec, Predict
+from tests.toy import ToyUseCase
 
 POINT = {"point": np.array([[0.3, -0.2]], dtype=np.float32)}
 PLAIN = Serving(cache_megabytes=0)
@@ -196,6 +199,46 @@ def test_requests_that_do_not_fit_are_refused_and_counted(repository: Path) -> N
             models.get("toy", "7")
 
     serving(repository, test, Serving(max_rows=8))
+
+
+def test_an_explanation_is_run_a_few_rows_at_a_time_and_ends_with_its_deadline(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vertical whose explanation asks for a thousand rows, and one that never ends."""
+    rows: list[int] = []
+
+    def explain(self: ToyUseCase, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        found = predict({"point": np.zeros((1001, 2), np.float32)})["probabilities"]
+        while request == [9, 9]:
+            predict({"point": np.zeros((1, 2), np.float32)})
+        return {"rows": len(found)}
+
+    monkeypatch.setattr(ToyUseCase, "explain", explain)
+
+    async def test(models: Models) -> None:
+        served = models.get("toy")
+        run = Bundle.predict
+
+        def counted(self: Bundle, inputs: Arrays) -> Arrays:
+            rows.append(len(inputs["point"]))
+            return run(self, inputs)
+
+        monkeypatch.setattr(Bundle, "predict", counted)
+        answer = await models.answer(served, [0.1, 0.2], explain=True, seconds=20)
+        assert answer["explanation"] == {"rows": 1001} and max(rows) <= 8
+        with pytest.raises(Late, match="not there in time"):
+            await models.answer(served, [9, 9], explain=True, seconds=0.3)
+        endless = [asyncio.ensure_future(models.answer(served, [9, 9], explain=True, seconds=20)) for _ in range(8)]
+        await asyncio.sleep(0.3)
+        with pytest.raises(Overloaded, match="8 explanations wait already"):
+            await models.answer(served, [0.1, 0.2], explain=True, seconds=20)
+        assert (await models.answer(served, [0.1, 0.2], explain=False))["label"] in "ab", "answers alone are not kept waiting"
+        for one in endless:
+            one.cancel()
+        await asyncio.gather(*endless, return_exceptions=True)
+        assert (await models.answer(served, [0.1, 0.2], explain=True, seconds=20))["explanation"] == {"rows": 1001}, (
+            "who left is not explained to"
+        )
+
+    serving(repository, test)
 
 
 def test_the_cache_knows_versions_apart(made: list[Path], repository: Path) -> None:
