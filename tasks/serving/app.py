@@ -22,7 +22,7 @@ from starlette.routing import Route
 from tasks.errors import UserError
 from tasks.serving import protocol
 from tasks.serving.bundle import example_path
-from tasks.serving.guard import ANY, Client, Guard, read_keys
+from tasks.serving.guard import ANY, Client, Guard, key_in, read_keys
 from tasks.serving.metrics import Metrics
 from tasks.serving.models import Models, Version
 from tasks.serving.refusals import Gone, Refusal, TooLarge
@@ -79,9 +79,7 @@ class Server:
 
     # -- a request ----------------------------------------------------------------------------------------------------
     def admit(self, request: Request, model: str = "") -> Client:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        given = given if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        return self.guard.admit(given.strip(), request.client.host if request.client else "", model)
+        return self.guard.admit(key_in(request.headers), request.client.host if request.client else "", model)
 
     async def body(self, request: Request) -> bytes:
         """Raises `TooLarge`, before more than is allowed has been read."""
@@ -251,7 +249,8 @@ def _protocol(app: FastAPI, server: Server) -> None:
         @app.get(f"{where}/stats", tags=["metadata"], summary="Statistics", name=f"stats {versioned}")
         async def stats(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
-            chosen = [models.get(model, version)] if version else (models.get(model), *models.models[model].versions.values())[1:]
+            served = models.get(model, version)
+            chosen = [served] if version else list(models.models[model].versions.values())
             return _json({"model_stats": [protocol.statistics(one) for one in chosen]})
 
         async def infer(request: Request, model: str, version: str = "") -> Response:

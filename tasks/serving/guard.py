@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def read_keys(path: Path) -> dict[str, Client]:
             )
         clients[parts[1]] = Client(parts[0], frozenset((parts[2] if len(parts) == 3 else ALL).split(",")))
     return clients
+
+
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key of a request: `Authorization: Bearer KEY` or `X-Api-Key: KEY`; empty: none. Names of headers in small letters."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return (given if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip()
 
 
 class Guard:

@@ -126,6 +126,7 @@ class Models:
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="explainer")
         self._explaining = 0
         self._background: set[asyncio.Task[Any]] = set()
+        self._unloaded: set[str] = set()  # by somebody who does not want the watch to load it again
         self._random = random.Random()
 
     # -- what is there ------------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ class Models:
 
     def ready(self) -> bool:
         """All has been loaded once, and every model has a version that answers."""
-        return self.started and all(model.active for model in self.models.values())
+        return self.started and all(model.active for model in self.models.values() if model.versions)
 
     def get(self, name: str, version: str = "") -> Version:
         """Raises `Unknown`, or `NotReady`: it is there, but not loaded."""
@@ -211,9 +212,15 @@ class Models:
     async def _computed(self, served: Version, inputs: Arrays, seconds: float) -> Arrays:
         if self.cache is None:
             return await served.batcher(inputs, seconds)
-        hits = self.cache.hits
-        outputs = await self.cache(key_of(served.model, served.version, inputs), lambda: served.batcher(inputs, seconds))
-        served.statistics.hits += self.cache.hits > hits
+        known = True
+
+        def compute() -> Awaitable[Arrays]:
+            nonlocal known
+            known = False
+            return served.batcher(inputs, seconds)
+
+        outputs = await self.cache(key_of(served.model, served.version, inputs), compute)
+        served.statistics.hits += known
         return outputs
 
     async def answer(self, served: Version, request: Any, explain: bool, seconds: float = 0.0) -> dict[str, Any]:
@@ -233,15 +240,18 @@ class Models:
         """In a thread of its own, since it may take long; it ends with its deadline, or when nobody waits for it any more."""
         if self._explaining >= MOST_EXPLAINING:
             raise Overloaded(f"{self._explaining} explanations wait already: try again later.", 5)
-        end, left = time.monotonic() + (seconds or self.settings.deadline_seconds), threading.Event()
+        left = threading.Event()
 
         def go_on() -> None:
-            if left.is_set() or time.monotonic() > end:
-                raise Late("The explanation was not there in time.")
+            if left.is_set():
+                raise Late("Nobody waits for the explanation any more.")
 
         self._explaining += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._explainer, lambda: served.bundle.explain(request, go_on))
+            async with asyncio.timeout(seconds or self.settings.deadline_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._explainer, lambda: served.bundle.explain(request, go_on))
+        except TimeoutError:
+            raise Late("The explanation was not there in time.") from None
         finally:
             left.set()
             self._explaining -= 1
@@ -271,19 +281,24 @@ class Models:
         failed = {}
         for name, folders in self.found().items():
             newest, kept = list(folders)[-1], self._remembered(name)
-            wishes = [version for version in (kept.get("active"), kept.get("previous")) if version in folders]
-            wishes = wishes if kept.get("newest") == newest else [newest, *wishes]
-            for version in dict.fromkeys([*wishes, *reversed(folders)]):
-                try:
-                    await self.load(name, version)
-                    break
-                except BundleError as error:
-                    failed[f"{name} {version}"] = str(error)
+            last = ("previous", "active") if kept.get("newest") == newest else ("active",)
+            wishes = [*(kept.get(which) for which in last), *([newest] if len(last) == 1 else [])]
+            for version in [version for version in wishes if version in folders]:  # one after the other: the one before stays at hand
+                await self._try(name, version, failed)
+            for version in reversed(folders):
+                if not self.models[name].active and f"{name} {version}" not in failed:
+                    await self._try(name, version, failed)
             with contextlib.suppress(BundleError, Refusal):
                 if kept.get("canary") or kept.get("shadow"):
                     await self.split(name, kept.get("canary", ""), float(kept.get("share", 0)), kept.get("shadow", ""))
         self.started = True
         return failed
+
+    async def _try(self, name: str, version: str, failed: dict[str, str]) -> None:
+        try:
+            await self.load(name, version)
+        except BundleError as error:
+            failed[f"{name} {version}"] = str(error)
 
     async def load(self, name: str, version: str = "") -> None:
         """Open a version, the newest where none is named, and let it answer from now on; the one before stays at hand.
@@ -292,14 +307,12 @@ class Models:
             Unknown: no such model or version.
             BundleError: it cannot be opened or does not answer its own example; what answered before goes on.
         """
+        if name not in await self.in_thread(self.found):
+            raise Unknown(f"The repository has no model {name!r:.80}.")
+        self._unloaded.discard(name)
         model = self.models.setdefault(name, Model(name))
         async with model.changing:
-            try:
-                version = await self._open(model, version)
-            except (Unknown, BundleError):
-                if not model.versions:
-                    del self.models[name]
-                raise
+            version = await self._open(model, version)
             if version != model.active:
                 model.previous, model.active = model.active, version
             if version == model.canary:
@@ -307,8 +320,12 @@ class Models:
             self._settle(model)
 
     async def unload(self, name: str) -> None:
-        """Take a model away; what it was asked already is answered."""
+        """Take a model away until it is loaded again; what it was asked already is answered."""
         self.get(name)
+        self._unloaded.add(name)
+        self._close(name)
+
+    def _close(self, name: str) -> None:
         for version in self.models.pop(name).versions.values():
             self._behind(version.close())
 
@@ -342,22 +359,26 @@ class Models:
         """Load what is new in the repository, unload what is gone; for ever."""
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
-            found = await self.in_thread(self.found)
-            for name in [name for name in self.models if name not in found]:
-                await self.unload(name)
-            for name, versions in found.items():
-                newest, model = list(versions)[-1], self.models.get(name)
-                known = model is not None and (newest in model.versions or model.tried.get(newest) == _stamp(versions[newest]))
-                if not known:
-                    try:
-                        await self.load(name, newest)
-                    except BundleError:
-                        continue  # `refused` says why, and the one before goes on
+            try:
+                await self._look()
+            except OSError:  # somebody removes a folder just now
+                continue
+
+    async def _look(self) -> None:
+        found = await self.in_thread(self.found)
+        for name in [name for name in self.models if name not in found]:
+            self._close(name)
+        for name, versions in found.items():
+            newest, model = list(versions)[-1], self.models.get(name)
+            known = model is not None and (newest in model.versions or model.tried.get(newest) == _stamp(versions[newest]))
+            if not known and name not in self._unloaded:
+                with contextlib.suppress(BundleError, Refusal):  # `refused` says why, and the one before goes on
+                    await self.load(name, newest)
 
     async def close(self) -> None:
         """Answer what was asked, take nothing new."""
         for name in list(self.models):
-            await self.unload(name)
+            self._close(name)
         await asyncio.gather(*self._background)
         self._codecs.shutdown(wait=False)
         self._explainer.shutdown(wait=False)
@@ -391,7 +412,8 @@ class Models:
         if folder.is_dir() and not (folder / GRAPH).is_file():
             with contextlib.suppress(OSError):
                 draft = folder / f"{STATE}.draft"
-                draft.write_text(json.dumps({**kept, "newest": list(self.found()[model.name])[-1]}), encoding="utf-8")
+                newest = next(reversed(self.found().get(model.name, {})), "")
+                draft.write_text(json.dumps({**kept, "newest": newest}), encoding="utf-8")
                 draft.replace(folder / STATE)
 
     def _remembered(self, name: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from google.protobuf.json_format import ParseDict
 from tasks.errors import SettingError, UserError
 from tasks.serving import protocol
 from tasks.serving.app import Server, told
+from tasks.serving.guard import key_in
 from tasks.serving.messages import MESSAGES, SERVICE
 from tasks.serving.refusals import Refusal
-from tasks.serving.tensors import NAMES, check_numbers, from_bytes, from_json
+from tasks.serving.tensors import NAMES, check_numbers, check_wanted, from_bytes, from_json
 from tasks.usecase import Arrays
 
 CODES = {
@@ -105,9 +106,7 @@ class Service:
 
     def admit(self, context: Any, model: str = "") -> None:
         metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        scheme, _, given = metadata.get("authorization", "").partition(" ")
-        given = given if scheme.lower() == "bearer" else metadata.get("x-api-key", "")
-        self.server.guard.admit(given.strip(), str(context.peer()).rpartition(":")[0], model)
+        self.server.guard.admit(key_in(metadata), str(context.peer()).rpartition(":")[0], model)
 
     # -- methods ------------------------------------------------------------------------------------------------------
     async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
@@ -199,9 +198,7 @@ def read_inputs(request: Any) -> Arrays:
 
 
 def write_outputs(model: str, version: str, number: str, wanted: list[str], outputs: Arrays) -> Any:
-    missing = [name for name in wanted if name not in outputs]
-    if missing:
-        raise Refusal(f"There is no output {missing[0]!r:.80}; there is {', '.join(outputs)}.")
+    check_wanted(wanted, outputs)
     tensors = [{"name": name, "datatype": NAMES[outputs[name].dtype], "shape": list(outputs[name].shape)} for name in wanted]
     answer = MESSAGES["ModelInferResponse"](model_name=model, model_version=version, id=number, outputs=tensors)
     answer.raw_output_contents.extend(np.ascontiguousarray(outputs[name]).tobytes() for name in wanted)

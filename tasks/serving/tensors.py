@@ -117,9 +117,7 @@ def write_answer(model: str, version: str, request: Inference, outputs: Arrays) 
     Raises:
         Refusal: an output is wanted that there is not.
     """
-    missing = [name for name in request.outputs if name not in outputs]
-    if missing:
-        raise Refusal(f"There is no output {missing[0]!r:.80}; there is {', '.join(outputs)}.")
+    check_wanted(request.outputs, outputs)
     told: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for name in request.outputs or outputs:
@@ -134,6 +132,13 @@ def write_answer(model: str, version: str, request: Inference, outputs: Arrays) 
     answer = {"model_name": model, "model_version": version, **({"id": request.id} if request.id else {}), "outputs": told}
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([head, *raw]), len(head) if raw else None
+
+
+def check_wanted(wanted: Sequence[str], outputs: Arrays) -> None:
+    """Raises `Refusal`: an output is wanted that there is not."""
+    missing = [name for name in wanted if name not in outputs]
+    if missing:
+        raise Refusal(f"There is no output {missing[0]!r:.80}; there is {', '.join(outputs)}.")
 
 
 def check_numbers(inputs: Arrays) -> None:

@@ -92,10 +92,12 @@ def test_a_restart_serves_what_was_served(made: list[Path], repository: Path) ->
 
     async def look(models: Models) -> None:
         now = models.models["toy"]
-        assert (now.active, now.previous, now.canary, now.share) == ("2", "", "1", 0.25)
+        assert (now.active, now.previous, now.canary, now.share) == ("2", "3", "1", 0.25)
+        await models.rollback("toy")
+        await models.rollback("toy")
 
     async def look_again(models: Models) -> None:
-        assert models.models["toy"].active == "4", "what was published meanwhile is served"
+        assert (models.models["toy"].active, models.models["toy"].previous) == ("4", "2"), "what was published meanwhile is served"
 
     serving(repository, change)
     serving(repository, look)
@@ -163,11 +165,17 @@ def test_the_repository_is_watched(made: list[Path], repository: Path) -> None:
         async with asyncio.timeout(10):
             while models.get("toy").version != "2":
                 await asyncio.sleep(0.02)
-            while "other" in models.models:  # tried and refused, or not yet tried
+            while "other" not in models.models or not models.models["other"].refused:
                 await asyncio.sleep(0.02)
+            assert models.ready() and "damaged" in models.index()[0]["reason"], (
+                "the others answer, and the index says why this one does not"
+            )
             shutil.copy(made[0] / "model.onnx", broken / "model.onnx")  # as if the copy had only now been complete
-            while "other" not in models.models or not models.models["other"].active:
+            while not models.models["other"].active:
                 await asyncio.sleep(0.02)
+            await models.unload("other")
+            await asyncio.sleep(0.3)
+            assert "other" not in models.models, "what was unloaded is not loaded again by looking"
         shutil.rmtree(repository / "toy")
         async with asyncio.timeout(10):
             while "toy" in models.models:

@@ -88,13 +88,13 @@ async function ask() {
 async function askExample() {
   try {
     const model = chosen();
-    const blob = await (await fetched(`v1/models/${encodeURIComponent(model.name)}/example`)).blob();
-    if (model.takes === "image") takeImage(blob);
+    const response = await fetched(`v1/models/${encodeURIComponent(model.name)}/example`);
+    if (model.takes === "image") takeImage(await response.blob());
     else if (model.takes === "history") {
-      const given = JSON.parse(await blob.text());
+      const given = await response.json();
       state.history = (given.history || given).map(String);
       showHistory();
-    } else find("text").value = model.takes === "text" ? textOf(await blob.text()) : await blob.text();
+    } else find("text").value = model.takes === "text" ? textOf(await response.text()) : await response.text();
     await ask();
   } catch (error) {
     fail(error);
