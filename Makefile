@@ -20,7 +20,7 @@ demo: install ## the image classification flow on the embedded sample
 
 serve: install ## the newest version of every model that a flow released
 	@mkdir -p .verticals/models
-	@$(BIN)/python -m tasks.serving .verticals/models --grpc_port 8001 --watch_seconds 2
+	@$(BIN)/python -m tasks.serving .verticals/models --grpc_port 8001 --watch_seconds 2 --graph_cache .verticals/graphs
 
 test: install ## the tests that fit a laptop
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" tests

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from tasks import store
 from tasks.artifacts import Dataset, Evaluation, OnnxModel
-from tasks.evaluation.measure import cpu
 from tasks.evaluation.measure import evaluate as measure
+from tasks.machine import cpu
 from tasks.reporting.terminal import step, steps_of
 from tasks.usecase import Record
 

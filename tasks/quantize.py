@@ -8,7 +8,7 @@ from prefect import task
 
 from tasks import store
 from tasks.artifacts import Dataset, OnnxModel
-from tasks.evaluation.measure import cpu
+from tasks.machine import cpu
 from tasks.reporting.terminal import step
 from tasks.settings import Budget
 

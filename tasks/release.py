@@ -24,6 +24,8 @@ from tasks.serving import publishing
 from tasks.serving.bundle import open_bundle
 from tasks.settings import Budget
 
+KEPT_VERSIONS = 10  # of a model in the repository of `make serve`
+
 
 @task(persist_result=False)
 def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Release:
@@ -55,8 +57,10 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
 
 
 def register(model: OnnxModel) -> Path:
-    """The bundle as the newest version of its vertical's model, ready to be served."""
-    return publishing.publish(model.folder, store.home() / "models", model.usecase.name)
+    """The bundle as the newest version of its vertical's model, ready to be served; long-forgotten versions go."""
+    version = publishing.publish(model.folder, store.home() / "models", model.usecase.name)
+    publishing.remove_old(version.parent, KEPT_VERSIONS)
+    return version
 
 
 def answer_example(bundle: Path) -> dict[str, Any]:

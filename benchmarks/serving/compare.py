@@ -1,6 +1,7 @@
 """Our server beside others, the same graph and the same requests, one after the other in rounds: `python -m benchmarks.serving.compare`.
 
 Each peer runs in an environment of its own: `--python litserve=/path/to/python`, `--python mlserver=...`; those without one are left out.
+Before it is timed, each server has to give the bare session's answers to requests that come at once.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ import numpy as np
 import torch
 
 from benchmarks.serving import graphs
-from benchmarks.serving.load import Load, ask, request
+from benchmarks.serving.load import Load, answers, ask, request
 from tasks.artifacts import Dataset
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import write_graph
-from tasks.serving.bundle import open_session
 from tasks.serving.publishing import publish
+from tasks.serving.sessions import open_session
 from tests.toy import ToyUseCase
 
 ROOT = Path(__file__).parents[2]
-PEERS = ("fastapi", "litserve", "mlserver")
+PEERS = ("fastapi", "litserve", "mlserver", "kserve", "pytriton")
 CONCURRENCY = (1, 16, 64)
 POINTS = 4096  # different requests, so that no cache knows them
+CHECKED = 64  # of them, their answers
 
 
 def main() -> None:
@@ -60,8 +62,9 @@ def compare(kind: str, folder: Path, pythons: dict[str, str], seconds: float, ro
     found: dict[tuple[str, int], list[Load]] = {}
     for _ in range(rounds):
         for name, command in servers.items():
-            with running(command) as port:
-                requests = asked(name)
+            requests = asked(name)
+            with running(command, requests[0]) as port:
+                check(name, asyncio.run(answers(port, requests[:CHECKED])), graph)
                 asyncio.run(ask(port, requests, 4, 1.0))
                 for connections in CONCURRENCY:
                     found.setdefault((name, connections), []).append(asyncio.run(ask(port, requests, connections, seconds)))
@@ -84,10 +87,11 @@ def compare(kind: str, folder: Path, pythons: dict[str, str], seconds: float, ro
 def cached(folder: Path, seconds: float) -> None:
     """What a known answer costs beside one that is computed, on the heavy graph."""
     repository, _ = bundled(folder, heavy=True)
-    with running([sys.executable, "-m", "tasks.serving", str(repository), "--port"]) as port:
-        asyncio.run(ask(port, asked("verticals")[:1], 1, 0.5))
-        hit = asyncio.run(ask(port, asked("verticals")[:1], 1, seconds))
-        miss = asyncio.run(ask(port, asked("verticals")[1:], 1, seconds))
+    requests = asked("verticals")
+    with running([sys.executable, "-m", "tasks.serving", str(repository), "--port"], requests[0]) as port:
+        asyncio.run(ask(port, requests[:1], 1, 0.5))
+        hit = asyncio.run(ask(port, requests[:1], 1, seconds))
+        miss = asyncio.run(ask(port, requests[1:], 1, seconds))
     print(f"\na hit in the cache: {hit.p50:.2f} ms, a miss {miss.p50:.2f} ms: {miss.p50 / hit.p50:.1f} times")
 
 
@@ -116,16 +120,31 @@ def bare_session(graph: Path, seconds: float = 2.0) -> float:
     return float(np.median(taken)) * 1e3
 
 
+def points() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(POINTS, 2)).round(4)
+
+
 def asked(server: str) -> list[bytes]:
-    points = np.random.default_rng(0).normal(size=(POINTS, 2)).round(4).tolist()
-    if server in ("verticals", "mlserver"):
-        tensors = [{"inputs": [{"name": "point", "shape": [1, 2], "datatype": "FP32", "data": [point]}]} for point in points]
-        return [request("/v2/models/toy/infer", json.dumps(one).encode()) for one in tensors]
-    return [request("/predict", json.dumps({"point": [point]}).encode()) for point in points]
+    if server in ("fastapi", "litserve"):
+        return [request("/predict", json.dumps({"point": [point]}).encode()) for point in points().tolist()]
+    tensors = [{"inputs": [{"name": "point", "shape": [1, 2], "datatype": "FP32", "data": [point]}]} for point in points().tolist()]
+    return [request("/v2/models/toy/infer", json.dumps(one).encode()) for one in tensors]
+
+
+def check(server: str, bodies: list[bytes], graph: Path) -> None:
+    """Each answer is that of the bare session to the same request.
+
+    Raises AssertionError where one is not.
+    """
+    told = [json.loads(body) for body in bodies]
+    found = [np.ravel(one["probabilities"] if "probabilities" in one else one["outputs"][0]["data"]) for one in told]
+    (expected,) = open_session(graph, 1).run(None, {"point": points()[: len(bodies)].astype(np.float32)})
+    np.testing.assert_allclose(found, np.asarray(expected), atol=1e-5, err_msg=f"{server} answers something else")
 
 
 @contextlib.contextmanager
-def running(command: list[str]) -> Iterator[int]:
+def running(command: list[str], probe: bytes) -> Iterator[int]:
+    """The port of a server that has answered `probe`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -134,7 +153,8 @@ def running(command: list[str]) -> Iterator[int]:
     )
     try:
         for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError, EOFError):
+                asyncio.run(answers(port, [probe]))
                 break
             if process.poll() is not None:
                 raise SystemExit(f"It ended at once: {' '.join(command)} {port}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -37,12 +38,9 @@ async def ask(port: int, requests: list[bytes], connections: int, seconds: float
         place = number
         while time.perf_counter() < end:
             started = time.perf_counter()
-            writer.write(requests[place % len(requests)])
-            place += connections
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
+            head, _ = await exchange(reader, writer, requests[place % len(requests)])
             taken.append(time.perf_counter() - started)
+            place += connections
             failed += not head.startswith(b"HTTP/1.1 200")
         writer.close()
 
@@ -51,3 +49,29 @@ async def ask(port: int, requests: list[bytes], connections: int, seconds: float
     spent = time.perf_counter() - started
     p50, p95 = np.percentile(taken, (50, 95)) * 1e3
     return Load(len(taken) / spent, float(p50), float(p95), failed)
+
+
+async def answers(port: int, requests: list[bytes]) -> list[bytes]:
+    """The bodies of the answers to requests that all come at once.
+
+    Raises OSError where one is refused, or takes longer than half a minute.
+    """
+
+    async def one(request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            head, body = await exchange(reader, writer, request)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise OSError(f"port {port} answered {head.split(None, 2)[1].decode()}: {body.decode()}")
+        return body
+
+    async with asyncio.timeout(30):
+        return await asyncio.gather(*(one(request) for request in requests))
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[bytes, bytes]:
+    """Head and body of the answer."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)

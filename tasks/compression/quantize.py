@@ -17,9 +17,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from pydantic import Field
 
 from tasks.artifacts import Dataset, OnnxModel
-from tasks.evaluation.measure import cpu, real_inputs, time_in_turns
+from tasks.evaluation.measure import real_inputs, time_in_turns
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
+from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.usecase import Arrays, Record, Say, silently
 

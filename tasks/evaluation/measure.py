@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from tasks.artifacts import Dataset, Evaluation, Latency, OnnxModel
+from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.usecase import Arrays, Say, silently
 
@@ -23,7 +21,6 @@ ROUND_SECONDS = 0.05
 MOST_RUNS = 50  # of one candidate per round
 BATCHES = (1, 4, 16, 64)
 THROUGHPUT_SECONDS = 0.25
-INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
@@ -100,13 +97,3 @@ def throughput(bundle: Bundle, examples: Arrays) -> float:
             runs += 1
         best = max(best, runs * size / (time.perf_counter() - started))
     return best
-
-
-def cpu() -> str:
-    """The model of this CPU and the flags that decide the speed, and with some the result, of int8."""
-    try:
-        facts = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
-    except OSError:
-        facts = {}
-    flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    return " ".join([facts.get("model name") or platform.processor() or platform.machine(), *(f for f in INT8_FLAGS if f in flags)])

@@ -18,7 +18,7 @@ from torch import nn
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import BundleError
 from tasks.exporting.bundle import write_bundle
-from tasks.serving.bundle import open_session
+from tasks.serving.sessions import open_session
 from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
 from tasks.usecase import Arrays, UseCase

@@ -9,25 +9,29 @@ import contextlib
 import json
 import logging
 import mimetypes
+import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from tasks.errors import UserError
 from tasks.serving import protocol
 from tasks.serving.bundle import example_path
 from tasks.serving.guard import ANY, Client, Guard, key_in, read_keys
+from tasks.serving.logs import note
 from tasks.serving.metrics import Metrics
 from tasks.serving.models import Models, Version
 from tasks.serving.refusals import Gone, Refusal, TooLarge
 from tasks.serving.settings import Serving
 from tasks.serving.tensors import Inference, check_numbers, inflated, read_inference, write_answer
+from tasks.serving.tracing import Traces
 from tasks.usecase import Arrays
 
 T = TypeVar("T")
@@ -38,9 +42,9 @@ PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+PREDICTIONS_SECONDS = 60.0  # after which those that have come are written, however few
 JSON_LENGTH = "Inference-Header-Content-Length"
 PATIENCE = 0.02  # seconds of an answer, after which it is looked whether the client still waits
-log = logging.getLogger("verticals.serving")
 
 
 class Server:
@@ -50,25 +54,32 @@ class Server:
         self.settings = settings
         self.models = Models(repository, settings)
         self.metrics = Metrics(self.models)
+        self.traces = Traces(settings.traces, settings.traces_share) if settings.traces else None
+        if self.traces:
+            self.models.on_opening.append(self._traced)
         self.guard = Guard(read_keys(Path(settings.keys)) if settings.keys else None, settings.requests_per_second)
         self.most = round(settings.max_megabytes * 1e6)
 
     @contextlib.asynccontextmanager
     async def living(self, app: FastAPI) -> AsyncIterator[None]:
-        for name, reason in (await self.models.load_all()).items():
-            log.error("model refused", extra={"facts": {"model": name, "reason": reason}})
+        await self.models.load_all()  # the log tells of versions that cannot be
         calls = None
         if self.settings.grpc_port:
             from tasks.serving import rpc
 
             calls = await rpc.start(self)
-        watching = asyncio.create_task(self.models.watch()) if self.settings.watch_seconds else None
+        behind = [asyncio.create_task(self.models.watch())] if self.settings.watch_seconds else []
+        if self.models.predictions:
+            behind.append(asyncio.create_task(self.models.predictions.run(PREDICTIONS_SECONDS)))
         yield
-        if watching:
-            watching.cancel()
+        note("draining")
+        for task in behind:
+            task.cancel()
         if calls is not None:
             await calls.stop(DRAIN_SECONDS)
         await self.models.close()
+        if self.traces:
+            await asyncio.to_thread(self.traces.close)
 
     def credentials(self) -> Any:
         """For gRPC with TLS."""
@@ -76,6 +87,10 @@ class Server:
 
         pair = Path(self.settings.certificate_key).read_bytes(), Path(self.settings.certificate).read_bytes()
         return grpc.ssl_server_credentials([pair])
+
+    def _traced(self, version: Version) -> None:
+        assert self.traces is not None
+        version.batcher.ran = self.traces.ran
 
     # -- a request ----------------------------------------------------------------------------------------------------
     def admit(self, request: Request, model: str = "") -> Client:
@@ -155,8 +170,11 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 def make_app(repository: Path, settings: Serving) -> FastAPI:
     """Raises `SettingError`: the file of keys cannot be read."""
     server = Server(repository, settings)
-    app = FastAPI(
-        title="Verticals", summary="Models by the Open Inference Protocol, and in the words of their verticals.", lifespan=server.living
+    app = FastAPIOffline(  # its page of the API loads nothing from elsewhere
+        redoc_url=None,
+        title="Verticals",
+        summary="Models by the Open Inference Protocol, and in the words of their verticals.",
+        lifespan=server.living,
     )
     app.state.server = server
     _errors(app)
@@ -197,7 +215,7 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         number = uuid.uuid4().hex[:12]
-        log.exception("request failed", exc_info=error, extra={"facts": {"path": request.url.path, "number": number}})
+        note("request failed", logging.ERROR, error, path=request.url.path, number=number)
         return _json({"error": f"The server failed; its log tells more under {number}."}, 500)
 
 
@@ -255,8 +273,8 @@ def _protocol(app: FastAPI, server: Server) -> None:
 
         async def infer(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
-            started, served = time.perf_counter(), models.route(model, version)
-            with told(server, served.model, served.version, "v2", started):
+            served = models.route(model, version)
+            with told(server, served, "v2", request.headers):
                 body = await server.body(request)
                 asked = await server.read(body, _length(request))
                 seconds = server.seconds(request, asked.parameters.get("timeout"))
@@ -286,19 +304,28 @@ def _length(request: Request) -> int | None:
 
 
 @contextlib.contextmanager
-def told(server: Server, model: str, version: str, protocol_name: str, started: float) -> Any:
-    """Counts what became of a request."""
-    status = 200
-    try:
-        yield
-    except UserError as error:
-        status = error.status if isinstance(error, Refusal) else 400
-        raise
-    except BaseException:
-        status = 500
-        raise
-    finally:
-        server.metrics.answered(model, version, protocol_name, status, time.perf_counter() - started)
+def told(server: Server, served: Version, protocol_name: str, headers: Mapping[str, str]) -> Iterator[None]:
+    """Counts, traces and logs what became of a request."""
+    started, status = time.perf_counter(), 200
+    which: dict[str, Any] = {"model": served.model, "version": served.version, "protocol": protocol_name}
+    tracing = server.traces.request("predict" if protocol_name == "v1" else "infer", headers, **which) if server.traces else None
+    with tracing or contextlib.nullcontext() as span:
+        try:
+            yield
+        except UserError as error:
+            status = error.status if isinstance(error, Refusal) else 400
+            raise
+        except BaseException:
+            status = 500
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            server.metrics.answered(served.model, served.version, protocol_name, status, seconds)
+            if span is not None:
+                span.set_attribute("http.response.status_code", status)
+            if status >= 500 or random.random() < server.settings.log_share:
+                level = logging.ERROR if status >= 500 else logging.INFO
+                note("request", level, **which, status=status, milliseconds=round(1e3 * seconds, 3))
 
 
 # -- the repository ---------------------------------------------------------------------------------------------------
@@ -388,8 +415,8 @@ def _verticals(app: FastAPI, server: Server) -> None:
     )  # fmt: skip
     async def predict(request: Request, model: str, explain: bool = False, version: str = "") -> Response:
         server.admit(request, model)
-        started, served = time.perf_counter(), models.route(model, version)
-        with told(server, served.model, served.version, "v1", started):
+        served = models.route(model, version)
+        with told(server, served, "v1", request.headers):
             asked = sent(await server.body(request), request.headers.get("content-type", ""))
             seconds = server.seconds(request)
             answer = await while_connected(request, models.answer(served, asked, explain, seconds))

@@ -36,10 +36,15 @@ def unwatched(rows: int, requests: int, queued: Sequence[float], computed: float
 
 @dataclass(eq=False)
 class Waiting:
+    """A request, and once it has run, when; in seconds of the monotonic clock."""
+
     inputs: Arrays
     deadline: float
     answer: asyncio.Future[Arrays]
     since: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    ended: float = 0.0
+    together: int = 0  # rows of its batch
 
     @property
     def rows(self) -> int:
@@ -78,6 +83,7 @@ class Batcher:
         """
         self.padding, self.padded = padding, padded
         self.most_rows, self.most_waiting, self.watch = most_rows, most_waiting, watch
+        self.ran: Callable[[Waiting], None] | None = None  # told of each request that ran, by who asked for it
         self._free = [(session, ThreadPoolExecutor(1, thread_name_prefix="session")) for session in sessions]
         self._pools = [pool for _, pool in self._free]
         self._queue: deque[Waiting] = deque()
@@ -110,9 +116,12 @@ class Batcher:
         self._dispatch()
         try:
             async with asyncio.timeout(seconds or None):
-                return await request.answer
+                outputs = await request.answer
         except TimeoutError:
             raise Late(f"The answer was not there within {seconds:g} s.") from None
+        if self.ran:
+            self.ran(request)
+        return outputs
 
     async def close(self) -> None:
         """Take nothing new, and wait for what was taken."""
@@ -160,16 +169,18 @@ class Batcher:
     ) -> None:
         self._free.append((session, pool))
         self._running -= 1
-        computed = time.monotonic() - started
+        ended, rows = time.monotonic(), sum(request.rows for request in batch)
+        computed = ended - started
         self._seconds = 0.9 * self._seconds + 0.1 * computed / len(batch)
         for request, outcome in zip(batch, done.result(), strict=True):
+            request.started, request.ended, request.together = started, ended, rows
             if request.answer.done():
                 continue
             if isinstance(outcome, Exception):
                 request.answer.set_exception(outcome)
             else:
                 request.answer.set_result(outcome)
-        self.watch(sum(request.rows for request in batch), len(batch), [started - request.since for request in batch], computed)
+        self.watch(rows, len(batch), [started - request.since for request in batch], computed)
         self._dispatch()
         if not self._running and not self._queue:
             self._idle.set()

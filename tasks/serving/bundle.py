@@ -17,10 +17,10 @@ import onnxruntime as ort
 from pydantic import ValidationError
 
 from tasks.errors import BundleError
+from tasks.serving.sessions import Device, open_session
 from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
 LARGEST_SETTINGS = 1_000_000  # bytes
-LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
 FEW_ROWS = 8  # of an explanation that are run together
 DTYPES = {
     "tensor(float)": np.float32,
@@ -91,50 +91,29 @@ class Bundle:
         return self.codec.read(str(example_path(self.folder)))
 
 
-def open_bundle(folder: Path | str, threads: int = 1, spinning: bool = False) -> Bundle:
+def open_bundle(
+    folder: Path | str, threads: int = 1, spinning: bool = False, device: Device = "cpu", optimised: Path | None = None
+) -> Bundle:
     """Open a bundle.
 
     Args:
         folder: of the bundle.
-        threads: for one request; ONNX Runtime would take all cores of the machine, allowed or not.
-        spinning: threads wait busily: a little faster, at the cost of whoever else uses the CPU.
+        threads, spinning, device, optimised: of the session, as `open_session` takes them.
 
     Raises:
         BundleError: something is missing, damaged, too large or of another version; what, and where.
+        SettingError: a device that is not there.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}: it should be a folder with model.onnx and usecase.json.")
     usecase = _read_usecase(folder / "usecase.json")
-    session = open_session(folder / "model.onnx", threads, spinning)
+    session = open_session(folder / "model.onnx", threads, spinning, device=device, optimised=optimised)
     try:
         codec = usecase.codec(folder / "assets")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"The assets of the bundle {folder} are damaged: {error}. Export it again.") from error
     return Bundle(folder, usecase, codec, session)
-
-
-def open_session(graph: Path, threads: int = 1, spinning: bool = False, optimise: bool = True) -> ort.InferenceSession:
-    """A session on the CPU with explicit threads.
-
-    Raises:
-        BundleError: no graph there, or one that ONNX Runtime refuses.
-    """
-    if not graph.is_file():
-        raise BundleError(f"The bundle has no graph: {graph} is missing. Export it again.")
-    if graph.stat().st_size > LARGEST_GRAPH:
-        raise BundleError(f"{graph} has {graph.stat().st_size:,} bytes; at most {LARGEST_GRAPH:,} are opened.")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises classes of its own without a common base
-        raise BundleError(f"{graph} cannot be opened, it is damaged or of another version: {str(error).splitlines()[0]}") from error
 
 
 def example_path(folder: Path) -> Path:

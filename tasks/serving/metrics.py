@@ -29,7 +29,7 @@ class Metrics:
         self.computed = Histogram("verticals_compute_seconds", "Of a batch in a session.", which, buckets=LATENCIES, registry=self.registry)
         self.rows = Histogram("verticals_batch_rows", "Rows that were run together.", which, buckets=ROWS, registry=self.registry)
         self.registry.register(self)
-        models.opened = self.watch
+        models.on_opening.append(self.watch)
 
     def watch(self, version: Version) -> None:
         """Be told of all batches of a version from now on."""
@@ -67,6 +67,11 @@ class Metrics:
             yield CounterMetricFamily("verticals_cache_hits", "Answers that were known.", value=cache.hits)
             yield CounterMetricFamily("verticals_cache_misses", "Answers that had to be computed.", value=cache.misses)
             yield GaugeMetricFamily("verticals_cache_bytes", "Of answers that are remembered.", value=cache.bytes)
+
+        predictions = self.models.predictions
+        if predictions is not None:
+            yield CounterMetricFamily("verticals_predictions_written", "Predictions in the log.", value=predictions.written)
+            yield CounterMetricFamily("verticals_predictions_dropped", "That could not be written.", value=predictions.dropped)
 
     def page(self) -> bytes:
         return generate_latest(self.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import threading
 import time
@@ -20,6 +21,8 @@ from tasks.errors import BundleError
 from tasks.serving.batching import Batcher
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.cache import ResponseCache, key_of
+from tasks.serving.logs import note
+from tasks.serving.predictions import PredictionLog
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
 from tasks.usecase import Arrays
@@ -121,7 +124,12 @@ class Models:
         self.models: dict[str, Model] = {}
         self.started = False
         self.cache = ResponseCache(round(settings.cache_megabytes * 1e6)) if settings.cache_megabytes else None
-        self.opened: Callable[[Version], None] = lambda version: None
+        self.on_opening: list[Callable[[Version], None]] = []
+        self.predictions = (
+            PredictionLog(Path(settings.predictions), settings.predictions_share, round(settings.predictions_megabytes * 1e6))
+            if settings.predictions
+            else None
+        )
         self._codecs = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="explainer")
         self._explaining = 0
@@ -182,13 +190,19 @@ class Models:
             return model.versions[model.canary]
         return served
 
-    async def infer(self, served: Version, inputs: Arrays, seconds: float = 0.0) -> Arrays:
+    async def infer(self, served: Version, inputs: Arrays, seconds: float = 0.0, protocol: str = "v2") -> Arrays:
         """Outputs of the graph, from the cache where they are known.
 
         Raises:
             BundleError: inputs of another kind than it takes.
             Refusal: overloaded, late, or too many rows.
         """
+        started = time.monotonic()
+        outputs = await self._infer(served, inputs, seconds)
+        self._log(served, protocol, time.monotonic() - started, inputs, outputs)
+        return outputs
+
+    async def _infer(self, served: Version, inputs: Arrays, seconds: float) -> Arrays:
         async with served.in_use():
             started, statistics = time.monotonic(), served.statistics
             try:
@@ -208,6 +222,13 @@ class Models:
             statistics.last = time.time()
         self._to_shadow(served, inputs)
         return outputs
+
+    def _log(
+        self, served: Version, protocol: str, seconds: float, inputs: Arrays, outputs: Arrays, request: Any = None, answer: Any = None
+    ) -> None:
+        if self.predictions and self.predictions.wanted():
+            which = {"model": served.model, "version": served.version, "protocol": protocol}
+            self.predictions.take(which, seconds, inputs, outputs, request, answer)
 
     async def _computed(self, served: Version, inputs: Arrays, seconds: float) -> Arrays:
         if self.cache is None:
@@ -229,11 +250,12 @@ class Models:
         Raises:
             BundleError: the request cannot be understood, or there is no explanation.
         """
-        codec = served.bundle.codec
+        codec, started = served.bundle.codec, time.monotonic()
         async with served.in_use():
             inputs = await self.in_thread(lambda: codec.encode([request]))
-            outputs = await self.infer(served, inputs, seconds)
+            outputs = await self._infer(served, inputs, seconds)
             (answer,) = await self.in_thread(lambda: codec.decode(outputs, [request]))
+            self._log(served, "v1", time.monotonic() - started, inputs, outputs, request, answer)
             return {**answer, "explanation": await self._explained(served, request, seconds)} if explain else answer
 
     async def _explained(self, served: Version, request: Any, seconds: float) -> dict[str, Any]:
@@ -257,7 +279,12 @@ class Models:
             self._explaining -= 1
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+        """Raises `NotReady`: all was closed."""
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._codecs, work)
+        except RuntimeError:  # its threads are gone
+            raise NotReady("The models were closed.") from None
+        return await working
 
     def _to_shadow(self, served: Version, inputs: Arrays) -> None:
         model = self.models.get(served.model)
@@ -280,7 +307,7 @@ class Models:
         """Load every model as it was served before, or its newest version that can be; returns why others could not, by name and version."""
         failed = {}
         for name, folders in self.found().items():
-            newest, kept = list(folders)[-1], self._remembered(name)
+            newest, kept = list(folders)[-1], remembered(self.repository / name)
             last = ("previous", "active") if kept.get("newest") == newest else ("active",)
             wishes = [*(kept.get(which) for which in last), *([newest] if len(last) == 1 else [])]
             for version in [version for version in wishes if version in folders]:  # one after the other: the one before stays at hand
@@ -318,6 +345,7 @@ class Models:
             if version == model.canary:
                 model.canary, model.share = "", 0.0
             self._settle(model)
+        note("serves", model=name, version=version, before=model.previous)
 
     async def unload(self, name: str) -> None:
         """Take a model away until it is loaded again; what it was asked already is answered."""
@@ -326,6 +354,7 @@ class Models:
         self._close(name)
 
     def _close(self, name: str) -> None:
+        note("unloads", model=name)
         for version in self.models.pop(name).versions.values():
             self._behind(version.close())
 
@@ -342,6 +371,7 @@ class Models:
                 raise Refusal(f"The model {name!r} has no version before {model.active} that is at hand.")
             model.active, model.previous = model.previous, model.active
             self._settle(model)
+        note("rolls back", model=name, version=model.active, before=model.previous)
 
     async def split(self, name: str, canary: str = "", share: float = 0.0, shadow: str = "") -> None:
         """Give a share of the requests to another version, and copies of all to a shadow; without them take that back."""
@@ -354,6 +384,7 @@ class Models:
                 await self._open(model, version)
             model.canary, model.share, model.shadow = canary, share if canary else 0.0, shadow
             self._settle(model)
+        note("splits", model=name, version=model.active, canary=model.canary, share=model.share, shadow=model.shadow)
 
     async def watch(self) -> None:
         """Load what is new in the repository, unload what is gone; for ever."""
@@ -380,6 +411,8 @@ class Models:
         for name in list(self.models):
             self._close(name)
         await asyncio.gather(*self._background)
+        if self.predictions:
+            await self.predictions.close()
         self._codecs.shutdown(wait=False)
         self._explainer.shutdown(wait=False)
 
@@ -397,10 +430,12 @@ class Models:
             bundles = await self.in_thread(lambda: opened(folders[version], self.settings))
         except BundleError as error:
             model.refused[version], model.tried[version] = str(error), _stamp(folders[version])
+            note("version refused", logging.ERROR, model=model.name, version=version, reason=str(error))
             raise
         model.refused.pop(version, None)
         model.versions[version] = Version(model.name, version, bundles, self.settings)
-        self.opened(model.versions[version])
+        for tell in self.on_opening:
+            tell(model.versions[version])
         return version
 
     def _settle(self, model: Model) -> None:
@@ -416,17 +451,19 @@ class Models:
                 draft.write_text(json.dumps({**kept, "newest": newest}), encoding="utf-8")
                 draft.replace(folder / STATE)
 
-    def _remembered(self, name: str) -> dict[str, Any]:
-        try:
-            kept = json.loads((self.repository / name / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return kept if isinstance(kept, dict) else {}
-
     def _behind(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def remembered(folder: Path) -> dict[str, Any]:
+    """What was served of the model in `folder` by the last server that did; empty where none told."""
+    try:
+        kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _stamp(folder: Path) -> float:
@@ -440,7 +477,8 @@ def opened(folder: Path, settings: Serving) -> list[Bundle]:
     Raises:
         BundleError: it cannot be opened, or does not answer.
     """
-    bundles = [open_bundle(folder, settings.threads) for _ in range(settings.sessions)]
+    optimised = Path(settings.graph_cache) if settings.graph_cache else None
+    bundles = [open_bundle(folder, settings.threads, device=settings.device, optimised=optimised) for _ in range(settings.sessions)]
     for bundle in bundles:
         try:
             bundle.answer([bundle.example_request()])

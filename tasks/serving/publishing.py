@@ -12,6 +12,7 @@ import numpy as np
 
 from tasks.errors import SettingError
 from tasks.serving.bundle import DTYPES, open_bundle
+from tasks.serving.models import remembered
 from tasks.serving.tensors import NAMES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -50,6 +51,15 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
                 raise
         else:
             return version
+
+
+def remove_old(model: Path, keep: int) -> None:
+    """Remove all versions of a model but the newest `keep` and those that a server serves or holds at hand."""
+    in_use = set(remembered(model).values())
+    versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    for path in versions[: max(0, len(versions) - keep)]:
+        if path.name not in in_use:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _newest(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -105,8 +104,7 @@ class Service:
         return answered
 
     def admit(self, context: Any, model: str = "") -> None:
-        metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        self.server.guard.admit(key_in(metadata), str(context.peer()).rpartition(":")[0], model)
+        self.server.guard.admit(key_in(_metadata(context)), str(context.peer()).rpartition(":")[0], model)
 
     # -- methods ------------------------------------------------------------------------------------------------------
     async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
@@ -167,13 +165,13 @@ class Service:
 
     async def model_infer(self, request: Any, context: Any) -> Any:
         self.admit(context, request.model_name)
-        started, served = time.perf_counter(), self.models.route(request.model_name, request.model_version)
-        with told(self.server, served.model, served.version, "grpc", started):
+        served = self.models.route(request.model_name, request.model_version)
+        with told(self.server, served, "grpc", _metadata(context)):
             inputs = read_inputs(request)
             check_numbers(inputs)
             left = context.time_remaining()
             seconds = min(left, self.server.settings.deadline_seconds) if left is not None else self.server.settings.deadline_seconds
-            outputs = await self.models.infer(served, inputs, seconds)
+            outputs = await self.models.infer(served, inputs, seconds, "grpc")
             wanted = [one.name for one in request.outputs] or list(outputs)
             return write_outputs(served.model, served.version, request.id, wanted, outputs)
 
@@ -203,6 +201,10 @@ def write_outputs(model: str, version: str, number: str, wanted: list[str], outp
     answer = MESSAGES["ModelInferResponse"](model_name=model, model_version=version, id=number, outputs=tensors)
     answer.raw_output_contents.extend(np.ascontiguousarray(outputs[name]).tobytes() for name in wanted)
     return answer
+
+
+def _metadata(context: Any) -> dict[str, str]:
+    return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
 def _written(message: Any) -> bytes:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import socket
-import sys
-from datetime import UTC, datetime
+import ssl
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from tasks.errors import SettingError
+from tasks.serving import logs
 from tasks.serving.app import DRAIN_SECONDS, make_app
+from tasks.serving.sessions import providers_of
 from tasks.serving.settings import Serving
 
 
@@ -27,12 +26,12 @@ def serve(repository: Path, settings: Serving) -> int:
         raise SettingError(f"There is no folder {repository}: a bundle, or a repository of NAME/VERSION/ bundles was expected.")
     if bool(settings.certificate) != bool(settings.certificate_key):
         raise SettingError("--certificate and --certificate_key belong together.")
+    if settings.certificate:
+        check_certificate(settings.certificate, settings.certificate_key)
+    providers_of(settings.device)
     for name in ("port", "grpc_port"):
         check_free(settings.host, getattr(settings, name), name)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logs.begin()
     app = make_app(repository, settings)
     config = uvicorn.Config(
         app,
@@ -48,6 +47,16 @@ def serve(repository: Path, settings: Serving) -> int:
     server = Announced(config)
     server.run()
     return 0 if server.started else 1
+
+
+def check_certificate(certificate: str, key: str) -> None:
+    """Raises `SettingError`: they cannot be read, or do not belong together."""
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:
+        raise SettingError(
+            f"--certificate {certificate} and --certificate_key {key} cannot be read as a certificate and its key in PEM: {error}."
+        ) from None
 
 
 def check_free(host: str, port: int, setting: str) -> None:
@@ -76,18 +85,3 @@ class Announced(uvicorn.Server):
             calls = server.settings.grpc_port
             also = f", gRPC at port {calls}" if calls else ""
             print(f"Serving {names} at {scheme}://{host}:{port} (its API: {scheme}://{host}:{port}/docs){also}", flush=True)
-
-
-class JsonLines(logging.Formatter):
-    """A line of JSON for each message, without what was sent."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = getattr(record, "facts", {})
-        told = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            facts = {**facts, "trace": self.formatException(record.exc_info)}
-        return json.dumps({**told, **facts}, ensure_ascii=False)

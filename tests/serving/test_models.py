@@ -14,7 +14,7 @@ import pytest
 from tasks.errors import BundleError, SettingError
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.models import Models
-from tasks.serving.publishing import publish
+from tasks.serving.publishing import publish, remove_old
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
 from tasks.usecase import Arrays, Codec, Predict
@@ -270,6 +270,14 @@ def test_a_bundle_by_itself_is_a_repository(made: list[Path]) -> None:
         assert models.index() == [{"name": made[0].name, "version": "1", "state": "READY", "reason": ""}]
 
     serving(made[0], test)
+
+
+def test_old_versions_go_but_for_those_in_use(made: list[Path], tmp_path: Path) -> None:
+    for place in range(5):
+        publish(made[place % 2], tmp_path, "m")
+    (tmp_path / "m" / ".serving.json").write_text('{"active": "1", "previous": "", "share": 0.0}')
+    remove_old(tmp_path / "m", 2)
+    assert sorted(path.name for path in (tmp_path / "m").iterdir() if path.is_dir()) == ["1", "4", "5"]
 
 
 def test_publishing_counts_up_and_leaves_no_half_copy(made: list[Path], tmp_path: Path) -> None:

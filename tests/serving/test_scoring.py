@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from tasks.artifacts import Evaluation, Latency, OnnxModel, Release
-from tasks.errors import DataError
+from tasks.errors import BundleError, DataError
 from tasks.score import score as score_task
-from tasks.serving.bundle import open_bundle
+from tasks.serving import open_bundle, open_bundle_async
+from tasks.serving.refusals import NotReady
 from tasks.serving.scoring import find_requests, score
+from tasks.serving.settings import Serving
 from tests.toy import ToyUseCase
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +74,21 @@ def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> 
     (tmp_path / "points.jsonl").write_text("\n")
     with pytest.raises(DataError, match="There is no request in"):
         score_task.fn(released, tmp_path / "points.jsonl", tmp_path / "answers.jsonl")
+
+
+def test_many_coroutines_ask_one_bundle(made: list[Path]) -> None:
+    async def ask() -> None:
+        async with open_bundle_async(made[0], Serving(cache_megabytes=0, max_batch=8)) as bundle:
+            alone = open_bundle(made[0]).answer(POINTS)
+            assert await asyncio.gather(*map(bundle.answer, POINTS)) == alone
+            rows = await asyncio.gather(*(bundle.predict({"point": np.array([point], np.float32)}) for point in POINTS))
+            assert [row["probabilities"].shape for row in rows] == [(1, 2)] * len(POINTS)
+            assert max(bundle.version.statistics.batches) > 1, "what waited was run together"
+            with pytest.raises(BundleError, match="missing"):
+                await bundle.predict({})
+        with pytest.raises(NotReady):
+            await bundle.answer(POINTS[0])
+
+    asyncio.run(ask())
+    with pytest.raises(BundleError, match="no bundle at"):
+        asyncio.run(open_bundle_async(made[0] / "nothing").__aenter__())

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import trustme
 
 from tasks.serving.app import while_connected
 from tasks.serving.bundle import open_bundle
@@ -38,6 +40,15 @@ class Running:
     url: str
     repository: Path
     process: subprocess.Popen[str]
+    errors: list[str]  # lines of standard error, so far
+    reader: threading.Thread
+
+    def stop(self) -> list[str]:
+        """All that it said on standard error, once it has gone."""
+        self.process.terminate()
+        self.process.wait(30)
+        self.reader.join(30)
+        return self.errors
 
     def client(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
@@ -48,13 +59,14 @@ def running(repository: Path, *options: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "tasks.serving", str(repository), "--port", "0", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
-    errors = process.stderr
-    threading.Thread(target=errors.read, daemon=True).start()  # or its pipe would fill up
+    errors: list[str] = []
+    reader = threading.Thread(target=errors.extend, args=(process.stderr,), daemon=True)  # or its pipe would fill up
+    reader.start()
     try:
         line = process.stdout.readline()
-        found = re.search(r"http://[\d.:]+", line)
+        found = re.search(r"https?://[\d.:]+", line)
         assert found, line
-        yield Running(found[0], repository, process)
+        yield Running(found[0], repository, process, errors, reader)
     finally:
         process.terminate()
         process.wait(30)
@@ -205,7 +217,27 @@ def test_the_api_describes_itself(server: Running) -> None:
     with server.client() as http:
         described = http.get("/openapi.json").json()
         assert {"/v2/models/{model}/infer", "/v1/models/{model}:predict", "/v2/repository/index"} <= described["paths"].keys()
-        assert http.get("/docs").status_code == 200
+        page = http.get("/docs").text
+        needed = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(needed) >= 3 and all(http.get(one).status_code == 200 for one in needed), "all of it comes from here"
+
+
+def test_tls_and_what_does_not_speak_it(repository: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    trusted = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+    options = ("--certificate", str(tmp_path / "certificate.pem"), "--certificate_key", str(tmp_path / "key.pem"))
+    with running(repository, *options) as server:
+        assert server.url.startswith("https://")
+        with httpx.Client(base_url=server.url, verify=trusted) as http:
+            assert http.post("/v2/models/toy/infer", json=request()).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            httpx.get(f"{server.url}/v2")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{server.url.replace('https', 'http')}/v2")
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -321,6 +353,8 @@ def test_work_for_a_client_that_left_is_dropped() -> None:
         (["REPOSITORY", "--port", "99999"], "--port 99999"),
         (["REPOSITORY", "--keys", "/nowhere"], "The file of keys /nowhere cannot be read"),
         (["REPOSITORY", "--certificate", "a.pem"], "belong together"),
+        (["REPOSITORY", "--certificate", "a.pem", "--certificate_key", "b.pem"], "cannot be read"),
+        (["REPOSITORY", "--device", "tpu"], "--device tpu"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(arguments: list[str], words: str, repository: Path) -> None:
