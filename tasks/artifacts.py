@@ -92,11 +92,23 @@ class Latency(Record):
     p95: float
 
 
+class Interval(Record):
+    """A difference of scores on the same examples, and where it lies in 95 % of samples like them."""
+
+    measured: float
+    low: float
+    high: float
+
+
 class Evaluation(Record):
     """Measured on the very graph that would be served."""
 
     model: OnnxModel
     scores: dict[str, float] = Field(description="on the test split")
+    gain: Interval | None = Field(
+        default=None,
+        description="the monitored score minus that of the best candidate that was not compressed; None: it is that one, or unknown",
+    )
     latency_ms: Latency
     throughput: float = Field(description="examples per second at the batch size that was best")
     megabytes: float

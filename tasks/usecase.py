@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -23,6 +24,25 @@ Predict = Callable[[Arrays], Arrays]
 Say = Callable[[str], None]
 """Shows people what a long step is at; a newer word takes the place of the one before."""
 Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """A score taken apart: what each example adds to it, and how the score is made of that.
+
+    `counts` is float64 [N, K]; `value` takes means of it, [..., K], to scores, [...]: for accuracy K is 1 and the score the mean itself,
+    for F1 the counts are hits, given and right, and so on. So samples of the examples can be scored without asking the model again.
+    """
+
+    counts: np.ndarray
+    value: Callable[[np.ndarray], np.ndarray]
+
+
+def mean_of(means: np.ndarray) -> np.ndarray:
+    """The `value` of a score that is a mean over the examples."""
+    return means[..., 0]
+
+
 Takes = Literal["image", "text", "history", "json"]
 """What a person sends: the bytes of an image file, a text, a history of items, or any other value of JSON."""
 TRUSTED_PACKAGES = ("usecases.", "tasks.", "tests.")
@@ -233,6 +253,10 @@ class UseCase(Record, ABC):
     @abstractmethod
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         """Scores of a predictor on a split, by the field's names; `monitor` is one of them."""
+
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies | None:
+        """The monitored score taken apart by examples, so that two models can be told from noise; None where it cannot be."""
+        return None
 
     # -- service --------------------------------------------------------------------------------------------------
     @abstractmethod

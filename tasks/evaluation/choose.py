@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tasks.artifacts import Evaluation, Rejection
 from tasks.settings import Budget
 
+FORGIVEN = 2  # times the loss that the budget allows, where the examples are too few to tell it from none
 ALIKE = 0.05  # latencies closer than this share are one: the machine is noisier
 
 
@@ -41,13 +42,18 @@ def reference_of(evaluations: Sequence[Evaluation], monitor: str) -> Evaluation:
 def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:
     """What of the budget a candidate misses, in words; empty: nothing."""
     have, want = candidate.scores[monitor], reference.scores[monitor]
-    if want - have > budget.max_loss:
+    if want - have > budget.max_loss and not by_luck(candidate, budget):
         return f"its {monitor} of {have:.4f} is {100 * (want - have):.2f} points below {reference.label}'s {want:.4f}; {100 * budget.max_loss:.2f} are allowed"
     if budget.max_latency_ms and candidate.latency_ms.p95 > budget.max_latency_ms:
         return f"its p95 of {candidate.latency_ms.p95:.2f} ms is over the {budget.max_latency_ms:g} ms allowed"
     if budget.max_megabytes and candidate.megabytes > budget.max_megabytes:
         return f"its {candidate.megabytes:.2f} MB are over the {budget.max_megabytes:g} MB allowed"
     return ""
+
+
+def by_luck(candidate: Evaluation, budget: Budget) -> bool:
+    """Whether a loss beyond the budget may be nothing but the luck of these examples; one of twice the budget never is taken for that."""
+    return candidate.gain is not None and candidate.gain.high >= 0 and -candidate.gain.measured <= FORGIVEN * budget.max_loss
 
 
 def _cheapest(candidates: Sequence[Evaluation], budget: Budget) -> Evaluation:
@@ -67,7 +73,8 @@ def _why(chosen: Evaluation, reference: Evaluation, monitor: str, budget: Budget
     change = 100 * (chosen.scores[monitor] - reference.scores[monitor])
     speed, size = reference.latency_ms.p50 / chosen.latency_ms.p50, reference.megabytes / chosen.megabytes
     sized = f"{size:.1f} times smaller" if size >= 1 else f"{1 / size:.1f} times larger"
-    return f"{lead}: {change:+.2f} points of {monitor}, {speed:.1f} times as fast and {sized} than {reference.label}."
+    noise = f" (95 % of samples: {100 * chosen.gain.low:+.2f} to {100 * chosen.gain.high:+.2f})" if chosen.gain else ""
+    return f"{lead}: {change:+.2f} points of {monitor}{noise}, {speed:.1f} times as fast and {sized} than {reference.label}."
 
 
 def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget) -> str:

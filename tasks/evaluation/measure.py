@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from tasks.artifacts import Dataset, Evaluation, Latency, OnnxModel
+from tasks.artifacts import Dataset, Evaluation, Interval, Latency, OnnxModel
+from tasks.evaluation.bootstrap import difference
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.usecase import Arrays, Say, silently
+from tasks.usecase import Arrays, Say, Tallies, silently
 
 THREADS = 1  # one request on one core: what a server gives it
 WARM_RUNS = 10
@@ -28,13 +29,14 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
 
     The compressed ones also say how far they agree with the first, which is the full one.
     """
-    bundles, seconds, scores = [], [], []
+    bundles, seconds, scores, tallies = [], [], [], []
     for model in models:
         say(model.label)
         started = time.perf_counter()
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)
         scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
+        tallies.append(model.usecase.tallies(bundles[-1].predict, dataset.folder, "test"))
     examples = [real_inputs(model, dataset, max(BATCHES)) for model in models]
     for model, bundle, score in zip(models, bundles, scores, strict=True):
         if model.role == "compressed":
@@ -42,10 +44,12 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
     latencies = time_in_turns(
         [partial(bundle.predict, real_inputs(model, dataset, 1)) for model, bundle in zip(models, bundles, strict=True)]
     )
+    gains = gains_over_best(models, scores, tallies)
     return [
         Evaluation(
             model=model,
             scores=score,
+            gain=gain,
             latency_ms=latency,
             throughput=throughput(bundle, inputs),
             megabytes=model.megabytes,
@@ -53,7 +57,22 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
             cpu=cpu(),
             threads=THREADS,
         )
-        for model, bundle, load, score, latency, inputs in zip(models, bundles, seconds, scores, latencies, examples, strict=True)
+        for model, bundle, load, score, gain, latency, inputs in zip(
+            models, bundles, seconds, scores, gains, latencies, examples, strict=True
+        )
+    ]
+
+
+def gains_over_best(
+    models: Sequence[OnnxModel], scores: Sequence[dict[str, float]], tallies: Sequence[Tallies | None]
+) -> list[Interval | None]:
+    """Of each model, how far its monitored score is from that of the best one that was not compressed."""
+    monitor = models[0].usecase.monitor
+    best = max((i for i, model in enumerate(models) if model.role != "compressed"), key=lambda i: scores[i][monitor], default=0)
+    reference = tallies[best]
+    return [
+        difference(one, reference) if place != best and one is not None and reference is not None else None
+        for place, one in enumerate(tallies)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -144,6 +144,11 @@ class DrivingPerception(UseCase):
         from usecases.driving_perception.scores import scores
 
         return scores(predict, folder, split)
+
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies | None:
+        from usecases.driving_perception.scores import tallies
+
+        return tallies(predict, folder, split, self.scenario)
 
     def codec(self, assets: Path) -> Codec:
         from usecases.driving_perception.codec import RoadCodec

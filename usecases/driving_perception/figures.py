@@ -13,7 +13,7 @@ from usecases import charts
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
-from usecases.driving_perception.mask_scores import MaskJudge, iou
+from usecases.driving_perception.mask_scores import MaskJudge, iou, overlaps
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
 from usecases.driving_perception.scores import Judged, judged
 from usecases.driving_perception.signal_scores import SignalJudge
@@ -50,7 +50,7 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
 # -- masks ------------------------------------------------------------------------------------------------------------
 def _classes(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any]]:
     total, classes = judge.confusion, judge.classes
-    of_class, support = iou(total), total.sum(1) / max(total.sum(), 1)
+    of_class, support = iou(overlaps(total)), total.sum(1) / max(total.sum(), 1)
     rows = [
         [classes[i], "–" if np.isnan(of_class[i]) else f"{of_class[i]:.3f}", f"{support[i]:.2%}", f"{card['shares'][i]:.2%}"]
         for i in np.argsort(np.nan_to_num(of_class, nan=2), kind="stable")

@@ -22,6 +22,8 @@ class MaskJudge:
         self.classes: list[str] = card["classes"]
         self.confusion = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
         self.sure, self.hits, self.pixels = (np.zeros(BINS) for _ in range(3))
+        self.rows: list[int] = []
+        self.of_frames: list[np.ndarray] = []
 
     def add(self, row: int, truth: Arrays, said: Arrays) -> None:
         import torch
@@ -29,12 +31,22 @@ class MaskJudge:
 
         known = truth["mask"] != IGNORED
         true, found, likely = truth["mask"][known].astype(np.int64), said["mask"][known], said["sure"][known]
-        counted = multiclass_confusion_matrix(torch.from_numpy(found), torch.from_numpy(true), len(self.classes))
-        self.confusion += counted.numpy()
+        counted = multiclass_confusion_matrix(torch.from_numpy(found), torch.from_numpy(true), len(self.classes)).numpy()
+        self.confusion += counted
+        self.rows.append(row)
+        self.of_frames.append(overlaps(counted))
         place = np.minimum((likely * BINS).astype(int), BINS - 1)
         self.pixels += np.bincount(place, minlength=BINS)
         self.sure += np.bincount(place, likely, minlength=BINS)
         self.hits += np.bincount(place, found == true, minlength=BINS)
+
+    def counts(self) -> np.ndarray:
+        return np.stack(self.of_frames)
+
+    @staticmethod
+    def value(means: np.ndarray) -> np.ndarray:
+        """miou"""
+        return mean_iou(means)
 
     def scores(self) -> dict[str, float]:
         """miou, pixel_accuracy, ece and iou/<class>.
@@ -43,21 +55,28 @@ class MaskJudge:
         there nor were found do not count in the mean.
         """
         measured = {
-            "miou": mean_iou(self.confusion),
+            "miou": float(mean_iou(overlaps(self.confusion))),
             "pixel_accuracy": float(np.trace(self.confusion) / max(self.confusion.sum(), 1)),
             "ece": float(np.abs(self.hits - self.sure).sum() / max(self.pixels.sum(), 1)),
         }
-        of_class = zip(self.classes, iou(self.confusion), strict=True)
+        of_class = zip(self.classes, iou(overlaps(self.confusion)), strict=True)
         return measured | {f"iou/{name}": float(value) for name, value in of_class if not np.isnan(value)}
 
 
-def iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union per class, [C], of true by found classes, [C, C]; nan where a class neither is there nor was found."""
-    hits = np.diag(confusion).astype(np.float64)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+def overlaps(confusion: np.ndarray) -> np.ndarray:
+    """Pixels of each class that were hit, found, and true, [3 C], of true by found classes, [C, C]."""
+    return np.concatenate([np.diag(confusion), confusion.sum(0), confusion.sum(1)]).astype(np.float64)
 
 
-def mean_iou(confusion: np.ndarray) -> float:
-    found = iou(confusion)
-    return float(np.nanmean(found)) if not np.isnan(found).all() else 0.0
+def iou(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union per class, [..., C], of pixels hit, found and true, [..., 3 C]; nan where a class neither is there nor was found."""
+    hits, found, true = np.split(counts, 3, axis=-1)
+    union = found + true - hits
+    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """The mean of the classes' IoU, [...], of pixels hit, found and true, [..., 3 C]; 0 where there is no class."""
+    found = iou(counts)
+    there = ~np.isnan(found)
+    return np.where(there, found, 0).sum(-1) / np.maximum(there.sum(-1), 1)

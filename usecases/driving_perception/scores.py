@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tasks.errors import DataError
-from tasks.usecase import Arrays, Predict, Split
+from tasks.usecase import Arrays, Predict, Split, Tallies
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.mask_scores import MaskJudge
 from usecases.driving_perception.scenes import StoredScenes, read_card
@@ -87,6 +87,25 @@ def scores(predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         told = {MEAN, *(score for judge in judges.values() for score in judge.of_scenarios)}
         measured |= {f"{score}/{name}": value for score, value in _of(judges, len(found.whole) > 1).items() if score in told}
     return measured
+
+
+def tallies(predict: Predict, folder: Path, split: Split, scenario: str) -> Tallies | None:
+    """Of the score that a network is chosen by; None where boxes are part of it: their precision is no sum over frames."""
+    found = judged(predict, folder, split)
+    judges = [judge for judge in (found.scenarios[scenario] if scenario else found.whole).values() if not isinstance(judge, BoxJudge)]
+    if len(judges) < len(found.whole):
+        return None
+    rows = sorted({row for judge in judges for row in judge.rows})
+    parts = [np.zeros((len(rows), judge.counts().shape[1])) for judge in judges]
+    for part, judge in zip(parts, judges, strict=True):
+        part[np.searchsorted(rows, judge.rows)] = judge.counts()
+    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
+
+    def value(means: np.ndarray) -> np.ndarray:  # each is a quotient of sums, so that frames of other heads do not count
+        told = [judge.value(part) for judge, part in zip(judges, np.split(means, ends, axis=-1), strict=True)]
+        return np.mean(told, axis=0)
+
+    return Tallies(np.concatenate(parts, axis=1), value)
 
 
 def _of(judges: dict[str, AnyJudge], several: bool) -> dict[str, float]:

@@ -34,6 +34,19 @@ class SignalJudge:
         np.add.at(counts, (self.true, np.stack(self.probabilities).argmax(1)), 1)
         return counts
 
+    def counts(self) -> np.ndarray:
+        """Of each picture, its kind where it was hit, and its kind, [N, 2 C]."""
+        true = np.eye(len(self.kinds))[self.true]
+        hit = np.stack(self.probabilities).argmax(1) == np.array(self.true)
+        return np.concatenate([true * hit[:, None], true], axis=1)
+
+    @staticmethod
+    def value(means: np.ndarray) -> np.ndarray:
+        """macro_recall"""
+        hits, support = np.split(means, 2, axis=-1)
+        recall = np.divide(hits, support, out=np.zeros_like(hits), where=support > 0)
+        return recall.sum(-1) / np.maximum((support > 0).sum(-1), 1)
+
     def scores(self) -> dict[str, float]:
         """macro_recall, the mean of the kinds' recalls; accuracy; recall/<kind>; where kinds are called so, red_as_green, a number of pictures."""
         counts = self.confusion()

@@ -31,6 +31,16 @@ class SteeringJudge:
         for kept, one in ((self.wanted, truth["values"]), (self.values, said["values"]), (self.deviations, said["deviations"])):
             kept.append(one.astype(np.float64))
 
+    def counts(self) -> np.ndarray:
+        """Of each moment the squared errors of what was said, and of saying what is usual, [N, 2]."""
+        wanted, value = np.stack(self.wanted)[:, 0], np.stack(self.values)[:, 0]
+        return np.square(np.stack([value - wanted, wanted - self.usual[0]], axis=1))
+
+    @staticmethod
+    def value(means: np.ndarray) -> np.ndarray:
+        """steering_r2"""
+        return 1 - means[..., 0] / np.maximum(means[..., 1], TINY)
+
     def scores(self) -> dict[str, float]:
         """steering_rmse, steering_mae, the share of the variance explained steering_r2, and of which errors 95 % are said to be within: coverage95.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.usecase import Codec, Examples, Predict, Say, Split, UseCase, silently
+from tasks.usecase import Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -113,6 +113,11 @@ class ImageClassification(ImageSettings):
         from usecases.image_classification.scores import scores
 
         return scores(predict, self.examples(folder, split))
+
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+        from usecases.image_classification.scores import tallies
+
+        return tallies(predict, self.examples(folder, split))
 
     def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
         from usecases.image_classification.scores import figures

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import DataError
-from tasks.usecase import Examples, Predict
+from tasks.usecase import Examples, Predict, Tallies, mean_of
 from usecases import charts
 
 BATCH = 256
@@ -42,6 +42,12 @@ def scores(predict: Predict, examples: Examples) -> dict[str, float]:
         "ece": metrics.multiclass_calibration_error(probabilities, label, classes, n_bins=BINS),
     }
     return {name: float(value) for name, value in measured.items()}
+
+
+def tallies(predict: Predict, examples: Examples) -> Tallies:
+    """Of accuracy."""
+    predicted, true = _predictions(predict, examples)
+    return Tallies((predicted.argmax(1) == true).astype(np.float64)[:, None], mean_of)
 
 
 def invariance(predict: Predict, examples: Examples) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -173,6 +173,11 @@ class TextClassification(TextSettings):
 
         return judged_classes(predict, self.codec(folder / "assets"), folder, split)
 
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+        from usecases.nlp.judging import class_tallies
+
+        return class_tallies(predict, self.codec(folder / "assets"), folder, split)
+
     def codec(self, assets: Path) -> ClassCodec:
         from usecases.nlp.codec import NetworkClassCodec
 
@@ -233,6 +238,11 @@ class EntityRecognition(TextSettings):
         from usecases.nlp.judging import judged_entities
 
         return judged_entities(predict, self.codec(folder / "assets"), folder, split)
+
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+        from usecases.nlp.judging import entity_tallies
+
+        return entity_tallies(predict, self.codec(folder / "assets"), folder, split)
 
     def codec(self, assets: Path) -> EntityCodec:
         from usecases.nlp.codec import NetworkEntityCodec

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tasks.usecase import Predict, Split
+from tasks.usecase import Predict, Split, Tallies, mean_of
 from usecases.nlp.codec import ClassCodec, EntityCodec, Found
-from usecases.nlp.scores import classification_scores, entity_scores
+from usecases.nlp.scores import classification_scores, decided, entity_scores, hit
 from usecases.nlp.texts import Texts
 from usecases.nlp.windows import MaskedTexts, right_labels
 
@@ -32,6 +32,27 @@ def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: S
     texts = Texts(folder / split)
     found = [[span for span, _ in one] for one in entities_of(predict, codec, texts)]
     return entity_scores(found, texts.spans(range(len(texts))))
+
+
+def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Tallies:
+    """Of accuracy."""
+    right = right_labels(folder, split, tuple(codec.labels))
+    return Tallies(hit(decided(probabilities_of(predict, codec, Texts(folder / split)), codec.multi), right, codec.multi)[:, None], mean_of)
+
+
+def entity_tallies(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> Tallies:
+    """Of entity_f1: of each text the entities that were found and are right, found, and right."""
+    texts = Texts(folder / split)
+    found = [{span for span, _ in one} for one in entities_of(predict, codec, texts)]
+    right = [set(spans) for spans in texts.spans(range(len(texts)))]
+    counts = [(len(said & true), len(said), len(true)) for said, true in zip(found, right, strict=True)]
+    return Tallies(np.array(counts, dtype=np.float64), f1_of)
+
+
+def f1_of(means: np.ndarray) -> np.ndarray:
+    """F1 of hits, found and right, [..., 3]."""
+    both = means[..., 1] + means[..., 2]
+    return np.divide(2 * means[..., 0], both, out=np.zeros_like(both), where=both > 0)
 
 
 def probabilities_of(predict: Predict, codec: ClassCodec, texts: Texts) -> np.ndarray:

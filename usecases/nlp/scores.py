@@ -35,7 +35,7 @@ def classification_scores(probabilities: np.ndarray, right: np.ndarray, multi: b
     seen = said + support > 0
     f1 = 2 * hits[seen] / (said + support)[seen]
     scores = {
-        "accuracy": float((given == right).all(1).mean() if multi else (given & right).any(1).mean()),
+        "accuracy": float(hit(given, right, multi).mean()),
         "macro_f1": float(f1.mean()) if seen.any() else 0.0,
         "micro_f1": _f1(hits.sum(), said.sum(), support.sum()),
         "ece": _calibration_error(probabilities.ravel(), right.ravel()) if multi else _top_calibration_error(probabilities, right),
@@ -51,6 +51,11 @@ def decided(probabilities: np.ndarray, multi: bool) -> np.ndarray:
     given = np.zeros(probabilities.shape, dtype=bool)
     given[np.arange(len(given)), probabilities.argmax(1)] = True
     return given
+
+
+def hit(given: np.ndarray, right: np.ndarray, multi: bool) -> np.ndarray:
+    """Which texts have their label, or all of several, bool [N], of the labels given and right, bool [N, C]."""
+    return np.all(given == right, axis=1) if multi else np.any(given & right, axis=1)
 
 
 def entity_scores(found: Sequence[Sequence[Span]], right: Sequence[Sequence[Span]]) -> dict[str, float]:

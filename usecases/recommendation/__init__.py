@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, UseCase, silently
+from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -165,6 +165,11 @@ class Recommendation(UseCase):
         from usecases.recommendation.scores import scores
 
         return scores(predict, self.examples(folder, split), folder, with_sampled=split == "test")
+
+    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies | None:
+        from usecases.recommendation.scores import tallies
+
+        return tallies(predict, self.examples(folder, split))
 
     def codec(self, assets: Path) -> Codec:
         from usecases.recommendation.codec import HistoryCodec

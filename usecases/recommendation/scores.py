@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import DataError
-from tasks.usecase import Arrays, Examples, Predict
+from tasks.usecase import Arrays, Examples, Predict, Tallies, mean_of
 from usecases.recommendation.explaining import drivers
 from usecases.recommendation.sequences import Questions, read_catalogue
 
@@ -37,6 +37,12 @@ def scores(predict: Predict, examples: Examples, folder: Path, with_sampled: boo
         sampled, _ = ranked(predict, examples, among=SAMPLED)
         found |= {f"sampled{SAMPLED}_{name}": value for name, value in at_cuts(sampled).items() if name in ("hr@10", "ndcg@10")}
     return found
+
+
+def tallies(predict: Predict, examples: Examples) -> Tallies:
+    """Of ndcg@10."""
+    rank, _ = ranked(predict, examples)
+    return Tallies(gains(rank, 10)[:, None], mean_of)
 
 
 def ranked(predict: Predict, examples: Examples, among: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,9 +74,15 @@ def at_cuts(rank: np.ndarray) -> dict[str, float]:
         hit = rank < cut
         place = np.where(hit, rank, 0)
         found[f"hr@{cut}"] = float(hit.mean())
-        found[f"ndcg@{cut}"] = float((hit / np.log2(place + 2)).mean())
+        found[f"ndcg@{cut}"] = float(gains(rank, cut).mean())
         found[f"mrr@{cut}"] = float((hit / (place + 1)).mean())
     return found
+
+
+def gains(rank: np.ndarray, cut: int) -> np.ndarray:
+    """What a right item at each rank is worth to ndcg at a cut."""
+    hit = rank < cut
+    return hit / np.log2(np.where(hit, rank, 0) + 2)
 
 
 def beyond_accuracy(first: np.ndarray, assets: Path) -> dict[str, float]:

@@ -1,0 +1,52 @@
+"""The interval of a difference: right in size, paired, and used by the choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.artifacts import Interval
+from tasks.evaluation.bootstrap import difference
+from tasks.evaluation.choose import choose
+from tasks.settings import Budget
+from tasks.usecase import Tallies, mean_of
+from tests.evaluation.test_choose import FULL, SMALL, candidate
+
+
+def accuracy(right: np.ndarray) -> Tallies:
+    return Tallies(right.astype(np.float64)[:, None], mean_of)
+
+
+def test_the_interval_is_that_of_the_paired_difference() -> None:
+    random = np.random.default_rng(1)
+    right = random.random(4000) < 0.9
+    other = right ^ (random.random(4000) < 0.02)  # it differs on one in fifty, mostly to the worse
+    found = difference(accuracy(other), accuracy(right))
+    paired = other.astype(float) - right
+    half = 1.96 * paired.std() / np.sqrt(len(paired))
+    assert found.measured == pytest.approx(paired.mean())
+    assert (found.low, found.high) == pytest.approx((paired.mean() - half, paired.mean() + half), abs=0.0006)
+    assert found.high < 0, "a small difference between models that mostly agree is told from noise"
+    shuffled = difference(accuracy(random.permutation(other)), accuracy(right))
+    assert shuffled.low < found.low < found.high < shuffled.high, "without pairs it would not be"
+
+
+def test_a_model_differs_in_nothing_from_itself() -> None:
+    same = accuracy(np.random.default_rng(0).random(50) < 0.5)
+    assert difference(same, same) == Interval(measured=0, low=0, high=0)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "gain", "chosen"),
+    [
+        (0.918, None, "small"),
+        (0.918, Interval(measured=-0.007, low=-0.012, high=-0.002), "small"),  # a loss of .7 points that is none of luck
+        (0.918, Interval(measured=-0.007, low=-0.016, high=0.002), "lucky"),  # it may be none
+        (0.905, Interval(measured=-0.020, low=-0.050, high=0.010), "small"),  # too much to be forgiven
+    ],
+)
+def test_noise_is_not_taken_for_loss(accuracy: float, gain: Interval | None, chosen: str) -> None:
+    uncertain = candidate("lucky", accuracy, 0.1, 0.5).model_copy(update={"gain": gain})
+    winner, reason, _ = choose([FULL, SMALL, uncertain], "accuracy", Budget(max_loss=0.005))
+    assert winner.label == chosen
+    assert ("95 % of samples: -1.60 to +0.20" in reason) == (chosen == "lucky")
