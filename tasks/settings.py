@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tasks.goals import EXAMPLES, read_goal
 from tasks.usecase import Record
 
 
@@ -52,13 +53,30 @@ class Adaptation(Fit):
 
 
 class Budget(Record):
-    """What a release may cost and lose."""
+    """What a release may cost and lose. The sentence says the rest, where it does not say so itself."""
 
+    goal: str = Field(
+        default="", description=f"the whole budget in a sentence, such as {EXAMPLES}; the settings beside it are for what it leaves open"
+    )
     max_loss: float = Field(
         default=0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
+    )
+    max_relative_loss: float = Field(
+        default=0, ge=0, lt=1, description="the same as a share of that graph's score; in place of max_loss where it is given"
     )
     objective: Literal["latency", "size"] = Field(
         default="latency", description="among those within the budget choose the fastest or the smallest"
     )
     max_latency_ms: float = Field(default=0, ge=0, description="p95 at batch 1; 0: any")
     max_megabytes: float = Field(default=0, ge=0, description="10^6 bytes; 0: any")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _understood(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not str(given.get("goal", "")).strip():
+            return given
+        return {**given, **read_goal(str(given["goal"]))}
+
+    def allowed(self, score: float) -> float:
+        """How much of a score may be lost."""
+        return self.max_relative_loss * abs(score) if self.max_relative_loss else self.max_loss

@@ -42,8 +42,9 @@ def reference_of(evaluations: Sequence[Evaluation], monitor: str) -> Evaluation:
 def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:
     """What of the budget a candidate misses, in words; empty: nothing."""
     have, want = candidate.scores[monitor], reference.scores[monitor]
-    if want - have > budget.max_loss and not by_luck(candidate, budget):
-        return f"its {monitor} of {have:.4f} is {100 * (want - have):.2f} points below {reference.label}'s {want:.4f}; {100 * budget.max_loss:.2f} are allowed"
+    allowed = budget.allowed(want)
+    if want - have > allowed and not by_luck(candidate, allowed):
+        return f"its {monitor} of {have:.4f} is {100 * (want - have):.2f} points below {reference.label}'s {want:.4f}; {100 * allowed:.2f} are allowed"
     if budget.max_latency_ms and candidate.latency_ms.p95 > budget.max_latency_ms:
         return f"its p95 of {candidate.latency_ms.p95:.2f} ms is over the {budget.max_latency_ms:g} ms allowed"
     if budget.max_megabytes and candidate.megabytes > budget.max_megabytes:
@@ -51,9 +52,9 @@ def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budg
     return ""
 
 
-def by_luck(candidate: Evaluation, budget: Budget) -> bool:
-    """Whether a loss beyond the budget may be nothing but the luck of these examples; one of twice the budget never is taken for that."""
-    return candidate.gain is not None and candidate.gain.high >= 0 and -candidate.gain.measured <= FORGIVEN * budget.max_loss
+def by_luck(candidate: Evaluation, allowed: float) -> bool:
+    """Whether a loss beyond what is allowed may be nothing but the luck of these examples; one of more than twice as much never is taken for that."""
+    return candidate.gain is not None and candidate.gain.high >= 0 and -candidate.gain.measured <= FORGIVEN * allowed
 
 
 def _cheapest(candidates: Sequence[Evaluation], budget: Budget) -> Evaluation:

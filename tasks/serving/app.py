@@ -10,6 +10,7 @@ import json
 import logging
 import mimetypes
 import random
+import reprlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from tasks.errors import UserError
@@ -103,11 +105,14 @@ class Server:
         if told.isdecimal() and int(told) > self.most:
             raise TooLarge(words)
         parts, read = [], 0
-        async for part in request.stream():
-            read += len(part)
-            if read > self.most:
-                raise TooLarge(words)
-            parts.append(part)
+        try:
+            async for part in request.stream():
+                read += len(part)
+                if read > self.most:
+                    raise TooLarge(words)
+                parts.append(part)
+        except ClientDisconnect:
+            raise Gone("The client went away.") from None
         return inflated(b"".join(parts), request.headers.get("content-encoding", "").strip().lower(), self.most)
 
     async def read(self, body: bytes, json_length: int | None) -> Inference:
@@ -129,6 +134,7 @@ class Server:
     def seconds(self, request: Request, microseconds: object = None) -> float:
         """That the answer may take: what the request says, but no more than the settings."""
         asked = request.headers.get("x-deadline-ms")
+        microseconds = microseconds if isinstance(microseconds, str | int | float) else "none" if microseconds else None
         try:
             seconds = float(asked) / 1e3 if asked else float(str(microseconds)) / 1e6 if microseconds else float("inf")
         except ValueError:
@@ -315,6 +321,9 @@ def told(server: Server, served: Version, protocol_name: str, headers: Mapping[s
         except UserError as error:
             status = error.status if isinstance(error, Refusal) else 400
             raise
+        except asyncio.CancelledError:
+            status = Gone.status
+            raise
         except BaseException:
             status = 500
             raise
@@ -355,7 +364,7 @@ def _repository(app: FastAPI, server: Server) -> None:
     async def load(request: Request, model: str) -> Response:
         server.admit(request)
         parameters = (await given(request)).get("parameters") or {}
-        await models.load(model, str(parameters.get("version", "")) if isinstance(parameters, dict) else "")
+        await models.load(model, version_in(parameters, "version") if isinstance(parameters, dict) else "")
         return _json({"name": model, "version": models.models[model].active})
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"], summary="Take a model away")
@@ -381,9 +390,16 @@ def _repository(app: FastAPI, server: Server) -> None:
         share = wish.get("share", 0.0)
         if unknown or not isinstance(share, int | float) or isinstance(share, bool):
             raise Refusal('The body should be such as {"canary": "3", "share": 0.1, "shadow": "4"}, or {} for neither.')
-        await models.split(model, str(wish.get("canary") or ""), float(share), str(wish.get("shadow") or ""))
+        await models.split(model, version_in(wish, "canary"), float(share), version_in(wish, "shadow"))
         now = models.models[model]
         return _json({"name": model, "active": now.active, "canary": now.canary, "share": now.share, "shadow": now.shadow})
+
+
+def version_in(given: Mapping[str, Any], name: str) -> str:
+    found = given.get(name) or ""
+    if not isinstance(found, str | int):
+        raise Refusal(f'{name!r} should be a version, such as "3", not {reprlib.repr(found)}.')
+    return str(found)
 
 
 # -- the verticals ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.serving.sessions import Device, open_session
 from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
 LARGEST_SETTINGS = 1_000_000  # bytes
+DYNAMIC = b"DynamicQuantize"  # as the names of such operators begin
 FEW_ROWS = 8  # of an explanation that are run together
 DTYPES = {
     "tensor(float)": np.float32,
@@ -40,14 +42,25 @@ class Bundle:
     codec: Codec
     session: ort.InferenceSession
 
+    @cached_property
+    def rows_are_alone(self) -> bool:
+        """Whether a row's outputs are the same whatever rows it is run with.
+
+        Dynamic quantisation takes the scale of its activations from all rows together: what others ask would change the answer.
+        """
+        return DYNAMIC not in (self.folder / "model.onnx").read_bytes()
+
     def predict(self, inputs: Arrays) -> Arrays:
         """Named arrays with a batch axis to named arrays with the same batch axis.
 
         Raises:
-            BundleError: an input is missing, unknown, or of a wrong type or shape.
+            BundleError: an input is missing, unknown, or of a wrong type or shape, or the graph cannot compute what it holds.
         """
-        names = [value.name for value in self.session.get_outputs()]
-        answers = self.session.run(names, self.checked(inputs))
+        names, checked = [value.name for value in self.session.get_outputs()], self.checked(inputs)
+        try:
+            answers = self.session.run(names, checked)
+        except Exception as error:  # ONNX Runtime raises classes of its own without a common base
+            raise BundleError(f"The model cannot compute these inputs: {str(error).splitlines()[0]:.300}") from error
         return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
 
     def checked(self, inputs: Arrays) -> Arrays:

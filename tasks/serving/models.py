@@ -25,7 +25,7 @@ from tasks.serving.logs import note
 from tasks.serving.predictions import PredictionLog
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
-from tasks.usecase import Arrays
+from tasks.usecase import Arrays, Codec
 
 T = TypeVar("T")
 GRAPH = "model.onnx"
@@ -67,7 +67,8 @@ class Version:
         lengths = {value.shape[1] for value in session.get_inputs() if value.name in padding}
         padded = [value.name for value in session.get_outputs() if len(value.shape) > 1 and value.shape[1] in lengths]
         sessions = [bundle.predict for bundle in bundles]
-        self.batcher = Batcher(sessions, settings.max_batch, settings.queue, self._ran, padding, padded)
+        most_rows = settings.max_batch if self.bundle.rows_are_alone else 1
+        self.batcher = Batcher(sessions, most_rows, settings.queue, self._ran, padding, padded)
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -252,7 +253,7 @@ class Models:
         """
         codec, started = served.bundle.codec, time.monotonic()
         async with served.in_use():
-            inputs = await self.in_thread(lambda: codec.encode([request]))
+            inputs = await self.in_thread(lambda: encoded(codec, request))
             outputs = await self._infer(served, inputs, seconds)
             (answer,) = await self.in_thread(lambda: codec.decode(outputs, [request]))
             self._log(served, "v1", time.monotonic() - started, inputs, outputs, request, answer)
@@ -455,6 +456,13 @@ class Models:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def encoded(codec: Codec, request: Any) -> Arrays:
+    try:
+        return codec.encode([request])
+    except RecursionError:
+        raise BundleError("The request is nested too deeply.") from None
 
 
 def remembered(folder: Path) -> dict[str, Any]:

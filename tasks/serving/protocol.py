@@ -43,7 +43,7 @@ def model_config(served: Version, settings: Serving) -> dict[str, Any]:
         "name": served.model,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": settings.max_batch,
+        "max_batch_size": served.batcher.most_rows,
         "input": listed(session.get_inputs()),
         "output": listed(session.get_outputs()),
         "dynamic_batching": {"max_queue_delay_microseconds": 0},

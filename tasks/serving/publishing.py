@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import SettingError
-from tasks.serving.bundle import DTYPES, open_bundle
+from tasks.serving.bundle import DTYPES, Bundle, open_bundle
 from tasks.serving.models import remembered
 from tasks.serving.tensors import NAMES
 
@@ -40,7 +40,7 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(bundle, draft)
     config = folder / ".config.draft"
-    config.write_text(triton_config(name, opened.session), encoding="utf-8")
+    config.write_text(triton_config(name, opened), encoding="utf-8")
     config.replace(folder / "config.pbtxt")
     while True:  # another may publish at the same time
         version = folder / str(_newest(folder) + 1)
@@ -72,8 +72,9 @@ def same(one: Path, other: Path) -> bool:
     return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
 
 
-def triton_config(name: str, session: Any) -> str:
+def triton_config(name: str, bundle: Bundle) -> str:
     """config.pbtxt: what Triton and KServe need to serve the graph as it is."""
+    session = bundle.session
 
     def listed(kind: str, values: Any) -> list[str]:
         rows = []
@@ -83,5 +84,10 @@ def triton_config(name: str, session: Any) -> str:
             rows.append(f'{kind} [ {{ name: "{value.name}" data_type: TYPE_{datatype} dims: [ {sides} ] }} ]')
         return rows
 
-    lines = [f'name: "{name}"', 'platform: "onnxruntime_onnx"', "max_batch_size: 32", "dynamic_batching { }"]
+    lines = [
+        f'name: "{name}"',
+        'platform: "onnxruntime_onnx"',
+        "max_batch_size: 32",
+        *(["dynamic_batching { }"] if bundle.rows_are_alone else []),
+    ]
     return "\n".join([*lines, *listed("input", session.get_inputs()), *listed("output", session.get_outputs())]) + "\n"

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import numpy as np
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
 from tasks.errors import SettingError, UserError
 from tasks.serving import protocol
@@ -73,7 +74,7 @@ async def start(server: Server) -> grpc.aio.Server:
 def _handlers(service: Service) -> grpc.GenericRpcHandler:
     methods = {
         name.removesuffix("Request"): grpc.unary_unary_rpc_method_handler(
-            service.answering(name.removesuffix("Request")), MESSAGES[name].FromString, _written
+            service.answering(name.removesuffix("Request")), response_serializer=_written
         )
         for name in MESSAGES
         if name.endswith("Request")
@@ -89,12 +90,15 @@ class Service:
 
     def answering(self, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
         handler: Handler = getattr(self, _snake(method))
+        asked = MESSAGES[f"{method}Request"]
         answer = MESSAGES[f"{method}Response"]
 
-        async def answered(request: Any, context: Any) -> Any:
+        async def answered(request: bytes, context: Any) -> Any:
             try:
-                found = await handler(request, context)
+                found = await handler(asked.FromString(request), context)
                 return found if isinstance(found, answer) else ParseDict(found, answer(), ignore_unknown_fields=True)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are no {method}Request.")
             except UserError as error:
                 status = error.status if isinstance(error, Refusal) else 400
                 if isinstance(error, Refusal) and error.retry_after is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ DATATYPES: dict[str, Any] = {
 NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}
 KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}  # of JSON's values that a kind of tensor can hold
 MOST_AXES = 8
+MOST_NUMBERS = 2**40  # of a shape, its sides of 0 aside
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,13 @@ def read_inference(body: bytes, json_length: int | None) -> Inference:
     for given in _objects(request, "inputs", required=True):
         name = _text(given, "name")
         if name in inputs:
-            raise Refusal(f"The input {name!r} is given twice.")
+            raise Refusal(f"The input {name!r:.80} is given twice.")
         size = _parameters(given).get("binary_data_size")
         if size is None:
             inputs[name] = from_json(name, given)
             continue
         if not isinstance(size, int) or isinstance(size, bool) or size < 0 or used + size > len(raw):
-            raise Refusal(f"The input {name!r} should have {size!r:.40} raw bytes; {len(raw) - used:,} are left of the body.")
+            raise Refusal(f"The input {name!r:.80} should have {reprlib.repr(size)} raw bytes; {len(raw) - used:,} are left of the body.")
         inputs[name] = from_bytes(name, given, raw[used : used + size])
         used += size
     if used != len(raw):
@@ -102,7 +105,7 @@ def read_inference(body: bytes, json_length: int | None) -> Inference:
     wanted = _objects(request, "outputs", required=False)
     parameters = _parameters(request)
     return Inference(
-        id=str(request.get("id", "")),
+        id=_id(request),
         inputs=inputs,
         outputs=tuple(_text(one, "name") for one in wanted),
         binary=frozenset(one["name"] for one in wanted if _parameters(one).get("binary_data")),
@@ -145,7 +148,7 @@ def check_numbers(inputs: Arrays) -> None:
     """Raises `Refusal`: one of them holds what is no number."""
     for name, array in inputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise Refusal(f"The input {name!r} holds NaN or infinity.")
+            raise Refusal(f"The input {name!r:.80} holds NaN or infinity.")
 
 
 # -- one tensor -------------------------------------------------------------------------------------------------------
@@ -153,17 +156,21 @@ def from_json(name: str, given: Mapping[str, Any]) -> np.ndarray:
     """Of `{"datatype", "shape", "data"}`. Raises `Refusal`: in words, what is wrong."""
     dtype, shape = _dtype(name, given), _shape(name, given)
     if "data" not in given:
-        raise Refusal(f"The input {name!r} has no data.")
+        raise Refusal(f"The input {name!r:.80} has no data.")
+    if not _are_numbers(given["data"]):  # asked before NumPy, which would make all texts as long as the longest
+        raise Refusal(f"The data of the input {name!r:.80} are not all of {NAMES[dtype]}.")
     try:
         array = np.array(given["data"])
     except ValueError:
-        raise Refusal(f"The data of the input {name!r} are rows of different lengths.") from None
+        raise Refusal(f"The data of the input {name!r:.80} are rows of different lengths.") from None
     if array.size == 0:
         array = array.astype(dtype)
     if array.dtype.kind not in KINDS[dtype.kind]:
-        raise Refusal(f"The data of the input {name!r} are not all of {NAMES[dtype]}.")
+        raise Refusal(f"The data of the input {name!r:.80} are not all of {NAMES[dtype]}.")
     if dtype.kind in "iu" and array.size and (array.min() < np.iinfo(dtype).min or array.max() > np.iinfo(dtype).max):
-        raise Refusal(f"The data of the input {name!r} do not fit into {NAMES[dtype]}: they lie between {array.min()} and {array.max()}.")
+        raise Refusal(
+            f"The data of the input {name!r:.80} do not fit into {NAMES[dtype]}: they lie between {array.min()} and {array.max()}."
+        )
     with np.errstate(over="ignore"):
         return _in_shape(name, array.astype(dtype), shape)
 
@@ -173,7 +180,7 @@ def from_bytes(name: str, given: Mapping[str, Any], raw: bytes) -> np.ndarray:
     dtype, shape = _dtype(name, given), _shape(name, given)
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise Refusal(
-            f"The input {name!r} has {len(raw):,} raw bytes; {NAMES[dtype]} of shape {shape} has {math.prod(shape) * dtype.itemsize:,}."
+            f"The input {name!r:.80} has {len(raw):,} raw bytes; {NAMES[dtype]} of shape {shape} has {math.prod(shape) * dtype.itemsize:,}."
         )
     if dtype.kind == "b":
         return np.frombuffer(raw, dtype=np.uint8).reshape(shape) != 0
@@ -182,14 +189,14 @@ def from_bytes(name: str, given: Mapping[str, Any], raw: bytes) -> np.ndarray:
 
 def _in_shape(name: str, array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     if array.size != math.prod(shape):
-        raise Refusal(f"The input {name!r} has {array.size:,} numbers; shape {list(shape)} has {math.prod(shape):,}.")
+        raise Refusal(f"The input {name!r:.80} has {array.size:,} numbers; shape {list(shape)} has {math.prod(shape):,}.")
     return array.reshape(shape)
 
 
 def _dtype(name: str, given: Mapping[str, Any]) -> np.dtype:
     datatype = given.get("datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise Refusal(f"The input {name!r} has the datatype {datatype!r:.40}; known are {', '.join(DATATYPES)}.")
+        raise Refusal(f"The input {name!r:.80} has the datatype {reprlib.repr(datatype)}; known are {', '.join(DATATYPES)}.")
     return np.dtype(DATATYPES[datatype])
 
 
@@ -197,9 +204,22 @@ def _shape(name: str, given: Mapping[str, Any]) -> list[int]:
     shape = given.get("shape")
     fits = isinstance(shape, list) and 0 < len(shape) <= MOST_AXES and all(type(side) is int and 0 <= side < 2**31 for side in shape)
     if not fits:
-        raise Refusal(f"The input {name!r} has the shape {shape!r:.80}: 1 to {MOST_AXES} whole numbers were expected.")
+        raise Refusal(f"The input {name!r:.80} has the shape {reprlib.repr(shape)}: 1 to {MOST_AXES} whole numbers were expected.")
     assert isinstance(shape, list)
+    if math.prod(side or 1 for side in shape) > MOST_NUMBERS:
+        raise Refusal(f"The input {name!r:.80} has the shape {shape}, which is too large.")
     return shape
+
+
+def _are_numbers(data: Any) -> bool:
+    """Whether nothing but numbers is in lists within lists, as deep as a tensor may be."""
+    flat: list[Any] = data if isinstance(data, list) else [data]
+    for _ in range(MOST_AXES):
+        kinds = set(map(type, flat))
+        if kinds != {list}:
+            return kinds <= {int, float, bool, list}  # lists beside numbers are rows of different lengths
+        flat = list(chain.from_iterable(flat))
+    return not flat
 
 
 def _plain(dtype: np.dtype) -> np.dtype:
@@ -213,19 +233,26 @@ def _objects(given: Mapping[str, Any], name: str, required: bool) -> list[dict[s
     if listed is None and not required:
         return []
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed) or (required and not listed):
-        raise Refusal(f"{name!r} should be a list of objects{', one at least' if required else ''}.")
+        raise Refusal(f"{name!r:.80} should be a list of objects{', one at least' if required else ''}.")
     return listed
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     found = given.get("parameters") or {}
     if not isinstance(found, dict):
-        raise Refusal(f"'parameters' should be an object, not {found!r:.40}.")
+        raise Refusal(f"'parameters' should be an object, not {reprlib.repr(found)}.")
     return found
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:
     found = given.get(name)
     if not isinstance(found, str):
-        raise Refusal(f"{name!r} should be a text, not {found!r:.40}.")
+        raise Refusal(f"{name!r:.80} should be a text, not {reprlib.repr(found)}.")
     return found
+
+
+def _id(given: Mapping[str, Any]) -> str:
+    found = given.get("id", "")
+    if not isinstance(found, str | int):
+        raise Refusal(f"'id' should be a text, not {reprlib.repr(found)}.")
+    return str(found)

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
 
 from tasks.artifacts import Dataset
 from tasks.errors import BundleError
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import write_graph
-from tasks.serving.bundle import open_bundle
-from tests.toy import ToyUseCase
+from tasks.serving.bundle import Bundle, open_bundle
+from tasks.serving.sessions import open_session
+from tests.toy import NumbersCodec, ToyUseCase
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +77,19 @@ def test_a_broken_bundle_is_refused(damage: Callable[[Path], Any], words: str, f
 def test_a_wrong_input_is_refused(inputs: dict[str, np.ndarray], words: str, folder: Path) -> None:
     with pytest.raises(BundleError, match=words):
         open_bundle(folder).predict(inputs)
+
+
+def test_values_that_the_graph_cannot_compute_are_refused(tmp_path: Path) -> None:
+    table = onnx.numpy_helper.from_array(np.ones((3, 2), np.float32), "table")
+    row, out = (
+        onnx.helper.make_tensor_value_info(n, t, ["N", *s]) for n, t, s in (("row", TensorProto.INT64, []), ("out", TensorProto.FLOAT, [2]))
+    )
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Gather", ["table", "row"], ["out"])], "g", [row], [out], [table])
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]), tmp_path / "model.onnx")
+    bundle = Bundle(tmp_path, ToyUseCase(), NumbersCodec(), open_session(tmp_path / "model.onnx"))
+    assert bundle.predict({"row": np.array([2])})["out"].tolist() == [[1, 1]]
+    with pytest.raises(BundleError, match=r"cannot compute these inputs: .*out of data bounds"):
+        bundle.predict({"row": np.array([7])})
 
 
 def predict(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnxruntime.quantization import quantize_dynamic
 
 from tasks.errors import BundleError, SettingError
 from tasks.serving.bundle import Bundle, open_bundle
@@ -270,6 +271,26 @@ def test_a_bundle_by_itself_is_a_repository(made: list[Path]) -> None:
         assert models.index() == [{"name": made[0].name, "version": "1", "state": "READY", "reason": ""}]
 
     serving(made[0], test)
+
+
+def test_no_answer_depends_on_who_shares_a_batch(made: list[Path], repository: Path, tmp_path: Path) -> None:
+    """A graph whose int8 scales come from all rows at once is asked one request at a time."""
+    shutil.copytree(made[0], tmp_path / "dynamic")
+    quantize_dynamic(made[0] / "model.onnx", tmp_path / "dynamic" / "model.onnx")
+    publish(tmp_path / "dynamic", repository, "toy")
+    alone = open_bundle(tmp_path / "dynamic")
+    points = [np.array([[x, 100 * x]], np.float32) for x in np.linspace(-3, 3, 40)]
+
+    async def test(models: Models) -> None:
+        served = models.get("toy")
+        found = await asyncio.gather(*(models.infer(served, {"point": point}) for point in points))
+        expected = [alone.predict({"point": point})["probabilities"] for point in points]
+        together = alone.predict({"point": np.concatenate(points)})["probabilities"]
+        assert all(np.array_equal(one["probabilities"], other) for one, other in zip(found, expected, strict=True))
+        assert not np.allclose(np.concatenate(expected), together), "together they would change one another"
+
+    serving(repository, test)
+    assert "dynamic_batching" not in (repository / "toy" / "config.pbtxt").read_text()
 
 
 def test_old_versions_go_but_for_those_in_use(made: list[Path], tmp_path: Path) -> None:

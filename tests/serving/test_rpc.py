@@ -107,6 +107,13 @@ def test_refusals_have_their_codes(
     assert error.code() == code and words in error.details()
 
 
+def test_bytes_that_are_no_message_are_refused(server: tuple[Running, int]) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server[1]}") as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/ModelConfig")(b"L", timeout=20)
+    error: Any = refused.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and error.details() == "The bytes are no ModelConfigRequest."
+
+
 def test_versions_are_swapped_and_keys_are_asked_for(made: list[Path], tmp_path: Path) -> None:
     publish(made[0], tmp_path / "models", "toy")
     key, line = new_key("ann")

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -149,6 +150,13 @@ def test_a_person_is_answered_in_words(server: Running) -> None:
         ("POST", "/v2/repository/models/none/load", b"", 404, "The repository has no model 'none'"),
         ("POST", "/v2/repository/models/toy/rollback", b"", 400, "no version before 1"),
         ("POST", "/v2/repository/models/toy/traffic", b'{"canery": "2"}', 400, "The body should be such as"),
+        (
+            "POST",
+            "/v2/repository/models/toy/traffic",
+            b'{"canary": ' + b"[" * 1000 + b"]" * 1000 + b"}",
+            400,
+            "'canary' should be a version",
+        ),
         ("GET", "/nowhere", b"", 404, ""),
     ],
 )
@@ -160,6 +168,17 @@ def test_what_cannot_be_answered_is_refused_in_words(
         assert answer.status_code == status and words in answer.text
         if words:
             assert answer.json().keys() == {"error"}
+
+
+def test_a_client_that_hangs_up_within_its_body_is_no_failure(repository: Path) -> None:
+    with running(repository, "--log_share", "1") as server:
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
+            connection.sendall(b"POST /v2/models/toy/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{")
+        with server.client() as http:
+            assert http.post("/v2/models/toy/infer", json=request()).status_code == 200
+        lines = [json.loads(line) for line in server.stop()]
+    assert sorted(line["status"] for line in lines if line["message"] == "request") == [200, 499]
+    assert not [line for line in lines if line["level"] == "error"]
 
 
 def test_a_body_without_a_length_is_bounded(server: Running) -> None:

@@ -23,6 +23,9 @@ def body(*inputs: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps({"inputs": list(inputs), **changes}).encode()
 
 
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_every_datatype_travels_as_json_and_as_raw_bytes(datatype: str) -> None:
     array = np.array([[0, 1, 1], [1, 0, 1]], dtype=DATATYPES[datatype])
@@ -83,6 +86,15 @@ def test_outputs_are_chosen_and_written_as_was_asked() -> None:
         (body(tensor(datatype="UINT8", data=[1, 2, 3, 256])), "do not fit into UINT8"),
         (body(tensor(datatype="BOOL", data=[1, 0, 1, 2])), "not all of BOOL"),
         (body(tensor(parameters=3)), "'parameters' should be an object"),
+        (body(tensor(data=["a" * 100_000] + [""] * 100_000)), "not all of FP32"),  # NumPy alone would need 40 GB for it
+        (body(tensor(data=[[[[[[[[[1.0]]]]]]]]])), "not all of FP32"),
+        (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
+        (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
+        (DEEP.join((b'{"inputs": [{"name": ', b"}]}")), "'name' should be a text, not [["),
+        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": ', b"}]}")), "has the datatype [["),
+        (DEEP.join((b'{"inputs": [{"name": "x", "shape": ', b', "datatype": "FP32"}]}')), "has the shape [["),
+        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": ', b"}]}")), "not all of FP32"),
+        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "id": ', b"}")), "'id' should be a text"),
         (body(tensor(parameters={"binary_data_size": 16})), "should have 16 raw bytes; 0 are left"),
         (body(tensor(parameters={"binary_data_size": -1})), "should have -1 raw bytes"),
         (body(tensor(), outputs=[3]), "'outputs' should be a list of objects"),

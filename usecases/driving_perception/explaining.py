@@ -11,15 +11,18 @@ from tasks.usecase import Codec, Predict
 from usecases import charts
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
-from usecases.images import requested
+from usecases.images import as_png, requested
 
-MOST = 4096  # pixels of the longer side
+MOST = 1600  # pixels of the longer side
 
 
 def explain(predict: Predict, codec: Codec, request: bytes) -> dict[str, Any]:
-    """`{"overlay", "unsure"}`, data URIs of PNG in the size of the frame; the second, of masks alone, the brighter the less sure."""
+    """`{"overlay", "unsure"}`, data URIs of PNG in the size of the frame, up to 1,600 pixels; the second, of masks alone, the brighter the less sure."""
     known = cast(RoadCodec, codec)
     (picture,) = requested([request])
+    if max(picture.size) > MOST:
+        picture.thumbnail((MOST, MOST))
+        request = as_png(picture)
     outputs = predict(known.encode([request]))
     (answer,) = known.decode(outputs, [request])
     shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}
