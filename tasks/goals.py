@@ -24,7 +24,10 @@ PHRASES: list[tuple[str, Callable[[re.Match[str]], Fields]]] = [
     (rf"{LIMIT} {NUMBER} points? (?:worse|lost|loss)", lambda found: {"max_loss": _number(found[1]) / 100}),
     (r"(?:no|not|never) (?:worse|loss)", lambda found: {"max_loss": 0.0}),
     (rf"{LIMIT} {NUMBER} ?(kb|mb|gb)", lambda found: {"max_megabytes": round(_number(found[1]) * MEGABYTES[found[2]], 9)}),
-    (rf"{LIMIT} {NUMBER} ?(us|µs|ms|s)(?: (?:at )?p95)?", lambda found: {"max_latency_ms": round(_number(found[1]) * MILLISECONDS[found[2]], 9)}),
+    (
+        rf"{LIMIT} {NUMBER} ?(us|µs|ms|s)(?: (?:at )?p95)?",
+        lambda found: {"max_latency_ms": round(_number(found[1]) * MILLISECONDS[found[2]], 9)},
+    ),
     (r"(?:as fast as possible|(?:the )?fastest)(?: on this cpu)?", lambda found: {"objective": "latency"}),
     (r"(?:as small as possible|(?:the )?smallest)", lambda found: {"objective": "size"}),
 ]
