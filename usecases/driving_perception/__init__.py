@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.scenes import StoredScenes
 
+LEAST_CHANNELS = 8
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
@@ -129,6 +130,16 @@ class DrivingPerception(UseCase):
         from usecases.driving_perception.network import loss
 
         return loss(self, cast("RoadNetwork", network), batch)
+
+    def smaller(self) -> UseCase | None:
+        """Two thirds of the channels, less than half of the weights."""
+        channels = max(LEAST_CHANNELS, self.channels * 2 // 3 // 8 * 8)
+        return self.model_copy(update={"channels": channels}) if channels < self.channels else None
+
+    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+        from usecases.driving_perception.network import taught_loss
+
+        return taught_loss(self, cast("RoadNetwork", student), cast("RoadNetwork", teacher), batch, weight, temperature)
 
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         from usecases.driving_perception.network import calibrate

@@ -59,6 +59,16 @@ class BoxHead(Head):
         extent = ((1 - generalised_overlap(corners(sides), wanted.box)) * weight).sum() / weight.sum().clamp(min=1)
         return heat + EXTENT_WEIGHT * extent
 
+    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
+        """The teacher's middles as soft targets, softened by the temperature, and its boxes where it sees one."""
+        (middles, sides), (wanted, box) = said, taught
+        heat = torch.sigmoid(wanted / temperature)
+        sure = torch.sigmoid(wanted).amax(1)
+        off = (torch.sigmoid(middles / temperature) - heat).abs()
+        near = F.binary_cross_entropy_with_logits(middles / temperature, heat, reduction="none") * off.detach().square()
+        extent = ((1 - generalised_overlap(corners(sides), corners(box))) * sure).sum() / sure.sum().clamp(min=1)
+        return near.sum() * temperature**2 / heat.sum().clamp(min=1) + EXTENT_WEIGHT * extent
+
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
         """Platt scaling (Platt 1999): the logit of a middle to the probability that its box is right."""
         from sklearn.linear_model import LogisticRegression

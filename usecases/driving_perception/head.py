@@ -29,6 +29,10 @@ class Head(nn.Module, ABC):
         """A scalar; 0 where nothing is known of any frame."""
 
     @abstractmethod
+    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
+        """How far this opinion is from a teacher's of the same frames, a scalar; above a temperature of 1 small differences count for more."""
+
+    @abstractmethod
     def answers(self, said: Said) -> tuple[Tensor, ...]:
         """The outputs of the exported graph."""
 

@@ -133,14 +133,33 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
     """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
     seen = augmented(settings, batch)
-    weights = {
+    return observed(settings, network, network(seen["image"]), seen)
+
+
+def taught_loss(
+    settings: DrivingPerception, student: RoadNetwork, teacher: RoadNetwork, batch: dict[str, Tensor], weight: float, temperature: float
+) -> Tensor:
+    """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's opinion of the same augmented frames."""
+    seen = augmented(settings, batch)
+    with torch.no_grad():
+        taught = teacher(seen["image"])
+    said, weights = student(seen["image"]), head_weights(settings)
+    far = torch.stack([weights[name] * student.head(name).distance(said[name], taught[name], temperature) for name in said]).sum()
+    return (1 - weight) * observed(settings, student, said, seen) + weight * far
+
+
+def observed(settings: DrivingPerception, network: RoadNetwork, said: dict[str, Said], seen: dict[str, Tensor]) -> Tensor:
+    weights = head_weights(settings)
+    return torch.stack([weights[name] * network.head(name).loss(said[name], seen, settings) for name in said]).sum()
+
+
+def head_weights(settings: DrivingPerception) -> dict[str, float]:
+    return {
         "mask": settings.mask_weight,
         "boxes": settings.boxes_weight,
         "steering": settings.steering_weight,
         "signal": settings.signal_weight,
     }
-    said = network(seen["image"])
-    return torch.stack([weights[name] * network.head(name).loss(said[name], seen, settings) for name in said]).sum()
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LOG_OFFSET = (
     1.1  # of the weights 1 / ln(offset + share) (Paszke 2016, who take 1.02): the rarest weighs about seven times the most frequent
 )
+POOLED = 4  # pixels to a side of what is compared with a teacher
 CALIBRATING_PIXELS = 500  # of each frame
 
 
@@ -48,6 +49,10 @@ class MaskHead(Head):
         (logits,) = said
         return pixel_loss(logits, batch["mask"], settings.balance == "log")
 
+    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
+        """See `channel_wise`."""
+        return channel_wise(said[0], taught[0], temperature)
+
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
         """Temperature scaling on some pixels of each frame."""
         random = np.random.default_rng(0)
@@ -59,6 +64,18 @@ class MaskHead(Head):
                 logits.append(one[chosen])
                 right.append(mask[chosen, None] == np.arange(one.shape[1]))
         self.temperature.fill_(best_temperature(np.concatenate(logits), np.concatenate(right)))
+
+
+def channel_wise(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Where a class is rather than what a place is: the distance of each class's map from the teacher's (channel-wise distillation, Shu 2021).
+
+    The maps, [N, C, H, W] at a quarter of their resolution, are softened and made distributions over places; of these the Kullback-Leibler
+    divergence, times the temperature's square, so that gradients keep their size.
+    """
+    found, wanted = (
+        F.log_softmax(F.avg_pool2d(maps.float(), POOLED, ceil_mode=True).flatten(2) / temperature, 2) for maps in (logits, taught)
+    )
+    return F.kl_div(found, wanted, reduction="sum", log_target=True) / found.shape[:2].numel() * temperature**2
 
 
 def pixel_loss(logits: Tensor, mask: Tensor, balanced: bool) -> Tensor:

@@ -45,6 +45,11 @@ class SignalHead(Head):
         each = F.cross_entropy(logits, batch["signal"], ignore_index=NOTHING, reduction="sum", label_smoothing=SMOOTHING)
         return each / (batch["signal"] != NOTHING).sum().clamp(min=1)
 
+    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
+        """Cross-entropy with the teacher's softened kinds (Hinton 2015)."""
+        wanted = torch.softmax(taught[0] / temperature, 1)
+        return F.cross_entropy(said[0] / temperature, wanted) * temperature**2
+
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
         """Temperature scaling."""
         logits, right = [], []

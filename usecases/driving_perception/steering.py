@@ -60,6 +60,11 @@ class SteeringHead(Head):
         value, doubt = said
         return surprise(value, doubt, (batch["values"] - self.usual) / self.spread)
 
+    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
+        """The Kullback-Leibler divergence from the teacher's normal distributions; a temperature is for classes."""
+        (value, doubt), (wanted, sure) = said, taught
+        return 0.5 * (doubt - sure + (torch.exp(sure) + (wanted - value).square()) * torch.exp(-doubt) - 1).mean()
+
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
         """The factor that makes the deviations as large as the errors are."""
         off = []

@@ -82,3 +82,40 @@ def test_a_picture_of_any_of_the_shapes_is_not_doubted_for_it(tmp_path: Path) ->
     texture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8))
     for size, doubted in (((160, 120), False), ((330, 100), False), ((100, 300), True)):
         assert any("shape" in doubt for doubt in doubts_of(texture.resize(size), ratios)) == doubted
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: float, several: tuple[DrivingPerception, Path]) -> None:
+    usecase, folder = several
+    torch.manual_seed(0)
+    teacher, student = (cast(RoadNetwork, usecase.network(folder / "assets")).eval() for _ in range(2))
+    scenes = StoredScenes(folder / "train")
+    image = torch.from_numpy(scenes.batch(np.arange(4))["image"])
+    with torch.no_grad():
+        taught = teacher(image)
+
+    def distances(network: RoadNetwork) -> dict[str, torch.Tensor]:
+        said = network(image)
+        return {name: network.head(name).distance(said[name], taught[name], temperature) for name in said}
+
+    torch.stack(list(distances(teacher).values())).sum().backward()
+    assert max(float(p.grad.abs().max()) for p in teacher.parameters() if p.grad is not None) < 1e-4, "who agrees has nothing to learn"
+    before = {name: float(value) for name, value in distances(student).items()}
+    optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        torch.stack(list(distances(student).values())).sum().backward()
+        optimizer.step()
+    after = {name: float(value) for name, value in distances(student).items()}
+    assert all(after[name] < 0.5 * before[name] for name in ALL), (before, after)
+
+
+def test_a_student_is_smaller_and_taught_on_the_frames_that_its_teacher_sees(several: tuple[DrivingPerception, Path]) -> None:
+    usecase, folder = several
+    large = usecase.model_copy(update={"channels": 24})
+    small = large.smaller()
+    assert isinstance(small, DrivingPerception) and small.channels == 16 and usecase.smaller() is None
+    student, teacher = small.network(folder / "assets"), large.network(folder / "assets").eval()
+    batch = {name: torch.from_numpy(array) for name, array in StoredScenes(folder / "train").batch(np.arange(4)).items()}
+    small.taught_loss(student, teacher, batch, 0.5, 2.0).backward()
+    assert all(p.grad is not None for p in student.parameters()) and all(p.grad is None for p in teacher.parameters())
