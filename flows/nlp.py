@@ -9,9 +9,10 @@ from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
 from tasks.prepare import prepare
+from tasks.prune import prune
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Fit, Pretraining
+from tasks.settings import Budget, Fit, Pretraining, Pruning
 from tasks.train import fine_tune, pretrain
 from usecases.nlp import TextClassification
 
@@ -21,17 +22,20 @@ def nlp(
     usecase: TextClassification = TextClassification(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
+    pruning: Pruning = Pruning(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, export, quantise, choose and bundle."""
+    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, prune, export, quantise, choose and bundle."""
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
     student = distil(checkpoint, dataset, fit)
+    pruned = prune(checkpoint, dataset, pruning)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []
+    small += [export(pruned, dataset, pruning.label, "compressed")] if pruned else []
     computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
     candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
     return release(evaluate(candidates, dataset), dataset, budget, explain(checkpoint, dataset))

@@ -52,6 +52,23 @@ class Adaptation(Fit):
     rehearsal: float = Field(default=0.5, ge=0, lt=1, description="share of the examples that are of the rest, against forgetting")
 
 
+class Pruning(Fit):
+    """How to take the least important channels, hidden units and heads away once everything has been learnt, and to recover."""
+
+    share: float = Field(
+        default=0.0, ge=0, lt=1, description="of the channels, hidden units and heads of each layer that is taken away; 0: none"
+    )
+    rounds: int = Field(
+        default=1, ge=1, description="little by little: rounds of taking some away and recovering, with so many epochs each"
+    )
+    epochs: int = Field(default=10, ge=1, description="passes over the training split to recover, in each round")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+
+    @property
+    def label(self) -> str:
+        return f"pruned {100 * self.share:g} %"
+
+
 class Budget(Record):
     """What a release may cost and lose. The sentence says the rest, where it does not say so itself."""
 

@@ -12,7 +12,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.head = width // heads  # numbers of each; pruning may take whole heads away
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.outward = nn.Linear(width, width)
 
@@ -29,9 +29,9 @@ class Attention(nn.Module):
         return scores.masked_fill(~visible, float("-inf")).softmax(3)
 
     def _by_head(self, x: Tensor, parts: int) -> Tensor:
-        """[B, L, parts * width] to [parts, B, heads, L, width / heads]"""
+        """[B, L, parts * heads * head] to [parts, B, heads, L, head]"""
         batch, length, width = x.shape
-        return x.view(batch, length, parts, self.heads, width // parts // self.heads).permute(2, 0, 3, 1, 4)
+        return x.view(batch, length, parts, width // parts // self.head, self.head).permute(2, 0, 3, 1, 4)
 
 
 class Block(nn.Module):

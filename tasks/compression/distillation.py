@@ -29,13 +29,24 @@ class Distillation(Technique):
     def before(self, learner: Learner) -> None:
         from tasks.training.checkpoints import load_network
 
-        teacher = load_network(self.teacher).requires_grad_(False)
+        teacher = load_network(self.teacher)
         learner.usecase.inherit(learner.network, teacher)
+        teach(learner, teacher, self.weight, self.temperature)
 
-        def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-            return learner.usecase.taught_loss(student, teacher.to(learner.device), batch, self.weight, self.temperature)
 
-        learner.loss = loss
+def teach(learner: Learner, teacher: nn.Module, weight: float, temperature: float) -> None:
+    """Make a part `weight` of the loss the distance to the teacher's opinion."""
+    teacher.requires_grad_(False)
+
+    def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return learner.usecase.taught_loss(student, teacher.to(learner.device), batch, weight, temperature)
+
+    learner.loss = loss
+
+
+def is_taught(usecase: UseCase) -> bool:
+    """Whether the vertical says what two of its networks are compared by."""
+    return any(getattr(type(usecase), method) is not getattr(UseCase, method) for method in ("logits", "taught_loss"))
 
 
 def mixed_loss(

@@ -26,14 +26,13 @@ class Rehearsal(Technique):
         return (self.trained.digest,)
 
     def before(self, learner: Learner) -> None:
-        from safetensors.torch import load_file
-
         from tasks.training.batches import Batches
+        from tasks.training.checkpoints import load_weights
 
         focus = learner.usecase.focus(learner.data)
         if focus is None or not len(focus):
             raise SettingError(f"There is nothing to adapt to: {learner.usecase.name} names no part of the training split.")
-        learner.network.load_state_dict(load_file(self.trained.folder / "weights.safetensors"))
+        load_weights(learner.network, self.trained)
         whole, fit = learner.batches, learner.fit
         some = Chosen(whole.examples, rehearsed(len(whole.examples), focus, self.share))
         learner.batches = Batches(some, fit.batch_size, fit.epochs, fit.seed, whole.rank, whole.ranks)

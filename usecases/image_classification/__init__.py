@@ -93,6 +93,11 @@ class ImageClassification(ImageSettings):
 
         return classification_loss(self, network, batch)
 
+    def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        from usecases.image_classification.objective import augmented
+
+        return network(augmented(self, batch["image"])), batch["label"]
+
     def pretraining(self) -> UseCase | None:
         if self.backbone:
             return None
