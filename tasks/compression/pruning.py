@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEAST = 8  # channels that a layer keeps, and it keeps a multiple of them: int8 kernels go over so many at once
 TRACED = 2  # examples
 ALIKE = re.compile(  # operations in autograd's terms that do the same to every channel, whatever the others are
-    "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|Div|Elu|Gelu|Hardsigmoid|Hardswish|LeakyRelu|MaxPool2DWithIndices|Mean|Mish|Mm|"
+    "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|ConstantPadNd|Div|Elu|Gelu|Hardsigmoid|Hardswish|Hardtanh|LeakyRelu|MaxPool2DWithIndices|Mean|Mish|Mm|"
     "MkldnnAdaptiveAvgPool2D|Mul|Relu|Sigmoid|Silu|Softplus|Sub|T|Tanh|UpsampleBicubic2D|UpsampleBilinear2D|UpsampleNearest2D"
 )
 HEADWISE = re.compile("Permute|ScaledDotProduct.*|Select|Transpose|Unbind")  # those that attention of several heads needs besides
@@ -140,6 +140,8 @@ def is_hidden(group: Group, headwise: bool) -> bool:
     from torch_pruning.ops import OPTYPE
 
     layers = {OPTYPE.CONV, OPTYPE.DEPTHWISE_CONV, OPTYPE.LINEAR, OPTYPE.BN, OPTYPE.CONCAT, OPTYPE.RESHAPE}
+    if any(dep.target.type is OPTYPE.CONV and dep.target.module.groups > 1 for dep, _ in group):
+        return False  # torch-pruning would leave a convolution of several groups with others' channels
     names = [operation(dep.target) for dep, _ in group if dep.target.type not in layers]
     return all(ALIKE.fullmatch(name) or (headwise and HEADWISE.fullmatch(name)) for name in names)
 
