@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 LEAST = 8  # channels that a layer keeps, and it keeps a multiple of them: int8 kernels go over so many at once
 TRACED = 2  # examples
+LEAVE = "Leave --pruning.share 0; a student or smaller settings make such a network smaller."
 ALIKE = re.compile(  # operations in autograd's terms that do the same to every channel, whatever the others are
-    "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|ConstantPadNd|Div|Elu|Gelu|Hardsigmoid|Hardswish|Hardtanh|LeakyRelu|MaxPool2DWithIndices|Mean|Mish|Mm|"
-    "MkldnnAdaptiveAvgPool2D|Mul|Relu|Sigmoid|Silu|Softplus|Sub|T|Tanh|UpsampleBicubic2D|UpsampleBilinear2D|UpsampleNearest2D"
+    "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|ConstantPadNd|Div|Elu|Gelu|Hardsigmoid|Hardswish|Hardtanh|LeakyRelu|"
+    "MaxPool2DWithIndices|Mean|Mish|MkldnnAdaptiveAvgPool2D|Mm|Mul|Relu|Sigmoid|Silu|Softplus|Sub|T|Tanh|UpsampleBicubic2D|"
+    "UpsampleBilinear2D|UpsampleNearest2D"
 )
 HEADWISE = re.compile("Permute|ScaledDotProduct.*|Select|Transpose|Unbind")  # those that attention of several heads needs besides
 
@@ -78,9 +80,7 @@ def prune_channels(network: nn.Module, inputs: list[Tensor], share: float) -> No
     try:
         after = shapes(network, inputs)
     except RuntimeError as error:
-        raise SettingError(
-            f"--pruning.share {share:g}: this network looks at the sizes of its own layers ({error}). Leave it 0."
-        ) from error
+        raise SettingError(f"A network that looks at the sizes of its own layers is not pruned ({error}). {LEAVE}") from error
     assert after == before, (before, after)
     network.train(was_training)
 
@@ -111,28 +111,30 @@ def removable(graph: Any) -> list[tuple[Any, Tensor, int]]:
 
     importance, found = torch_pruning.importance.GroupMagnitudeImportance(p=2), []
     for group in graph.get_all_groups(root_module_types=(nn.modules.conv._ConvNd, nn.Linear)):
-        size = head_size(group)
-        if not is_hidden(group, headwise=size > 1):
+        heads, size = head_shape(group)
+        if not is_hidden(group, headwise=heads > 0):
             continue
-        if size > 1:  # a query: layers that make keys and values too would count each head twice
-            group = next(of_query(graph, group, size), None)
+        if heads:
+            group = seen_from_query(graph, group, heads * size)
         if group is not None and (scores := importance(group)) is not None:
             found.append((group[0].dep, scores, size))
     return found
 
 
-def head_size(group: Group) -> int:
-    """Channels per head where they go through attention, else 1."""
-    saved = (getattr(dep.target.grad_fn, "_saved_query", None) for dep, _ in group if "ScaledDotProduct" in operation(dep.target))
-    return next((query.shape[3] for query in saved if query is not None), 1)
+def head_shape(group: Group) -> tuple[int, int]:
+    """How many heads of attention the channels go through, and of how many channels each is; 0 and 1 where there is no attention."""
+    for dep, _ in group:
+        if (query := getattr(dep.target.grad_fn, "_saved_query", None)) is not None:
+            return query.shape[1], query.shape[3]
+    return 0, 1
 
 
-def of_query(graph: Any, group: Group, size: int) -> Any:
-    """The same group seen from a layer that makes each head's channels once."""
-    (channels,) = {dep.target.grad_fn._saved_query.shape[1] * size for dep, _ in group if "ScaledDotProduct" in operation(dep.target)}
+def seen_from_query(graph: Any, group: Group, channels: int) -> Group | None:
+    """The same group from a layer that makes each head's channels once; one that makes keys and values together would count them twice."""
     for dep, _ in group:
         if getattr(dep.target.module, "out_features", 0) == channels and graph.is_out_channel_pruning_fn(dep.handler):
-            yield graph.get_pruning_group(dep.target.module, dep.handler, list(range(channels)))
+            return graph.get_pruning_group(dep.target.module, dep.handler, list(range(channels)))
+    return None
 
 
 def is_hidden(group: Group, headwise: bool) -> bool:
@@ -186,4 +188,4 @@ def in_words(network: nn.Module, share: float, small: bool) -> str:
         why = "recurrent layers are not pruned, and this network has no others inside"
     else:
         why = "this network has no convolutions or linear layers inside whose channels nothing else needs"
-    return f"--pruning.share {share:g}: {why}. Leave it 0; a student or a smaller width makes such a network smaller."
+    return f"A share of {share:.2g} cannot be taken away: {why}. {LEAVE}"
