@@ -55,6 +55,24 @@ class Adaptation(Fit):
 class Pruning(Fit):
     """How to take the least important channels, hidden units and heads away once everything has been learnt, and to recover."""
 
+
+class Sparsification(Fit):
+    """How to fine-tune a trained network while many of its weights are held at zero: smaller when stored, no faster on a CPU."""
+
+    share: float = Field(default=0.0, ge=0, lt=1, description="of the weights that become zero; 0: no sparsification")
+    pattern: Literal["magnitude", "2:4"] = Field(
+        default="magnitude", description="the smallest weights; or two of every four, a share of 0.5, for GPUs with sparse tensor cores"
+    )
+    scope: Literal["network", "layer"] = Field(
+        default="network", description="the smallest weights of the whole network, or as many of each layer"
+    )
+    epochs: int = Field(default=10, ge=1, description="passes over the training split; in the first half zeros become more")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+
+
+class Budget(Record):
+    """What a release may cost and lose."""
+
     share: float = Field(
         default=0.0, ge=0, lt=1, description="of the channels, hidden units and heads of each layer that is taken away; 0: none"
     )

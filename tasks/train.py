@@ -104,7 +104,8 @@ def fit_network(
 
     with training_progress(name, needs) as seen:
         checkpoint, seen.cached = store.make(Checkpoint, recipe, build)
-        seen.detail = f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation"
+        bought = technique.buys() if technique else ""
+        seen.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", bought)))
     return checkpoint
 
 

@@ -22,6 +22,10 @@ class Technique(Record, ABC):
         """Digests of the artifacts it brings along."""
         return ()
 
+    def buys(self) -> str:
+        """What it buys where the network is served, for people; empty: what they see is all."""
+        return ""
+
     @abstractmethod
     def before(self, learner: Learner) -> None:
         """Change the learner before the first step, also where an earlier attempt is resumed."""

@@ -1,0 +1,112 @@
+"""Contract of every way to compress a network while it learns on: same kind back, still right, the input untouched, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.compression.sparsity import Sparsity
+from tasks.errors import SettingError
+from tasks.exporting.export import export
+from tasks.serving.bundle import open_bundle
+from tasks.settings import Fit, Sparsification
+from tasks.sparsify import sparsify
+from tasks.train import fit_network
+from tasks.training import launch
+from tasks.training.technique import Technique
+from tests.toy import ToyUseCase
+
+QUICK = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
+Method = Callable[[Checkpoint], Technique]
+METHODS: dict[str, Method] = {
+    "magnitude": lambda trained: Sparsity(trained=trained, share=0.5),
+    "2:4": lambda trained: Sparsity(trained=trained, share=0.5, pattern="2:4"),
+}
+each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Dataset, Checkpoint]:
+    usecase = ToyUseCase(hidden=64)
+
+    def build(folder: Path) -> dict[str, object]:
+        card = usecase.prepare(folder)
+        (folder / "card.json").write_text(json.dumps(card))
+        return {"usecase": usecase, "sizes": card["sizes"]}
+
+    dataset, _ = store.make(Dataset, {"for": "methods"}, build)
+    return dataset, fit_network("train", usecase, dataset, Fit(epochs=8, batch_size=32, learning_rate=0.02))
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "weights.safetensors")
+
+
+@each_method
+def test_the_same_kind_comes_back_and_is_still_right(method: Method, trained: tuple[Dataset, Checkpoint]) -> None:
+    dataset, checkpoint = trained
+    before = store.content_digest(checkpoint.folder)
+    made = fit_network("compress", checkpoint.usecase, dataset, Fit(**QUICK), technique=method(checkpoint))
+    assert store.content_digest(checkpoint.folder) == before
+    assert made.usecase == checkpoint.usecase and checkpoint.digest in made.made_from
+    plain, compressed = weights(checkpoint.folder), weights(made.folder)
+    assert {name: array.shape for name, array in plain.items()} == {name: array.shape for name, array in compressed.items()}
+    model, _ = store.make(OnnxModel, {"of": made.digest}, lambda work: export(made, dataset, work))
+    bundle = open_bundle(model.folder)
+    assert made.usecase.score(bundle.predict, dataset.folder, "test")["accuracy"] > 0.85
+    assert bundle.answer([[3.0, 3.0]])[0]["label"] == "b"
+
+
+@each_method
+def test_the_same_seed_gives_the_same_weights_also_when_resumed(
+    method: Method, trained: tuple[Dataset, Checkpoint], tmp_path: Path
+) -> None:
+    dataset, checkpoint = trained
+    fit = Fit(**QUICK, ema=0.8)
+    digests = []
+    for attempt in ("whole", "resumed"):
+        launch.fit(checkpoint.usecase, dataset.folder, fit, tmp_path, technique=method(checkpoint))
+        digests.append(store.file_digest(tmp_path / "weights.safetensors"))
+        (tmp_path / "weights.safetensors").unlink()
+        if attempt == "whole":
+            max((tmp_path / ".work" / "checkpoints").glob("step-*.pt")).unlink()  # as if it had been killed in the last epoch
+    launch.fit(checkpoint.usecase, dataset.folder, fit, tmp_path / "again", technique=method(checkpoint))
+    digests.append(store.file_digest(tmp_path / "again" / "weights.safetensors"))
+    assert len(set(digests)) == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}, {"scope": "layer"}], ids=str)
+def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, object], trained: tuple[Dataset, Checkpoint]) -> None:
+    dataset, checkpoint = trained
+    sparse = sparsify.fn(checkpoint, dataset, Sparsification(**QUICK | {"share": 0.6} | changes))  # pyright: ignore[reportArgumentType]
+    assert sparse is not None
+    zeros = {name: (array == 0) for name, array in weights(sparse.folder).items() if array.ndim > 1}
+    assert sum(zero.sum() for zero in zeros.values()) == round(0.6 * sum(zero.size for zero in zeros.values()))
+    if "scope" in changes:
+        assert all(zero.sum() == round(0.6 * zero.size) for zero in zeros.values())
+
+
+def test_two_of_four_are_zero_where_the_inputs_come_in_fours(trained: tuple[Dataset, Checkpoint]) -> None:
+    dataset, checkpoint = trained
+    fit = Sparsification(**QUICK, ema=0.9, patience=2, share=0.5, pattern="2:4")
+    sparse = sparsify.fn(checkpoint, dataset, fit)
+    assert sparse is not None
+    made = weights(sparse.folder)
+    assert ((made["head.weight"].reshape(2, 16, 4) == 0).sum(-1) == 2).all()
+    assert not (made["backbone.0.weight"] == 0).any(), "it has two inputs"
+
+
+def test_what_has_no_sense_is_refused_and_nothing_is_done_where_nothing_is_asked_for(trained: tuple[Dataset, Checkpoint]) -> None:
+    dataset, checkpoint = trained
+    assert sparsify.fn(checkpoint, dataset, Sparsification()) is None
+    with pytest.raises(SettingError, match=r"Give 0\.5"):
+        sparsify.fn(checkpoint, dataset, Sparsification(pattern="2:4", share=0.8))
+    with pytest.raises(SettingError, match="the best epoch may come before"):
+        sparsify.fn(checkpoint, dataset, Sparsification(share=0.8, patience=2))
