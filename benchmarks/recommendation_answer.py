@@ -23,6 +23,7 @@ from tasks.compression.quantize import MATMULS, Recipe, apply
 from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import write_graph
 from tasks.serving.bundle import Bundle, open_bundle
+from tasks.serving.graph_files import stored_graph
 from tasks.usecase import Arrays, UseCase, write_typed
 from usecases.recommendation import Recommendation
 from usecases.recommendation.network import NextItem
@@ -59,7 +60,7 @@ def measure(items: int, work: Path) -> None:
     latencies = time_in_turns([partial(opened.answer, [request]) for opened in bundles.values()])
     for (name, opened), latency in zip(bundles.items(), latencies, strict=True):
         found = f", recall@10 {recall(opened, bundles['fp32'], items):.3f}" if name != "fp32" else ""
-        size = (opened.folder / "model.onnx").stat().st_size / 1e6
+        size = stored_graph(opened.folder).stat().st_size / 1e6
         print(f"{items:,} items, {name}: p50 {latency.p50:.2f} ms, p95 {latency.p95:.2f} ms, {size:.1f} MB{found}", flush=True)
 
 

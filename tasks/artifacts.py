@@ -65,7 +65,7 @@ class Checkpoint(Artifact):
 
 
 class OnnxModel(Artifact):
-    """A bundle: `model.onnx`, `usecase.json`, `assets/`, `example/` (a request and its answer), `README.md`.
+    """A bundle: `model.onnx` or `model.onnx.gz`, `usecase.json`, `assets/`, `example/` (a request and its answer), `README.md`.
 
     It can be copied to another machine and served there.
     """
@@ -74,11 +74,7 @@ class OnnxModel(Artifact):
     role: Literal["full", "compressed", "baseline", "before"] = Field(
         default="full", description="trained as it is; made smaller; computed, to be beaten; or as it was before it was adapted"
     )
-    megabytes: float = Field(description="size of the graph and its weights, 10^6 bytes")
-
-    @property
-    def graph(self) -> Path:
-        return self.folder / "model.onnx"
+    megabytes: float = Field(description="size of the graph and its weights as they are stored, 10^6 bytes")
 
 
 class Explanation(Artifact):

@@ -22,8 +22,9 @@ import psutil
 
 from benchmarks.serving.load import request
 from tasks.serving.bundle import example_path, open_bundle
+from tasks.serving.graph_files import GRAPH
 from tasks.serving.messages import MESSAGES
-from tasks.serving.models import GRAPH, Models
+from tasks.serving.models import Models
 from tasks.serving.settings import Serving
 from tasks.serving.tensors import DATATYPES, NAMES
 from tasks.usecase import Arrays

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from tasks.artifacts import Dataset, OnnxModel
 from tasks.evaluation.measure import real_inputs, time_in_turns
-from tasks.exporting.bundle import write_bundle
+from tasks.exporting.bundle import pack, write_bundle
 from tasks.exporting.export import silence
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
+from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
 from tasks.usecase import Arrays, Record, Say, silently
 
 MATMULS = ("MatMul", "Gemm")
@@ -55,8 +56,8 @@ class Recipe(Record):
         return " ".join(part for part in parts if part)
 
 
-def recipes(graph: Path) -> list[Recipe]:
-    """The recipes worth trying for a graph on this CPU.
+def recipes(model: OnnxModel) -> list[Recipe]:
+    """The recipes worth trying for a model on this CPU.
 
     Dynamic quantisation of convolutions runs unoptimised in ONNX Runtime, four times slower than fp32: not offered.
     Activations are unsigned on x64, where int8 kernels want them so, and signed on ARM.
@@ -64,7 +65,7 @@ def recipes(graph: Path) -> list[Recipe]:
     flags = cpu()
     reduce_range = not any(flag in flags for flag in FAST_INT8)
     signed = "asimddp" in flags or "i8mm" in flags
-    kinds = {node.op_type for node in onnx.load(str(graph), load_external_data=False).graph.node}
+    kinds = {node.op_type for node in graph_of(model).graph.node}
     weighty = tuple(kind for kind in ("Conv", *MATMULS) if kind in kinds)
     found = []
     if kinds & set(MATMULS):
@@ -93,13 +94,13 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, say: Say = silen
     monitor = model.usecase.monitor
     reference = open_bundle(model.folder)
     base = model.usecase.score(reference.predict, dataset.folder, "validation")[monitor]
-    offered = recipes(model.graph)
+    offered = recipes(model)
     with tempfile.TemporaryDirectory() as scratch:
         opened = [reference, *(_tried(recipe, model, dataset, Path(scratch) / str(i), say) for i, recipe in enumerate(offered))]
         scores = [model.usecase.score(bundle.predict, dataset.folder, "validation")[monitor] for bundle in opened[1:]]
         one = real_inputs(model, dataset, 1)
         latencies = time_in_turns([partial(bundle.predict, one) for bundle in opened], ROUNDS)
-        sizes = [(bundle.folder / "model.onnx").stat().st_size / 1e6 for bundle in opened[1:]]
+        sizes = [stored_graph(bundle.folder).stat().st_size / 1e6 for bundle in opened[1:]]
     ranked = sorted(zip(offered, scores, latencies[1:], sizes, strict=True), key=lambda row: (base - row[1] > max_loss, row[2].p50))
     rows = [
         {
@@ -117,18 +118,23 @@ def search(model: OnnxModel, dataset: Dataset, max_loss: float, say: Say = silen
 
 def _tried(recipe: Recipe, model: OnnxModel, dataset: Dataset, folder: Path, say: Say) -> Bundle:
     say(recipe.label)
-    shutil.copytree(model.folder, folder)
-    apply(recipe, model, dataset, folder / "model.onnx")
+    shutil.copytree(model.folder, folder, ignore=shutil.ignore_patterns(GRAPH, PACKED))
+    apply(recipe, model, dataset, folder / GRAPH)
+    pack(folder)
     return open_bundle(folder)
 
 
 def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence[dict[str, Any]], work: Path) -> dict[str, Any]:
     """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched."""
-    apply(recipe, model, dataset, work / "model.onnx")
+    apply(recipe, model, dataset, work / GRAPH)
     (work / "quantization.json").write_text(json.dumps(list(tried), indent=1))
     label = recipe.label if model.role == "full" else f"{model.label}, {recipe.label}"
     fields = write_bundle(work, label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
     return {**fields, "role": "compressed"}
+
+
+def graph_of(model: OnnxModel) -> onnx.ModelProto:
+    return onnx.load_model_from_string(read_graph(stored_graph(model.folder)))
 
 
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
@@ -136,7 +142,7 @@ def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> Non
     with tempfile.TemporaryDirectory() as scratch, silence():
         prepared = Path(scratch) / "prepared.onnx"
         # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
-        quant_pre_process(model.graph, prepared, skip_symbolic_shape=True)
+        quant_pre_process(graph_of(model), prepared, skip_symbolic_shape=True)
         operators = list(recipe.operators) or None
         if recipe.kind == "dynamic":
             quantize_dynamic(

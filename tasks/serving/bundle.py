@@ -1,6 +1,6 @@
 """A bundle opened for use: requests in, answers out, with ONNX Runtime and NumPy alone.
 
-A bundle is a folder: `model.onnx`, `usecase.json` (the settings, with the name of their class), `assets/` (what a request
+A bundle is a folder: `model.onnx` (or `model.onnx.gz`), `usecase.json` (the settings, with the name of their class), `assets/` (what a request
 needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`. Nothing in it is ever executed.
 """
 
@@ -18,6 +18,7 @@ import onnxruntime as ort
 from pydantic import ValidationError
 
 from tasks.errors import BundleError
+from tasks.serving.graph_files import read_graph, stored_graph
 from tasks.serving.sessions import Device, open_session
 from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
@@ -48,7 +49,7 @@ class Bundle:
 
         Dynamic quantisation takes the scale of its activations from all rows together: what others ask would change the answer.
         """
-        return DYNAMIC not in (self.folder / "model.onnx").read_bytes()
+        return DYNAMIC not in read_graph(stored_graph(self.folder))
 
     def predict(self, inputs: Arrays) -> Arrays:
         """Named arrays with a batch axis to named arrays with the same batch axis.
@@ -121,7 +122,7 @@ def open_bundle(
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}: it should be a folder with model.onnx and usecase.json.")
     usecase = _read_usecase(folder / "usecase.json")
-    session = open_session(folder / "model.onnx", threads, spinning, device=device, optimised=optimised)
+    session = open_session(stored_graph(folder), threads, spinning, device=device, optimised=optimised)
     try:
         codec = usecase.codec(folder / "assets")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import BundleError
-from tasks.serving.models import GRAPH, Models, Version
+from tasks.serving.graph_files import stored_graph
+from tasks.serving.models import Models, Version
 from tasks.serving.settings import Serving
 from tasks.usecase import Arrays
 
@@ -48,7 +49,7 @@ async def open_bundle_async(folder: Path | str, settings: Serving = Serving()) -
         BundleError: it cannot be opened, or does not answer its own example; what, and where.
     """
     folder = Path(folder).resolve()
-    if not (folder / GRAPH).is_file():
+    if not stored_graph(folder).is_file():
         raise BundleError(f"There is no bundle at {folder}: it should be a folder with model.onnx and usecase.json.")
     models = Models(folder, settings)
     try:

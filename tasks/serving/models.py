@@ -21,6 +21,7 @@ from tasks.errors import BundleError
 from tasks.serving.batching import Batcher
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.cache import ResponseCache, key_of
+from tasks.serving.graph_files import stored_graph
 from tasks.serving.logs import note
 from tasks.serving.predictions import PredictionLog
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
@@ -28,7 +29,6 @@ from tasks.serving.settings import Serving
 from tasks.usecase import Arrays, Codec
 
 T = TypeVar("T")
-GRAPH = "model.onnx"
 STATE = ".serving.json"  # in a model's folder: what was served, for the next start
 CODEC_THREADS = 2
 MOST_EXPLAINING = 8  # explanations that run or wait
@@ -141,14 +141,14 @@ class Models:
     # -- what is there ------------------------------------------------------------------------------------------------
     def found(self) -> dict[str, dict[str, Path]]:
         """Folders of bundles in the repository by model and version, the newest version last."""
-        if (self.repository / GRAPH).is_file():
+        if stored_graph(self.repository).is_file():
             return {self.repository.name: {"1": self.repository}}
         found: dict[str, dict[str, Path]] = {}
         for folder in sorted(self.repository.iterdir()) if self.repository.is_dir() else []:
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
             versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
-            if (folder / GRAPH).is_file():
+            if stored_graph(folder).is_file():
                 found[folder.name] = {"1": folder}
             elif versions:
                 found[folder.name] = {path.name: path for path in sorted(versions, key=lambda path: int(path.name))}
@@ -445,7 +445,7 @@ class Models:
             self._behind(model.versions.pop(version).close())
         kept = {name: getattr(model, name) for name in ("active", "previous", "canary", "share", "shadow")}
         folder = self.repository / model.name
-        if folder.is_dir() and not (folder / GRAPH).is_file():
+        if folder.is_dir() and not stored_graph(folder).is_file():
             with contextlib.suppress(OSError):
                 draft = folder / f"{STATE}.draft"
                 newest = next(reversed(self.found().get(model.name, {})), "")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tasks.errors import SettingError
 from tasks.serving.bundle import DTYPES, Bundle, open_bundle
+from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
 from tasks.serving.models import remembered
 from tasks.serving.tensors import NAMES
 
@@ -21,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 def publish(bundle: Path, repository: Path, name: str = "") -> Path:
     """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt beside it.
 
-    What is the newest version already is left as it is. Returns the folder of the version.
+    A packed graph becomes a plain one, since Triton opens no other. What is the newest version already is left as it is. Returns the folder of the version.
 
     Raises:
         BundleError: the bundle cannot be opened.
@@ -33,12 +34,14 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         raise SettingError(f"{name!r} is no name of a model: letters, digits, dots, dashes and underscores were expected.")
     folder = repository / name
     folder.mkdir(parents=True, exist_ok=True)
-    newest = _newest(folder)
-    if newest and same(folder / str(newest), bundle):
-        return folder / str(newest)
     draft = folder / f".{bundle.name}.draft"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(bundle, draft)
+    unpack(draft)
+    newest = _newest(folder)
+    if newest and same(folder / str(newest), draft):
+        shutil.rmtree(draft)
+        return folder / str(newest)
     config = folder / ".config.draft"
     config.write_text(triton_config(name, opened), encoding="utf-8")
     config.replace(folder / "config.pbtxt")
@@ -60,6 +63,14 @@ def remove_old(model: Path, keep: int) -> None:
     for path in versions[: max(0, len(versions) - keep)]:
         if path.name not in in_use:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def unpack(bundle: Path) -> None:
+    """Make the graph of a bundle a plain one."""
+    stored = stored_graph(bundle)
+    if stored.name == PACKED:
+        (bundle / GRAPH).write_bytes(read_graph(stored))
+        stored.unlink()
 
 
 def _newest(folder: Path) -> int:

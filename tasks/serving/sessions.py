@@ -14,9 +14,9 @@ import onnxruntime as ort
 
 from tasks.errors import BundleError, SettingError
 from tasks.machine import cpu
+from tasks.serving.graph_files import LARGEST_GRAPH, read_graph
 
 Device = Literal["auto", "cpu", "cuda"]
-LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
 KEPT_DAYS = 30  # that an optimised graph is kept after it was last opened
 
 
@@ -26,7 +26,7 @@ def open_session(
     """A session with explicit threads: ONNX Runtime would take all cores of the machine, allowed or not.
 
     Args:
-        graph: an ONNX file.
+        graph: an ONNX file, plain or packed.
         threads: for one request.
         spinning: threads wait busily: a little faster, at the cost of whoever else uses the CPU.
         optimise: False: as it was written.
@@ -45,10 +45,11 @@ def open_session(
     if len(providers) > 1:
         ort.preload_dlls()  # CUDA's libraries, where they came as packages
     options = _options(threads, spinning, optimise)
+    source = read_graph(graph) if graph.suffix == ".gz" else str(graph)
     try:
         if optimised is None or not optimise:
-            return ort.InferenceSession(str(graph), options, providers=providers)
-        return _from_kept(graph, optimised, options, providers)
+            return ort.InferenceSession(source, options, providers=providers)
+        return _from_kept(graph, source, optimised, options, providers)
     except Exception as error:  # ONNX Runtime raises classes of its own without a common base
         raise BundleError(f"{graph} cannot be opened, it is damaged or of another version: {str(error).splitlines()[0]}") from error
 
@@ -76,7 +77,9 @@ def _options(threads: int, spinning: bool, optimise: bool) -> ort.SessionOptions
     return options
 
 
-def _from_kept(graph: Path, folder: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+def _from_kept(
+    graph: Path, source: str | bytes, folder: Path, options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
     """Open the graph as it was optimised before on such a machine, or optimise it now and keep that."""
     made_for = "\0".join([ort.__version__, cpu(), *providers])
     with graph.open("rb") as file:
@@ -93,10 +96,10 @@ def _from_kept(graph: Path, folder: Path, options: ort.SessionOptions, providers
         folder.mkdir(parents=True, exist_ok=True)
         draft.touch()
     except OSError:  # nobody may write there: optimised anew each time
-        return ort.InferenceSession(str(graph), options, providers=providers)
+        return ort.InferenceSession(source, options, providers=providers)
     options.optimized_model_filepath = str(draft)
     try:
-        session = ort.InferenceSession(str(graph), options, providers=providers)
+        session = ort.InferenceSession(source, options, providers=providers)
         draft.replace(kept)
     finally:
         draft.unlink(missing_ok=True)

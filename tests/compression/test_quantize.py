@@ -67,7 +67,7 @@ def test_the_same_recipe_gives_the_same_digest(bundle: tuple[OnnxModel, Dataset]
 
 def test_the_search_tries_what_fits_the_graph_and_ranks_by_measurement(bundle: tuple[OnnxModel, Dataset]) -> None:
     model, dataset = bundle
-    offered = recipes(model.graph)
+    offered = recipes(model)
     assert offered
     assert not any("Conv" in recipe.operators for recipe in offered), "there is no convolution"
     found = search(model, dataset, max_loss=0.05)
