@@ -70,6 +70,14 @@ class Sparsification(Fit):
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
 
 
+class QuantizationAwareness(Fit):
+    """How to fine-tune a trained network with the rounding of int8, so that it loses less when it is quantised."""
+
+    epochs: int = Field(default=0, ge=0, description="passes over the training split; a few do; 0: no such training")
+    bits: int = Field(default=8, ge=2, le=8, description="of the weights; fewer are smaller when stored, but no faster")
+    learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate; small, since little has to change")
+
+
 class Budget(Record):
     """What a release may cost and lose."""
 

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.compression.qat import QuantizationAware
 from tasks.compression.sparsity import Sparsity
 from tasks.errors import SettingError
 from tasks.exporting.export import export
@@ -27,6 +28,8 @@ QUICK = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
 Method = Callable[[Checkpoint], Technique]
 METHODS: dict[str, Method] = {
     "magnitude": lambda trained: Sparsity(trained=trained, share=0.5),
+    "int8": lambda trained: QuantizationAware(trained=trained),
+    "4 bits": lambda trained: QuantizationAware(trained=trained, bits=4),
     "2:4": lambda trained: Sparsity(trained=trained, share=0.5, pattern="2:4"),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

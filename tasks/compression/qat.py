@@ -1,0 +1,47 @@
+"""A trained network learns to live with the rounding of int8 before it is quantised (quantisation-aware training, Jacob 2018)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tasks.artifacts import Checkpoint
+from tasks.errors import SettingError
+from tasks.training.technique import Technique
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasks.training.learner import Learner
+
+INT8 = 8
+
+
+class QuantizationAware(Technique):
+    """Training goes on with a trained network whose convolutions and linear layers compute with rounded weights and inputs.
+
+    What is kept is a plain network whose weights are rounded already: quantising it changes none of them. Weights of zero stay so.
+    """
+
+    trained: Checkpoint
+    bits: int = Field(default=INT8, ge=2, le=INT8, description="of the weights; activations have 8")
+
+    def made_from(self) -> tuple[str, ...]:
+        return (self.trained.digest,)
+
+    def buys(self) -> str:
+        return "int8 costs it less" if self.bits == INT8 else f"{self.bits}-bit weights: int8 of it is smaller when stored, no faster"
+
+    def before(self, learner: Learner) -> None:
+        from tasks.compression.rounding import round_layers
+        from tasks.training.checkpoints import load_weights
+
+        load_weights(learner.network, self.trained)
+        if not round_layers(learner.network, self.bits):
+            raise SettingError(f"{learner.usecase.name} has no convolution or linear layer to quantise. Leave --awareness.epochs 0.")
+
+    def after(self, network: nn.Module) -> None:
+        from tasks.compression.rounding import keep_rounded
+
+        keep_rounded(network)
