@@ -55,6 +55,19 @@ class Adaptation(Fit):
 class Pruning(Fit):
     """How to take the least important channels, hidden units and heads away once everything has been learnt, and to recover."""
 
+    share: float = Field(
+        default=0.0, ge=0, lt=1, description="of the channels, hidden units and heads of each layer that is taken away; 0: none"
+    )
+    rounds: int = Field(
+        default=1, ge=1, description="little by little: rounds of taking some away and recovering, with so many epochs each"
+    )
+    epochs: int = Field(default=10, ge=1, description="passes over the training split to recover, in each round")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+
+    @property
+    def label(self) -> str:
+        return f"pruned {100 * self.share:g} %"
+
 
 class Sparsification(Fit):
     """How to fine-tune a trained network while many of its weights are held at zero: smaller when stored, no faster on a CPU."""
@@ -76,23 +89,6 @@ class QuantizationAwareness(Fit):
     epochs: int = Field(default=0, ge=0, description="passes over the training split; a few do; 0: no such training")
     bits: int = Field(default=8, ge=2, le=8, description="of the weights; fewer are smaller when stored, but no faster")
     learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate; small, since little has to change")
-
-
-class Budget(Record):
-    """What a release may cost and lose."""
-
-    share: float = Field(
-        default=0.0, ge=0, lt=1, description="of the channels, hidden units and heads of each layer that is taken away; 0: none"
-    )
-    rounds: int = Field(
-        default=1, ge=1, description="little by little: rounds of taking some away and recovering, with so many epochs each"
-    )
-    epochs: int = Field(default=10, ge=1, description="passes over the training split to recover, in each round")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-
-    @property
-    def label(self) -> str:
-        return f"pruned {100 * self.share:g} %"
 
 
 class Budget(Record):

@@ -15,7 +15,7 @@ from tasks.usecase import UseCase, write_typed
 
 WORTH_PACKING = 2 / 3  # of the plain size: what comes out larger is left as it is
 LEVEL = 6  # 9 takes ten times as long to save another 3 %
-SMALL = 100_000  # bytes: less is not worth it
+SMALL = 20_000  # bytes: less is not worth it
 
 
 def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, dataset: Dataset, made_from: tuple[str, ...]) -> dict[str, Any]:

@@ -77,9 +77,7 @@ def _options(threads: int, spinning: bool, optimise: bool) -> ort.SessionOptions
     return options
 
 
-def _from_kept(
-    graph: Path, source: str | bytes, folder: Path, options: ort.SessionOptions, providers: list[str]
-) -> ort.InferenceSession:
+def _from_kept(graph: Path, source: str | bytes, folder: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
     """Open the graph as it was optimised before on such a machine, or optimise it now and keep that."""
     made_for = "\0".join([ort.__version__, cpu(), *providers])
     with graph.open("rb") as file:
