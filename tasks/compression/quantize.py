@@ -65,7 +65,8 @@ def recipes(model: OnnxModel) -> list[Recipe]:
     flags = cpu()
     reduce_range = not any(flag in flags for flag in FAST_INT8)
     signed = "asimddp" in flags or "i8mm" in flags
-    kinds = {node.op_type for node in graph_of(model).graph.node}
+    graph = onnx.load_model_from_string(read_graph(stored_graph(model.folder))).graph
+    kinds = {node.op_type for node in graph.node}
     weighty = tuple(kind for kind in ("Conv", *MATMULS) if kind in kinds)
     found = []
     if kinds & set(MATMULS):
@@ -133,16 +134,13 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
     return {**fields, "role": "compressed"}
 
 
-def graph_of(model: OnnxModel) -> onnx.ModelProto:
-    return onnx.load_model_from_string(read_graph(stored_graph(model.folder)))
-
-
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
     """Write the graph of `model`, quantised, to `path`."""
     with tempfile.TemporaryDirectory() as scratch, silence():
-        prepared = Path(scratch) / "prepared.onnx"
+        plain, prepared = Path(scratch) / GRAPH, Path(scratch) / "prepared.onnx"
+        plain.write_bytes(read_graph(stored_graph(model.folder)))
         # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
-        quant_pre_process(graph_of(model), prepared, skip_symbolic_shape=True)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         operators = list(recipe.operators) or None
         if recipe.kind == "dynamic":
             quantize_dynamic(
