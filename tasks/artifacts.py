@@ -108,6 +108,13 @@ class Evaluation(Record):
     latency_ms: Latency
     throughput: float = Field(description="examples per second at the batch size that was best")
     megabytes: float
+    memory_megabytes: float = Field(
+        description="peak resident memory, 10^6 bytes, that a fresh process needs to open the bundle and answer one real request, "
+        "above what it holds just before it opens it"
+    )
+    energy_millijoules: float | None = Field(
+        default=None, description="per example at that batch size, of the whole processor; None: this machine does not count it"
+    )
     load_seconds: float
     cpu: str = Field(description="model and the flags that decide int8 speed")
     threads: int

@@ -23,7 +23,7 @@ class Evaluations(Record):
 
 @task(persist_result=False)
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
-    """Quality on the test split, latency, throughput, size and load time of each candidate, on this machine."""
+    """Quality on the test split, latency, throughput, size, memory, energy and load time of each candidate, on this machine."""
     recipe = {
         "models": [(model.label, model.digest) for model in models],
         "data": dataset.digest,

@@ -1,4 +1,4 @@
-"""Quality, speed and size of the very graph that would be served."""
+"""Quality, speed, size, memory and energy of the very graph that would be served."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from tasks.artifacts import Dataset, Evaluation, Interval, Latency, OnnxModel
+from tasks.evaluation import energy, memory
 from tasks.evaluation.bootstrap import difference
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
@@ -45,21 +46,22 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
         [partial(bundle.predict, real_inputs(model, dataset, 1)) for model, bundle in zip(models, bundles, strict=True)]
     )
     gains = gains_over_best(models, scores, tallies)
+    speeds = [throughput(bundle, inputs) for bundle, inputs in zip(bundles, examples, strict=True)]
     return [
         Evaluation(
             model=model,
             scores=score,
             gain=gain,
             latency_ms=latency,
-            throughput=throughput(bundle, inputs),
+            throughput=fastest,
             megabytes=model.megabytes,
+            memory_megabytes=memory.needed(model.folder),
+            energy_millijoules=spent,
             load_seconds=load,
             cpu=cpu(),
             threads=THREADS,
         )
-        for model, bundle, load, score, gain, latency, inputs in zip(
-            models, bundles, seconds, scores, gains, latencies, examples, strict=True
-        )
+        for model, load, score, gain, latency, (fastest, spent) in zip(models, seconds, scores, gains, latencies, speeds, strict=True)
     ]
 
 
@@ -104,15 +106,18 @@ def _one_turn(call: Callable[[], object]) -> list[float]:
     return times
 
 
-def throughput(bundle: Bundle, examples: Arrays) -> float:
-    """Examples per second at the batch size that is best."""
-    best = 0.0
+def throughput(bundle: Bundle, examples: Arrays) -> tuple[float, float | None]:
+    """Examples per second at the batch size that is best, and the millijoules that each of them takes there, where they are counted."""
+    best: tuple[float, float | None] = 0.0, None
     for size in BATCHES:
         inputs = {name: array[:size] for name, array in examples.items()}
         bundle.predict(inputs)
-        runs, started = 0, time.perf_counter()
+        runs, counted, started = 0, energy.counters(), time.perf_counter()
         while time.perf_counter() - started < THROUGHPUT_SECONDS:
             bundle.predict(inputs)
             runs += 1
-        best = max(best, runs * size / (time.perf_counter() - started))
+        rate = runs * size / (time.perf_counter() - started)
+        spent = energy.millijoules(counted, energy.counters())
+        if rate > best[0]:
+            best = rate, None if spent is None else spent / (runs * size)
     return best

@@ -16,7 +16,15 @@ def candidate(label: str, accuracy: float, p50: float, megabytes: float) -> Eval
     model = OnnxModel.model_validate(fields)
     latency = Latency(p50=p50, p95=2 * p50)
     return Evaluation(
-        model=model, scores={"accuracy": accuracy}, latency_ms=latency, throughput=1, megabytes=megabytes, load_seconds=0, cpu="", threads=1
+        model=model,
+        scores={"accuracy": accuracy},
+        latency_ms=latency,
+        throughput=1,
+        megabytes=megabytes,
+        memory_megabytes=1,
+        load_seconds=0,
+        cpu="",
+        threads=1,
     )
 
 

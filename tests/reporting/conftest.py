@@ -23,6 +23,7 @@ def evaluated(label: str, accuracy: float, p50: float, megabytes: float) -> Eval
         latency_ms=Latency(p50=p50, p95=1.5 * p50),
         throughput=1000 / p50,
         megabytes=megabytes,
+        memory_megabytes=10 + 3 * megabytes,
         load_seconds=0.05,
         cpu="A CPU (avx512_vnni)",
         threads=2,

@@ -66,7 +66,15 @@ def test_the_command_scores_a_folder(made: list[Path], tmp_path: Path) -> None:
 def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> None:
     model = OnnxModel(digest="0" * 64, location=str(made[0]), usecase=ToyUseCase(), label="fp32", megabytes=0.1)
     evaluation = Evaluation(
-        model=model, scores={}, latency_ms=Latency(p50=1, p95=1), throughput=1, megabytes=1, load_seconds=1, cpu="", threads=1
+        model=model,
+        scores={},
+        latency_ms=Latency(p50=1, p95=1),
+        throughput=1,
+        megabytes=1,
+        memory_megabytes=1,
+        load_seconds=1,
+        cpu="",
+        threads=1,
     )
     released = Release(chosen=evaluation, reason="", rejected=(), bundle=str(made[0]), report="", answer={}, seconds=1)
     (tmp_path / "points.jsonl").write_text("[0.1, 0.2]\n[0.3, 0.4]\n")
