@@ -24,20 +24,18 @@ def lines(series: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name:
     points = [point for _, _, some in kept for point in some]
     if not points:
         return tag("p", "There is nothing to draw.", class_="muted")
-    frame = _Frame(points)
+    frame = Frame(points)
     drawn = [_curve(frame, some, index, bool(one.get("dashed"))) for index, one, some in kept]
-    return tag("div", _figure(frame, drawn, x_label, y_label, name), _legend(series) if len(series) > 1 else None)
+    return tag("div", figure(frame, drawn, x_label, y_label, name), _legend(series) if len(series) > 1 else None)
 
 
-def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str, floor: float | None = None) -> Markup:
-    """Numbered discs, the area by `size`, the `strong` one filled; `floor` is a dashed level that should be reached."""
-    places = [(float(p["x"]), float(p["y"])) for p in points]
-    levels = [(places[0][0], floor)] if floor is not None else []
-    frame = _Frame([*places, *levels], margin=0.16)
+def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str) -> Markup:
+    """Numbered discs, the area by `size`, the `strong` one filled."""
+    frame = Frame([(float(p["x"]), float(p["y"])) for p in points], margin=0.16)
     largest = max(float(p.get("size", 1)) for p in points) or 1.0
     order = sorted(range(len(points)), key=lambda i: (bool(points[i].get("strong")), -float(points[i].get("size", 1))))
     discs = [_disc(frame, points[i], i + 1, math.sqrt(float(points[i].get("size", 1)) / largest)) for i in order]
-    return _figure(frame, [_level(frame, floor), *discs], x_label, y_label, name)
+    return figure(frame, discs, x_label, y_label, name)
 
 
 def data_uri(drawn: Markup) -> str:
@@ -58,20 +56,32 @@ def ticks(low: float, high: float, smallest: float = 0) -> list[float]:
     return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-class _Frame:
-    """From values to the picture's coordinates."""
+def powers(low: float, high: float) -> list[float]:
+    """Round values between ten to the power of `low` and of `high`: powers of ten, and what halves their distance where they are few."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    wanted = (1, 2, 5) if high - low < 2 else (1,)
+    return [factor * 10.0**decade for decade in decades for factor in wanted if low <= math.log10(factor) + decade <= high]
 
-    def __init__(self, points: Sequence[tuple[float, float]], margin: float = 0.05) -> None:
-        self.x = _widened([x for x, _ in points], margin)
+
+class Frame:
+    """From values to the picture's coordinates; with `logarithmic`, x by its logarithm."""
+
+    def __init__(self, points: Sequence[tuple[float, float]], margin: float = 0.05, logarithmic: bool = False) -> None:
+        self.across = math.log10 if logarithmic else float
+        self.x = _widened([self.across(x) for x, _ in points], margin)
         self.y = _widened([y for _, y in points], margin)
-        self.columns = ticks(*self.x, smallest=1 if all(x == int(x) for x, _ in points) and self.x[1] - self.x[0] > 1 else 0)
+        whole = all(x == int(x) for x, _ in points) and self.x[1] - self.x[0] > 1
+        self.columns = powers(*self.x) if logarithmic else ticks(*self.x, smallest=1 if whole else 0)
         self.rows = ticks(*self.y)
         self.left = 8 + 7 * max(len(_short(value)) for value in self.rows)
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+    def height(self, y: float) -> float:
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return round(self.left + across * (WIDTH - self.left - RIGHT), 1), round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1)
+        return round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        across = (self.across(x) - self.x[0]) / (self.x[1] - self.x[0])
+        return round(self.left + across * (WIDTH - self.left - RIGHT), 1), self.height(y)
 
 
 def _widened(values: Sequence[float], margin: float) -> Range:
@@ -84,7 +94,7 @@ def _finite(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None and math.isfinite(y)]
 
 
-def _curve(frame: _Frame, points: list[tuple[float, float]], index: int, dashed: bool) -> Markup:
+def _curve(frame: Frame, points: list[tuple[float, float]], index: int, dashed: bool) -> Markup:
     colour = f"stroke:var(--c{index % COLOURS});fill:none"
     places = [frame.at(*point) for point in points]
     path = " ".join(f"{x},{y}" for x, y in places)
@@ -99,7 +109,7 @@ def _curve(frame: _Frame, points: list[tuple[float, float]], index: int, dashed:
     return tag("g", curve, dots)
 
 
-def _disc(frame: _Frame, point: Mapping[str, Any], number: int, share: float) -> Markup:
+def _disc(frame: Frame, point: Mapping[str, Any], number: int, share: float) -> Markup:
     x, y = frame.at(point["x"], point["y"])
     title = tag("title", f"{point['label']}: {quantity(point['x'])}, {point['y']:.4f}")
     disc = tag("circle", cx=x, cy=y, r=round(8 + 9 * share, 1))
@@ -107,29 +117,24 @@ def _disc(frame: _Frame, point: Mapping[str, Any], number: int, share: float) ->
     return tag("g", title, disc, text, class_="disc strong" if point.get("strong") else "disc")
 
 
-def _level(frame: _Frame, value: float | None) -> Markup | None:
-    if value is None:
-        return None
-    _, y = frame.at(frame.x[0], value)
-    return tag("line", x1=frame.left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="floor")
-
-
-def _figure(frame: _Frame, drawn: object, x_label: str, y_label: str, name: str) -> Markup:
+def figure(frame: Frame, drawn: object, x_label: str, y_label: str, name: str, told: str | None = None) -> Markup:
+    """What was `drawn`, between its axes. A screen reader says `name` and then what is `told`."""
     axes = [*_rows(frame), *_columns(frame)]
     names = [
         tag("text", x_label, x=WIDTH - RIGHT, y=HEIGHT - 5, text_anchor="end", class_="axis"),
         tag("text", y_label, x=0, y=12, class_="axis"),
     ]
-    return tag("svg", tag("title", name), axes, names, drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
+    words = [tag("title", name), tag("desc", told) if told else None]
+    return tag("svg", words, axes, names, drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
 
 
-def _rows(frame: _Frame) -> list[Markup]:
-    marked = [(value, frame.at(frame.x[0], value)[1]) for value in frame.rows]
+def _rows(frame: Frame) -> list[Markup]:
+    marked = [(value, frame.height(value)) for value in frame.rows]
     grid = [tag("line", x1=frame.left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid") for _, y in marked]
     return grid + [tag("text", _short(value), x=frame.left - 6, y=y, dy="0.33em", text_anchor="end") for value, y in marked]
 
 
-def _columns(frame: _Frame) -> list[Markup]:
+def _columns(frame: Frame) -> list[Markup]:
     marked = [(value, frame.at(value, frame.y[0])[0]) for value in frame.columns]
     return [tag("text", _short(value), x=x, y=HEIGHT - BOTTOM + 16, text_anchor="middle") for value, x in marked]
 

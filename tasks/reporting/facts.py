@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
@@ -78,6 +79,20 @@ class Facts(Record):
     @property
     def bundle(self) -> str:
         return self.chosen.model.location
+
+
+def measures(facts: Facts) -> dict[str, Callable[[Evaluation], str]]:
+    """What was measured beside quality, by the heading of its column; energy only where it is counted."""
+    columns: dict[str, Callable[[Evaluation], str]] = {
+        "p50 ms": lambda e: quantity(e.latency_ms.p50),
+        "p95 ms": lambda e: quantity(e.latency_ms.p95),
+        "items/s": lambda e: quantity(e.throughput),
+        "MB": lambda e: quantity(e.megabytes),
+        "memory MB": lambda e: quantity(e.memory_megabytes),
+    }
+    if any(e.energy_millijoules is not None for e in facts.evaluations):
+        columns["mJ"] = lambda e: "–" if e.energy_millijoules is None else quantity(e.energy_millijoules)
+    return columns | {"load s": lambda e: quantity(e.load_seconds)}
 
 
 def verdict(facts: Facts) -> str:

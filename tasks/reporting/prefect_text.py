@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.reporting import charts, dag, training
-from tasks.reporting.facts import Facts, Stage, Step, verdict
-from tasks.reporting.words import duration, plain, quantity, score
+from tasks.reporting.facts import Facts, Stage, Step, measures, verdict
+from tasks.reporting.words import duration, plain, score
 
 
 def artifacts(facts: Facts) -> dict[str, str]:
@@ -31,10 +31,11 @@ def one_line(answer: Mapping[str, Any], width: int = 60) -> str:
 
 def summary_text(facts: Facts) -> str:
     """The verdict and every candidate, the chosen one first."""
-    columns = ["", "candidate", facts.monitor, "p50 ms", "p95 ms", "items/s", "MB", "why"]
+    measured = measures(facts)
+    columns = ["", "candidate", facts.monitor, *measured, "why"]
     reasons = [facts.reason, *(rejection.reason for rejection in facts.rejected)]
     rows = [
-        ["✓" if number == 0 else "", e.label, score(e.scores.get(facts.monitor)), *(quantity(v) for v in _measured(e)), reason]
+        ["✓" if number == 0 else "", e.label, score(e.scores.get(facts.monitor)), *(measure(e) for measure in measured.values()), reason]
         for number, (e, reason) in enumerate(zip(facts.evaluations, reasons, strict=True))
     ]
     return f"{_escaped(verdict(facts))}\n\n{_table(columns, rows)}\n"
@@ -74,10 +75,6 @@ def lineage_text(manifests: Sequence[dict[str, Any]]) -> str:
 
 def _pictures(stage: Stage) -> str:
     return "\n".join(f"![a curve of {stage.name}]({charts.data_uri(curve)})" for curve in training.curves(stage) if "<svg" in curve)
-
-
-def _measured(evaluation: Any) -> tuple[float, ...]:
-    return evaluation.latency_ms.p50, evaluation.latency_ms.p95, evaluation.throughput, evaluation.megabytes
 
 
 def _extremes(card: dict[str, Any]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.artifacts import Evaluation
-from tasks.reporting import blocks, charts, dag, origins, training
-from tasks.reporting.facts import Facts, verdict
+from tasks.reporting import blocks, charts, dag, origins, plane, training
+from tasks.reporting.facts import Facts, measures, verdict
 from tasks.reporting.html import Markup, join, tag
 from tasks.reporting.words import duration, plain, quantity, score, times
 
@@ -84,6 +85,7 @@ def _tiles(facts: Facts) -> Markup:
         ("Latency p95", f"{quantity(chosen.latency_ms.p95)} ms", beside and f"{beside.label}: {quantity(beside.latency_ms.p95)} ms"),
         ("Throughput", f"{quantity(chosen.throughput)}/s", beside and f"{beside.label}: {quantity(beside.throughput)}/s"),
         ("Size", f"{quantity(chosen.megabytes)} MB", beside and times(beside.megabytes / chosen.megabytes, "smaller", "larger")),
+        ("Memory", f"{quantity(chosen.memory_megabytes)} MB", beside and f"{beside.label}: {quantity(beside.memory_megabytes)} MB"),
     ]
     return tag(
         "dl",
@@ -93,19 +95,23 @@ def _tiles(facts: Facts) -> Markup:
 
 
 def _candidates(facts: Facts) -> Markup:
-    columns = ["#", "Candidate, and why", facts.monitor, "p50 ms", "p95 ms", "items/s", "MB", "load s"]
+    columns = ["#", "Candidate, and why", facts.monitor, *measures(facts)]
     reasons = [f"Chosen. {facts.reason}", *(rejection.reason for rejection in facts.rejected)]
     pairs = list(zip(facts.evaluations, reasons, strict=True))
-    rows = [_candidate(number, evaluation, reason, facts.monitor) for number, (evaluation, reason) in enumerate(pairs, 1)]
-    pictures = tag("div", _plane(facts), _key(facts), class_="grid two")
-    return join([blocks.table(columns, rows, "All candidates", marked=0), pictures, _adapted(facts), _all_scores(facts)])
+    rows = [_candidate(number, evaluation, reason, facts) for number, (evaluation, reason) in enumerate(pairs, 1)]
+    words = tag("p", _meant(facts), class_="muted")
+    return join([blocks.table(columns, rows, "All candidates", marked=0), words, _planes(facts), _adapted(facts), _all_scores(facts)])
 
 
-def _candidate(number: int, evaluation: Evaluation, reason: str, monitor: str) -> list[object]:
-    latency = evaluation.latency_ms
-    measured = [latency.p50, latency.p95, evaluation.throughput, evaluation.megabytes, evaluation.load_seconds]
+def _meant(facts: Facts) -> str:
+    memory = "Memory is the peak that a fresh process needs to open the bundle and answer one request, beyond what it had before."
+    return f"{memory} mJ is what the whole processor takes for one example." if "mJ" in measures(facts) else memory
+
+
+def _candidate(number: int, evaluation: Evaluation, reason: str, facts: Facts) -> list[object]:
     words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
-    return [tag("span", number, class_="number"), words, score(evaluation.scores.get(monitor)), *(quantity(value) for value in measured)]
+    measured = [measure(evaluation) for measure in measures(facts).values()]
+    return [tag("span", number, class_="number"), words, score(evaluation.scores.get(facts.monitor)), *measured]
 
 
 def _adapted(facts: Facts) -> Markup | None:
@@ -141,23 +147,41 @@ def _all_scores(facts: Facts) -> Markup | None:
     )
 
 
-def _plane(facts: Facts) -> Markup:
-    points = [
-        {"label": e.label, "x": e.latency_ms.p50, "y": e.scores[facts.monitor], "size": e.megabytes, "strong": e is facts.chosen}
-        for e in facts.evaluations
+def _planes(facts: Facts) -> Markup:
+    """Quality against what a request and what a copy costs, by the percentile that the budget limits where it limits one."""
+    budget = facts.settings.get("budget", {})
+    percentile = "p95" if budget.get("max_latency_ms") else "p50"
+    latency = [getattr(e.latency_ms, percentile) for e in facts.evaluations]
+    planes = [
+        _plane(facts, "Quality and latency", latency, f"{percentile} latency, ms", budget.get("max_latency_ms")),
+        _plane(facts, "Quality and size", [e.megabytes for e in facts.evaluations], "size, MB", budget.get("max_megabytes")),
     ]
-    name = f"{facts.monitor} against latency of every candidate"
-    return tag(
-        "article", tag("h3", "Quality, latency, size"), charts.scatter(points, "p50 latency, ms", facts.monitor, name, _floor(facts))
-    )
+    return tag("div", planes if budget.get("objective") != "size" else planes[::-1], _key(facts), class_="grid two")
+
+
+def _plane(facts: Facts, title: str, costs: Sequence[float], label: str, limit: float | None) -> Markup:
+    points = [
+        {"label": e.label, "x": cost, "y": e.scores[facts.monitor], "strong": e is facts.chosen}
+        for e, cost in zip(facts.evaluations, costs, strict=True)
+    ]
+    name = f"{facts.monitor} against {label} of every candidate"
+    return tag("article", tag("h3", title), plane.plane(points, label, facts.monitor, name, _floor(facts), limit or None))
 
 
 def _key(facts: Facts) -> Markup:
-    floor = _floor(facts)
-    words = ["The area of a disc is the size of the model; the filled one was chosen."]
-    words += [f"Below the dashed line, {floor:.4f}, more {facts.monitor} is lost than the budget allows."] if floor is not None else []
+    if not facts.rejected:
+        return tag("article", tag("p", _outside(facts), class_="muted"), class_="wide")
+    words = "The filled disc was chosen. The line joins what no other candidate beats in both; the grey ones are beaten."
     names = [tag("li", tag("span", number, class_="number"), e.label) for number, e in enumerate(facts.evaluations, 1)]
-    return tag("article", tag("h3", "The discs"), tag("ol", names, class_="key-list"), tag("p", " ".join(words), class_="muted"))
+    return tag("article", tag("p", f"{words} {_outside(facts)}", class_="muted"), tag("ol", names, class_="key-list"), class_="wide")
+
+
+def _outside(facts: Facts) -> str:
+    budget, floor = facts.settings.get("budget", {}), _floor(facts)
+    parts = [f"{facts.monitor} below {floor:.4f}"] if floor is not None else []
+    parts += [f"a p95 over {budget['max_latency_ms']:g} ms"] if budget.get("max_latency_ms") else []
+    parts += [f"more than {budget['max_megabytes']:g} MB"] if budget.get("max_megabytes") else []
+    return f"What the budget does not allow is shaded: {', '.join(parts)}." if parts else ""
 
 
 def _floor(facts: Facts) -> float | None:

@@ -21,6 +21,7 @@ from tasks.reporting.words import clock, duration, quantity, score
 from tasks.usecase import Say, silently
 
 Row = Mapping[str, Any]
+FITTING = ((80, 5), (56, 4), (0, 2))  # columns of the terminal, and numbers beside a candidate that fit it
 CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
 _steps: dict[str, Step] = {}
 
@@ -154,17 +155,20 @@ def _candidates(release: Release) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", width=1)
     table.add_column("candidate", overflow="fold")
-    for title in (monitor, "p50 / p95 ms", "items/s", "MB"):
+    titles = (monitor, "p50 / p95 ms", "items/s", "MB", "memory MB")[: next(shown for width, shown in FITTING if CONSOLE.width >= width)]
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for evaluation in (release.chosen, *(rejection.evaluation for rejection in release.rejected)):
         chosen = evaluation is release.chosen
-        table.add_row("✓" if chosen else "", Text(evaluation.label), *_numbers(evaluation, monitor), style="bold" if chosen else "")
+        numbers = _numbers(evaluation, monitor)[: len(titles)]
+        table.add_row("✓" if chosen else "", Text(evaluation.label), *numbers, style="bold" if chosen else "")
     return table
 
 
-def _numbers(evaluation: Evaluation, monitor: str) -> tuple[str, str, str, str]:
+def _numbers(evaluation: Evaluation, monitor: str) -> tuple[str, ...]:
     latency = f"{quantity(evaluation.latency_ms.p50)} / {quantity(evaluation.latency_ms.p95)}"
-    return score(evaluation.scores.get(monitor)), latency, quantity(evaluation.throughput), quantity(evaluation.megabytes)
+    measured = (evaluation.throughput, evaluation.megabytes, evaluation.memory_megabytes)
+    return score(evaluation.scores.get(monitor)), latency, *map(quantity, measured)
 
 
 def _line(title: str, value: str) -> None:

@@ -15,8 +15,11 @@ def test_tables_keep_their_shape_and_markup_stays_text(facts: Facts) -> None:
 
 def test_the_summary_names_every_candidate_and_reason(facts: Facts) -> None:
     text = summary_text(facts)
-    assert "| ✓ | int8 static | 0.9500 | 0.2 | 0.3 | 5,000 | 0.3 | The fastest within the budget. |" in text
+    assert "| ✓ | int8 static | 0.9500 | 0.2 | 0.3 | 5,000 | 0.3 | 10.9 | 0.05 | The fastest within the budget. |" in text
     assert "Twice as slow." in text
+    assert "mJ" not in text, "nothing is shown of what was not counted"
+    counted = facts.model_copy(update={"chosen": facts.chosen.model_copy(update={"energy_millijoules": 1.25})})
+    assert "| 10.9 | 1.25 | 0.05 | The fastest" in summary_text(counted) and "| 13.6 | – | 0.05 | Twice" in summary_text(counted)
 
 
 def test_the_graph_is_mermaid_with_cached_steps_dashed(facts: Facts) -> None:

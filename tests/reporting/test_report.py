@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.artifacts import Evaluation, Rejection
-from tasks.reporting import charts, dag
+from tasks.reporting import charts, dag, plane
 from tasks.reporting.blocks import draw
 from tasks.reporting.facts import Facts, Step, verdict
 from tasks.reporting.html import Markup, tag
@@ -85,6 +86,33 @@ def test_what_adapting_gained_and_forgot_is_told_slice_by_slice(facts: Facts) ->
     assert "What adapting gained" not in page(facts)
     text = page(facts.model_copy(update={"chosen": scored(facts.chosen, 0.62, 0.87), "rejected": rejected}))
     assert "What adapting gained, and what was forgotten" in text and "0.6200 (+12.0)" in text and "0.8700 (−3.0)" in text
+
+
+def test_the_front_is_what_no_other_beats_in_both() -> None:
+    assert plane.front([(2, 0.9), (1, 0.8), (1, 0.7), (3, 0.9), (2, 0.9), (9, 0.95)]) == [1, 0, 4, 5]
+    assert plane.front([(5, 0.1)]) == [0]
+
+
+def test_the_planes_tell_the_front_the_chosen_and_the_budget(facts: Facts) -> None:
+    text = Reader(page(facts)).text
+    assert "1, int8 static: accuracy 0.9500, p50 latency, ms 0.2, chosen, on the front." in text
+    assert "3, int8 dynamic: accuracy 0.9000, p50 latency, ms 0.3, beaten." in text
+    assert "does not allow is shaded: accuracy below 0.9470." in text
+    limited = facts.model_copy(update={"settings": {"budget": {"max_loss": 0.005, "max_latency_ms": 0.5, "max_megabytes": 1.0}}})
+    text = Reader(page(limited)).text
+    assert "accuracy against p95 latency, ms of every candidate" in text, "the percentile that is limited"
+    assert "accuracy below 0.9470, a p95 over 0.5 ms, more than 1 MB." in text
+
+
+@pytest.mark.parametrize("costs", [[1.0] * 10, [1 + i / 1000 for i in range(10)], [10.0**-i for i in range(10)]])
+def test_discs_never_cover_each_other(costs: list[float]) -> None:
+    points = [{"label": f"candidate {i}", "x": x, "y": 0.9 + i / 10_000, "strong": i == 0} for i, x in enumerate(costs)]
+    drawn = plane.plane(points, "cost", "worth", "plane", floor=0.895, limit=2.0)
+    texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" dy="0.36em" text-anchor="middle">\d+<', drawn)
+    spots = [(float(x), float(y)) for x, y in texts]
+    assert len(spots) == 10
+    assert all(math.dist(one, other) >= 18 for i, one in enumerate(spots) for other in spots[:i])
+    assert all(0 < x < charts.WIDTH and 0 < y < charts.HEIGHT - charts.BOTTOM for x, y in spots)
 
 
 def test_a_run_with_next_to_nothing_to_tell_still_has_a_report(facts: Facts) -> None:

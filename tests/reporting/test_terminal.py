@@ -70,9 +70,15 @@ def test_a_log_file_gets_a_line_per_epoch_without_colour_and_within_80_columns()
     assert any(line.startswith("✗ export") for line in lines)
     assert max(len(line) for line in lines if "rrr" not in line) <= 80
     assert "/store/" + 90 * "r" in done.stderr, "a path can be copied whole"
+    assert any(line.split()[-2:] == ["memory", "MB"] for line in lines)
     for expected in ("int8 dynamic: Loses 0.052", "fp32: Twice as slow.", "Chosen: int8 static.", "serve /store/b"):
         assert expected in done.stderr
     assert done.stdout == "('prepare', True, ()) ('fine_tune', False, ('prepare',))\n()\n"
+
+
+def test_a_narrow_terminal_gets_the_table_without_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, env=environment(COLUMNS="60"), check=True)
+    assert "p50 / p95 ms" in done.stderr and "memory MB" not in done.stderr and "…" not in done.stderr
 
 
 def test_a_terminal_gets_a_bar_and_colour_unless_refused() -> None:
