@@ -1,6 +1,7 @@
 """A bundle opened for use: requests in, answers out, with ONNX Runtime and NumPy alone.
 
-A bundle is a folder: `model.onnx` (or `model.onnx.gz`), `usecase.json` (the settings, with the name of their class), `assets/` (what a request
+A bundle is a folder: `model.onnx` (or `model.onnx.gz`, or for small devices `model.ort`), `usecase.json` (the settings, with the name of their
+class), `assets/` (what a request
 needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`. Nothing in it is ever executed.
 """
 

@@ -1,4 +1,4 @@
-"""The file of a bundle's graph: plain, or packed."""
+"""The file of a bundle's graph: plain, packed, or in ONNX Runtime's own format."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from tasks.errors import BundleError
 
 GRAPH = "model.onnx"
 PACKED = "model.onnx.gz"  # in its place where that is much smaller, such as with many weights of zero
+EDGE = "model.ort"  # for small devices, see `tasks.exporting.edge`
 LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
 MOST_TIMES_LARGER = 200  # than its packed file: 99 % zeros make 90, and what grows further was made to fill the memory
 GZIP = 31  # zlib's word for its own format with gzip's header
 
 
 def stored_graph(folder: Path) -> Path:
-    """The file of a bundle's graph: packed, or plain."""
-    plain, packed = folder / GRAPH, folder / PACKED
-    return packed if packed.is_file() and not plain.is_file() else plain
+    """The file of a bundle's graph; where there is none, the one that should be there."""
+    return next((folder / name for name in (GRAPH, PACKED, EDGE) if (folder / name).is_file()), folder / GRAPH)
 
 
 def read_graph(graph: Path) -> bytes:
-    """A graph from its plain or packed file.
+    """What a graph's file holds, unpacked.
 
     Raises:
         BundleError: the packed file is damaged, or would fill the memory.
     """
     stored = graph.read_bytes()
-    if graph.suffix != ".gz":
+    if graph.name != PACKED:
         return stored
     most, inflater = min(MOST_TIMES_LARGER * len(stored), LARGEST_GRAPH), zlib.decompressobj(GZIP)
     try:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from tasks.errors import BundleError, SettingError
 from tasks.machine import cpu
-from tasks.serving.graph_files import LARGEST_GRAPH, read_graph
+from tasks.serving.graph_files import EDGE, LARGEST_GRAPH, PACKED, read_graph
 
 Device = Literal["auto", "cpu", "cuda"]
 KEPT_DAYS = 30  # that an optimised graph is kept after it was last opened
@@ -26,7 +26,7 @@ def open_session(
     """A session with explicit threads: ONNX Runtime would take all cores of the machine, allowed or not.
 
     Args:
-        graph: an ONNX file, plain or packed.
+        graph: an ONNX file, plain or packed, or one in ONNX Runtime's own format: opened as it was optimised, and with little memory.
         threads: for one request.
         spinning: threads wait busily: a little faster, at the cost of whoever else uses the CPU.
         optimise: False: as it was written.
@@ -45,9 +45,13 @@ def open_session(
     if len(providers) > 1:
         ort.preload_dlls()  # CUDA's libraries, where they came as packages
     options = _options(threads, spinning, optimise)
-    source = read_graph(graph) if graph.suffix == ".gz" else str(graph)
+    if graph.name == EDGE:
+        options.enable_cpu_mem_arena = False
+        for entry in ("session.use_memory_mapped_ort_model", "session.use_ort_model_bytes_for_initializers"):
+            options.add_session_config_entry(entry, "1")  # weights are read where they lie in the file, not copied
+    source = read_graph(graph) if graph.name == PACKED else str(graph)
     try:
-        if optimised is None or not optimise:
+        if optimised is None or not optimise or graph.name == EDGE:
             return ort.InferenceSession(source, options, providers=providers)
         return _from_kept(graph, source, optimised, options, providers)
     except Exception as error:  # ONNX Runtime raises classes of its own without a common base
