@@ -26,7 +26,7 @@ from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import TOLERANCE, difference, settled, silence
 from tasks.reporting.words import quantity
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.serving.graph_files import stored_graph
+from tasks.serving.graph_files import EDGE, GRAPH, read_graph, stored_graph
 
 Platform = Literal["any", "arm", "amd64"]
 PLATFORMS: tuple[Platform, ...] = ("any", "arm", "amd64")
@@ -47,7 +47,7 @@ def write_edge(bundle: Path, out: Path, platform: Platform = "any") -> None:
     """Make the folder `out` from a bundle, all of it or nothing; what it answers to the bundle's example is checked.
 
     Args:
-        bundle: a folder with `model.onnx`.
+        bundle: a folder with a graph, plain or packed.
         out: a folder that is not there yet.
         platform: any: runs everywhere; arm: int8 as ARM likes it; amd64: convolutions laid out for this machine's kind.
 
@@ -56,8 +56,9 @@ def write_edge(bundle: Path, out: Path, platform: Platform = "any") -> None:
         SettingError: `out` is there already.
     """
     whole = open_bundle(bundle)
-    if not (bundle / "model.onnx").is_file():
-        raise BundleError(f"{bundle} holds no model.onnx: it was made for small devices already.")
+    stored = stored_graph(bundle)
+    if stored.name == EDGE:
+        raise BundleError(f"{bundle} holds a {EDGE}: it was made for small devices already.")
     if out.exists():
         raise SettingError(f"{out} is there already: remove it, or name a folder that is not.")
     draft = out.with_name(f".{out.name}.draft")
@@ -66,7 +67,9 @@ def write_edge(bundle: Path, out: Path, platform: Platform = "any") -> None:
     try:
         for name in TRAVEL:
             (shutil.copytree if (bundle / name).is_dir() else shutil.copyfile)(bundle / name, draft / name)
-        convert(bundle / "model.onnx", draft, platform)
+        (draft / GRAPH).write_bytes(read_graph(stored))
+        convert(draft / GRAPH, draft, platform)
+        (draft / GRAPH).unlink()
         with (draft / "README.md").open("a", encoding="utf-8") as card:
             card.write(_how_to_open(platform))
         check_same(whole, open_bundle(draft))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from tasks.training.checkpoints import load_network
 from tasks.training.technique import Technique
 from tests.toy import ToyUseCase
 
-QUICK = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
+QUICK: dict[str, Any] = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
 Method = Callable[[Checkpoint], Technique]
 METHODS: dict[str, Method] = {
     "magnitude": lambda trained: Sparsity(trained=trained, share=0.5),
