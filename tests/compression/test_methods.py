@@ -93,9 +93,9 @@ def test_the_same_seed_gives_the_same_weights_also_when_resumed(
 
 
 @pytest.mark.parametrize("changes", [{"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}, {"scope": "layer"}], ids=str)
-def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, object], trained: tuple[Dataset, Checkpoint]) -> None:
+def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, Any], trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
-    sparse = sparsify.fn(checkpoint, dataset, Sparsification(**QUICK | {"share": 0.6} | changes))  # pyright: ignore[reportArgumentType]
+    sparse = sparsify.fn(checkpoint, dataset, Sparsification(**QUICK | {"share": 0.6} | changes))
     assert sparse is not None
     zeros = {name: (array == 0) for name, array in weights(sparse.folder).items() if array.ndim > 1}
     assert sum(zero.sum() for zero in zeros.values()) == round(0.6 * sum(zero.size for zero in zeros.values()))
