@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from tasks.artifacts import Dataset, OnnxModel
-from tasks.compression.quantize import MATMULS, Recipe, apply
+from tasks.compression.quantize import apply
+from tasks.compression.recipes import MATMULS, Recipe
 from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import write_graph
 from tasks.serving.bundle import Bundle, open_bundle

@@ -1,4 +1,4 @@
-"""int8: the fastest recipes that a measured search finds."""
+"""Smaller number formats: the fastest recipes that a measured search finds."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from tasks.settings import Budget
 
 @task(persist_result=False)
 def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxModel]:
-    """The best static and the best dynamic int8 of a model, by quality on validation and latency on this CPU."""
-    from tasks.compression.quantize import Search, search
+    """The best of each kind of quantisation of a model, by quality on validation and latency on this CPU."""
     from tasks.compression.quantize import quantize as write_quantized
+    from tasks.compression.recipes import is_here
+    from tasks.compression.search import Search, search
 
     facts = {"made_from": (model.digest, dataset.digest), "code": store.code_version("tasks.compression", "tasks.exporting"), "cpu": cpu()}
+    asked = {**facts, "budget": budget.model_dump(exclude={"max_latency_ms"})}
     of = "" if model.role == "full" else f" {model.label}"
     with step(f"quantize{of}", needs=("prepare", f"export{of}")) as seen:
-        found, seen.cached = store.remember(
-            Search, {**facts, "max_loss": budget.max_loss}, lambda: search(model, dataset, budget.max_loss, seen.say)
-        )
+        found, seen.cached = store.remember(Search, asked, lambda: search(model, dataset, budget, seen.say))
         made = []
         for recipe in found.recipes:
             build = partial(write_quantized, model, dataset, recipe, found.tried)
             quantized, _ = store.make(OnnxModel, {**facts, "recipe": recipe.model_dump(mode="json")}, build)
             made.append(quantized)
         seen.detail = ", ".join(m.label for m in made)
+        if not is_here(budget.target):
+            seen.detail += f"; timed on this machine's CPU, not on {budget.target}"
     return made

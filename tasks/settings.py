@@ -91,8 +91,11 @@ class QuantizationAwareness(Fit):
     learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate; small, since little has to change")
 
 
+Target = Literal["this", "vnni", "avx2", "arm", "gpu"]
+
+
 class Budget(Record):
-    """What a release may cost and lose. The sentence says the rest, where it does not say so itself."""
+    """What a release may cost and lose, and what it is to run on. The sentence says the rest, where it does not say so itself."""
 
     goal: str = Field(
         default="", description=f"the whole budget in a sentence, such as {EXAMPLES}; the settings beside it are for what it leaves open"
@@ -108,6 +111,11 @@ class Budget(Record):
     )
     max_latency_ms: float = Field(default=0, ge=0, description="p95 at batch 1; 0: any")
     max_megabytes: float = Field(default=0, ge=0, description="10^6 bytes; 0: any")
+    target: Target = Field(
+        default="this",
+        description="processor to quantise for: this machine's; x64 with VNNI or with AVX2 alone; ARM; a GPU by TensorRT, which adds fp16. "
+        "Speed and quality are measured on this machine's CPU all the same",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,128 +1,33 @@
-"""int8 by ONNX Runtime: no fixed recipe wins, so each is tried and measured."""
+"""Quantised bundles, by ONNX Runtime."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from pydantic import Field
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from tasks.artifacts import Dataset, OnnxModel
-from tasks.evaluation.measure import real_inputs, time_in_turns
-from tasks.exporting.bundle import pack, write_bundle
+from tasks.compression.recipes import MATMULS, Recipe
+from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
-from tasks.machine import cpu
-from tasks.serving.bundle import Bundle, open_bundle
-from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
-from tasks.usecase import Arrays, Record, Say, silently
+from tasks.serving.graph_files import GRAPH, read_graph, stored_graph
+from tasks.usecase import Arrays
 
-MATMULS = ("MatMul", "Gemm")
-WITH_MATMULS = ("LSTM", "Gather")  # quantised dynamically where there are matrix products
-FOLLOWERS = ("Add", "MaxPool", "Relu")  # of a convolution: int8 too, or every layer pays a conversion to float
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32
-ROUNDS = 6
-FAST_INT8 = ("vnni", "amx_int8", "asimddp", "i8mm")  # without one of them int8 sums of pairs saturate at 16 bits: 7-bit weights
-
-
-class Recipe(Record):
-    """One way to int8."""
-
-    kind: Literal["static", "dynamic"]
-    operators: tuple[str, ...] = Field(default=(), description="which are quantised; none named: all that can be")
-    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
-    signed: bool = Field(default=False, description="activations as int8 instead of uint8: right on ARM, slow on x64")
-    reduce_range: bool = Field(default=False, description="7-bit weights, for CPUs whose int8 sums saturate")
-
-    @property
-    def label(self) -> str:
-        static = self.kind == "static"
-        parts = [
-            f"int8 {self.kind}",
-            "S8S8" if static and self.signed else "",
-            self.calibration if static else "",
-            "chained" if set(FOLLOWERS) <= set(self.operators) else "+".join(self.operators) or "all",
-            "7-bit" if self.reduce_range else "",
-        ]
-        return " ".join(part for part in parts if part)
-
-
-def recipes(model: OnnxModel) -> list[Recipe]:
-    """The recipes worth trying for a model on this CPU.
-
-    Dynamic quantisation of convolutions runs unoptimised in ONNX Runtime, four times slower than fp32: not offered.
-    Activations are unsigned on x64, where int8 kernels want them so, and signed on ARM.
-    """
-    flags = cpu()
-    reduce_range = not any(flag in flags for flag in FAST_INT8)
-    signed = "asimddp" in flags or "i8mm" in flags
-    graph = onnx.load_model_from_string(read_graph(stored_graph(model.folder))).graph
-    kinds = {node.op_type for node in graph.node}
-    weighty = tuple(kind for kind in ("Conv", *MATMULS) if kind in kinds)
-    found = []
-    if kinds & set(MATMULS):
-        found.append(Recipe(kind="dynamic", operators=tuple(kind for kind in (*MATMULS, *WITH_MATMULS) if kind in kinds)))
-    if "Conv" in kinds:
-        found += [
-            Recipe(kind="static", operators=(*weighty, *FOLLOWERS), calibration=method) for method in ("minmax", "percentile", "entropy")
-        ]
-    if weighty:
-        found += [Recipe(kind="static", operators=weighty), Recipe(kind="static")]
-    return [recipe.model_copy(update={"reduce_range": reduce_range, "signed": signed}) for recipe in found]
-
-
-class Search(Record):
-    """What was tried, best first, and the best recipe of each kind."""
-
-    recipes: tuple[Recipe, ...]
-    tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
-
-
-def search(model: OnnxModel, dataset: Dataset, max_loss: float, say: Say = silently) -> Search:
-    """Try every recipe on validation and on the clock, in turns with the full-precision graph.
-
-    Best is the fastest of a kind whose validation score is within `max_loss` of the full-precision graph's.
-    """
-    monitor = model.usecase.monitor
-    reference = open_bundle(model.folder)
-    base = model.usecase.score(reference.predict, dataset.folder, "validation")[monitor]
-    offered = recipes(model)
-    with tempfile.TemporaryDirectory() as scratch:
-        opened = [reference, *(_tried(recipe, model, dataset, Path(scratch) / str(i), say) for i, recipe in enumerate(offered))]
-        scores = [model.usecase.score(bundle.predict, dataset.folder, "validation")[monitor] for bundle in opened[1:]]
-        one = real_inputs(model, dataset, 1)
-        latencies = time_in_turns([partial(bundle.predict, one) for bundle in opened], ROUNDS)
-        sizes = [stored_graph(bundle.folder).stat().st_size / 1e6 for bundle in opened[1:]]
-    ranked = sorted(zip(offered, scores, latencies[1:], sizes, strict=True), key=lambda row: (base - row[1] > max_loss, row[2].p50))
-    rows = [
-        {
-            "label": r.label,
-            monitor: round(score, 4),
-            "p50 ms": round(t.p50, 4),
-            "times faster": round(latencies[0].p50 / t.p50, 2),
-            "MB": round(mb, 3),
-        }
-        for r, score, t, mb in ranked
-    ]
-    best = {row[0].kind: row[0] for row in reversed(ranked)}
-    return Search(recipes=tuple(best.values()), tried=tuple(rows))
-
-
-def _tried(recipe: Recipe, model: OnnxModel, dataset: Dataset, folder: Path, say: Say) -> Bundle:
-    say(recipe.label)
-    shutil.copytree(model.folder, folder, ignore=shutil.ignore_patterns(GRAPH, PACKED))
-    apply(recipe, model, dataset, folder / GRAPH)
-    pack(folder)
-    return open_bundle(folder)
+BLOCK = 32  # weights that share a scale, where weights alone are quantised
+INT8_SUMS = 4  # MatMulNBits' accuracy_level: activations in int8, too, which is where its speed on CPUs comes from
+METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
 
 
 def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence[dict[str, Any]], work: Path) -> dict[str, Any]:
@@ -136,38 +41,85 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
 
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
     """Write the graph of `model`, quantised, to `path`."""
-    with tempfile.TemporaryDirectory() as scratch, silence():
-        plain, prepared = Path(scratch) / GRAPH, Path(scratch) / "prepared.onnx"
-        plain.write_bytes(read_graph(stored_graph(model.folder)))
-        # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
-        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        operators = list(recipe.operators) or None
-        if recipe.kind == "dynamic":
-            quantize_dynamic(
-                prepared,
-                path,
-                op_types_to_quantize=operators,
-                per_channel=True,
-                reduce_range=recipe.reduce_range,
-                weight_type=QuantType.QInt8,
+    with tempfile.TemporaryDirectory() as scratch:
+        Quantizer(model, dataset, Path(scratch)).write(recipe, path)
+
+
+class Quantizer:
+    """Writes one graph by many recipes: it is prepared once, and the ranges of its activations are measured once for each calibration."""
+
+    def __init__(self, model: OnnxModel, dataset: Dataset, scratch: Path) -> None:
+        self.model, self.dataset, self.scratch = model, dataset, scratch
+        self.plain, self.prepared = scratch / GRAPH, scratch / "prepared.onnx"
+        self.plain.write_bytes(read_graph(stored_graph(model.folder)))
+        with silence():
+            # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
+            quant_pre_process(self.plain, self.prepared, skip_symbolic_shape=True)
+
+    def write(self, recipe: Recipe, path: Path, only: Sequence[str] = ()) -> None:
+        """The graph by a recipe; with `only`, just those nodes are quantised."""
+        with silence():
+            {"static": self._static, "dynamic": self._dynamic, "weights": self._weights, "fp16": self._fp16}[recipe.kind](
+                recipe, path, list(only)
             )
-            return
+
+    def _static(self, recipe: Recipe, path: Path, only: list[str]) -> None:
         quantize_static(
-            prepared,
+            self.prepared,
             path,
-            Calibration(model, dataset),
+            Calibration(self.model, self.dataset),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=operators,
+            op_types_to_quantize=list(recipe.operators) or None,
             per_channel=True,
             reduce_range=recipe.reduce_range,
             activation_type=QuantType.QInt8 if recipe.signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=float_ends(prepared),
+            nodes_to_quantize=only,
+            nodes_to_exclude=[*float_ends(self.prepared), *recipe.in_float],
             calibrate_method=METHODS[recipe.calibration],
+            extra_options={"ActivationSymmetric": True} if recipe.symmetric else None,
+            calibration_cache_path=self.scratch / f"{recipe.calibration} {' '.join(recipe.operators)}.json",
         )
 
+    def _dynamic(self, recipe: Recipe, path: Path, only: list[str]) -> None:
+        quantize_dynamic(
+            self.prepared,
+            path,
+            op_types_to_quantize=list(recipe.operators) or None,
+            per_channel=True,
+            reduce_range=recipe.reduce_range,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=_as_products(only),
+            nodes_to_exclude=_as_products(recipe.in_float),
+        )
 
-METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
+    def _weights(self, recipe: Recipe, path: Path, only: list[str]) -> None:
+        """Matrix products in blocks; tables in int8, since 4 bits of them would need opset 21."""
+        graph = ONNXModel(onnx.load(str(self.prepared)))
+        in_float = [node.name for node in graph.model.graph.node if (only and node.name not in only) or node.name in recipe.in_float]
+        graph.replace_gemm_with_matmul()
+        MatMulNBitsQuantizer(
+            graph.model,
+            bits=recipe.bits,
+            block_size=BLOCK,
+            accuracy_level=None if recipe.target == "gpu" else INT8_SUMS,
+            nodes_to_exclude=_as_products(in_float),
+        ).process()
+        onnx.save(graph.model, str(path))
+        if "Gather" in recipe.operators:
+            quantize_dynamic(path, path, op_types_to_quantize=["Gather"], weight_type=QuantType.QInt8, nodes_to_exclude=in_float)
+
+    def _fp16(self, recipe: Recipe, path: Path, only: list[str]) -> None:
+        """Half precision inside; inputs, outputs and what stands at the ends stay float32."""
+        model = convert_float_to_float16(
+            onnx.load(str(self.prepared)), keep_io_types=True, node_block_list=[*float_ends(self.prepared), *recipe.in_float]
+        )
+        onnx.save(model, str(path))
+
+
+def _as_products(nodes: Sequence[str]) -> list[str]:
+    """The names that these nodes have once Gemm has been written as MatMul and Add."""
+    return [name for node in nodes for name in (node, f"{node}_MatMul")]
 
 
 def float_ends(graph: Path) -> list[str]:

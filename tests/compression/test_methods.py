@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_weights_also_when_resumed(
 @pytest.mark.parametrize("changes", [{"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}, {"scope": "layer"}], ids=str)
 def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, Any], trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
-    sparse = sparsify.fn(checkpoint, dataset, Sparsification(**QUICK | {"share": 0.6} | changes))
+    sparse = sparsify.fn(checkpoint, dataset, Sparsification.model_validate(QUICK | {"share": 0.6} | changes))
     assert sparse is not None
     zeros = {name: (array == 0) for name, array in weights(sparse.folder).items() if array.ndim > 1}
     assert sum(zero.sum() for zero in zeros.values()) == round(0.6 * sum(zero.size for zero in zeros.values()))
@@ -116,7 +116,7 @@ def test_two_of_four_are_zero_where_the_inputs_come_in_fours(trained: tuple[Data
 def test_what_has_learnt_with_rounding_loses_less_by_it(trained: tuple[Dataset, Checkpoint]) -> None:
     """Three values for a weight are so few that rounding alone spoils the network."""
     dataset, checkpoint = trained
-    learnt = quantize_aware.fn(checkpoint, dataset, QuantizationAwareness(**QUICK | {"epochs": 10}, bits=2))
+    learnt = quantize_aware.fn(checkpoint, dataset, QuantizationAwareness.model_validate(QUICK | {"epochs": 10, "bits": 2}))
     assert learnt is not None
     whole, rounded, aware = (load_network(one) for one in (checkpoint, checkpoint, learnt))
     with torch.no_grad():

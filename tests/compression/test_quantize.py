@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
-from tasks.compression.quantize import Recipe, quantize, recipes, search
+from tasks.compression import recipes as offers
+from tasks.compression.quantize import Quantizer, quantize
+from tasks.compression.recipes import FOLLOWERS, MATMULS, Recipe, recipes
+from tasks.compression.search import is_wanted, search
+from tasks.compression.sensitivity import fewest_in_float, rank_operators
 from tasks.exporting.export import export
 from tasks.serving.bundle import open_bundle
-from tasks.settings import Fit
+from tasks.serving.graph_files import GRAPH
+from tasks.settings import Budget, Fit
 from tasks.train import fit_network
 from tests.toy import ToyUseCase
 
@@ -34,11 +41,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[OnnxModel, Dataset
 
 
 RECIPES = [
-    Recipe(kind="dynamic", operators=("MatMul", "Gemm")),
-    Recipe(kind="static", operators=("MatMul", "Gemm")),
+    Recipe(kind="dynamic", operators=MATMULS),
+    Recipe(kind="static", operators=MATMULS),
     Recipe(kind="static", calibration="percentile"),
     Recipe(kind="static", calibration="entropy", signed=True),
     Recipe(kind="static", reduce_range=True),
+    Recipe(kind="static", signed=True, symmetric=True, target="gpu"),
+    Recipe(kind="weights", operators=MATMULS, bits=8),
+    Recipe(kind="weights", operators=MATMULS, bits=4),
+    Recipe(kind="fp16", target="gpu"),
 ]
 
 
@@ -46,31 +57,157 @@ RECIPES = [
 def test_a_recipe_gives_a_bundle_that_is_still_right(recipe: Recipe, bundle: tuple[OnnxModel, Dataset], tmp_path: Path) -> None:
     model, dataset = bundle
     before = store.content_digest(model.folder)
-    fields = quantize(model, dataset, recipe, [], tmp_path)
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir(), two.mkdir()
+    fields = quantize(model, dataset, recipe, [], one)
+    quantize(model, dataset, recipe, [], two)
     assert store.content_digest(model.folder) == before
+    assert store.content_digest(one) == store.content_digest(two)
     assert fields["label"] == recipe.label
     assert fields["made_from"] == (model.digest, dataset.digest)
-    full, small = open_bundle(model.folder), open_bundle(tmp_path)
+    full, small = open_bundle(model.folder), open_bundle(one)
+    assert [(v.name, v.type) for v in small.session.get_outputs()] == [(v.name, v.type) for v in full.session.get_outputs()]
     points = {"point": np.random.default_rng(1).normal(size=(200, 2)).astype(np.float32)}
     agreed = full.predict(points)["probabilities"].argmax(1) == small.predict(points)["probabilities"].argmax(1)
     assert agreed.mean() > 0.9
     assert small.answer([[3.0, 3.0]])[0]["label"] == "b"
 
 
-def test_the_same_recipe_gives_the_same_digest(bundle: tuple[OnnxModel, Dataset], tmp_path: Path) -> None:
-    model, dataset = bundle
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        quantize(model, dataset, RECIPES[2], [], tmp_path / name)
-    assert store.content_digest(tmp_path / "one") == store.content_digest(tmp_path / "two")
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        (Recipe(kind="dynamic", operators=MATMULS), 0.27),
+        (Recipe(kind="static", operators=MATMULS), 0.27),
+        (Recipe(kind="weights", operators=MATMULS, bits=8), 0.32),
+        (Recipe(kind="weights", operators=MATMULS, bits=4), 0.18),
+        (Recipe(kind="fp16"), 0.51),
+    ],
+    ids=lambda value: value.label if isinstance(value, Recipe) else "",
+)
+def test_weights_shrink_as_they_should(recipe: Recipe, share: float, tmp_path: Path) -> None:
+    graph = product_of(tmp_path, 512)
+    model = OnnxModel(digest="", location=str(tmp_path), usecase=ToyUseCase(), label="", megabytes=0)
+    dataset = Dataset(digest="", location=str(tmp_path), usecase=ToyUseCase(), sizes={})
+    ToyUseCase().prepare(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    Quantizer(model, dataset, tmp_path / "scratch").write(recipe, tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < share * graph.stat().st_size
 
 
-def test_the_search_tries_what_fits_the_graph_and_ranks_by_measurement(bundle: tuple[OnnxModel, Dataset]) -> None:
+def product_of(folder: Path, width: int) -> Path:
+    """A graph with a matrix product of `width` times `width` weights."""
+    random = np.random.default_rng(0)
+    weights = {"in": (2, width), "weight": (width, width), "out": (width, 2)}
+    tensors = [onnx.numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name) for name, shape in weights.items()]
+    names = ["point", "a", "b", "probabilities"]
+    nodes = [
+        onnx.helper.make_node("MatMul", [left, weight], [right], f"product_{weight}")
+        for left, weight, right in zip(names, weights, names[1:], strict=False)
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2]) for name in (names[0], names[-1])]
+    graph = onnx.helper.make_graph(nodes, "product", ends[:1], ends[1:], tensors)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_weights_alone_are_offered_where_large_products_make_up_the_graph(tmp_path: Path, bundle: tuple[OnnxModel, Dataset]) -> None:
+    (tmp_path / "large").mkdir()
+    offered = [recipe.label for recipe in recipes(product_of(tmp_path / "large", 512))]
+    assert {"8-bit weights MatMul", "4-bit weights MatMul"} <= set(offered)
+    assert not any(recipe.kind == "weights" for recipe in recipes(bundle[0].folder / GRAPH)), "256 units are no large product"
+
+
+def test_the_target_decides_the_flags(bundle: tuple[OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offers, "cpu", lambda: "Some CPU avx2 avx512_vnni")
+    graph = bundle[0].folder / GRAPH
+
+    def static(target: str) -> Recipe:
+        return next(recipe for recipe in recipes(graph, target) if recipe.kind == "static")  # pyright: ignore[reportArgumentType]
+
+    assert static("vnni") == static("this"), "this machine is one"
+    assert static("this").label == "int8 static minmax Gemm"
+    assert static("avx2").label == "int8 static minmax Gemm 7-bit for avx2"
+    assert static("arm").label == "int8 static S8S8 minmax Gemm for arm"
+    assert static("gpu").label == "int8 static S8S8 symmetric minmax Gemm for gpu"
+    kinds = {target: {recipe.kind for recipe in recipes(graph, target)} for target in ("this", "gpu")}
+    assert kinds == {"this": {"static", "dynamic"}, "gpu": {"static", "fp16"}}
+
+
+def test_the_search_ranks_by_measurement(bundle: tuple[OnnxModel, Dataset]) -> None:
     model, dataset = bundle
-    offered = recipes(model)
-    assert offered
+    offered = recipes(model.folder / GRAPH)
     assert not any("Conv" in recipe.operators for recipe in offered), "there is no convolution"
-    found = search(model, dataset, max_loss=0.05)
-    assert len(found.tried) == len(offered)
-    assert {"label", "accuracy", "p50 ms", "MB"} <= set(found.tried[0])
-    assert set(found.recipes) <= set(offered)
+    every = search(model, dataset, Budget(max_loss=0.05), exhaustive=True)
+    assert {row["label"] for row in every.tried} <= {recipe.label for recipe in offered}
+    assert {"label", "accuracy", "p50 ms", "MB"} <= set(every.tried[0])
+    assert every.skipped == ()
+    grown = search(model, dataset, Budget(max_loss=0.05, target="arm"))
+    assert [row["label"] for row in grown.tried] == [recipes(model.folder / GRAPH, "arm")[0].label]
+    assert grown.tried[0]["timed"] == "on this machine's CPU, not on arm"
+
+
+CHAINED, WEIGHTY, ALL = (Recipe(kind="static", operators=kinds) for kinds in (("Conv", *FOLLOWERS), ("Conv",), ()))
+ENTROPY, DYNAMIC = CHAINED.model_copy(update={"calibration": "entropy"}), Recipe(kind="dynamic", operators=MATMULS)
+WEIGHTS8, WEIGHTS4 = (Recipe(kind="weights", operators=MATMULS, bits=bits) for bits in (8, 4))
+PRODUCTS = Recipe(kind="static", operators=MATMULS)
+CNN, TRANSFORMER, MIXED = Counter(Conv=20, Gemm=1), Counter(Conv=1, MatMul=48), Counter(Conv=20, MatMul=20)
+
+
+@pytest.mark.parametrize(
+    ("counts", "losses", "wanted", "skipped"),
+    [
+        (CNN, {CHAINED: 0.001}, [ALL], [ENTROPY, WEIGHTY, DYNAMIC, WEIGHTS8]),
+        (CNN, {CHAINED: 0.004}, [ALL, ENTROPY, WEIGHTY], [DYNAMIC]),
+        (CNN, {CHAINED: 0.010}, [ENTROPY, WEIGHTY], [ALL, DYNAMIC]),
+        (TRANSFORMER, {DYNAMIC: 0.001}, [], [PRODUCTS, ALL, WEIGHTS8, WEIGHTS4]),
+        (TRANSFORMER, {DYNAMIC: 0.010}, [PRODUCTS, WEIGHTS8], [WEIGHTS4]),
+        (MIXED, {CHAINED: 0.001}, [DYNAMIC, ALL], [WEIGHTY]),
+    ],
+)
+def test_the_search_skips_what_cannot_win(
+    counts: Counter[str], losses: dict[Recipe, float], wanted: list[Recipe], skipped: list[Recipe]
+) -> None:
+    budget = Budget(max_loss=0.005)
+    assert [recipe.label for recipe in wanted if not is_wanted(recipe, losses, counts, budget)] == []
+    assert [recipe.label for recipe in skipped if is_wanted(recipe, losses, counts, budget)] == []
+
+
+def test_four_bits_are_tried_where_size_counts() -> None:
+    assert is_wanted(WEIGHTS4, {DYNAMIC: 0.0}, TRANSFORMER, Budget(objective="size"))
+    assert is_wanted(WEIGHTS4, {DYNAMIC: 0.0}, TRANSFORMER, Budget(max_megabytes=10))
+
+
+@pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20])
+def test_the_fewest_operators_stay_in_float(needed: int) -> None:
+    asked: list[int] = []
+
+    def is_within(recipe: Recipe) -> bool:
+        asked.append(len(recipe.in_float))
+        return len(recipe.in_float) >= needed
+
+    found = fewest_in_float(CHAINED, [f"node {number}" for number in range(41)], is_within)
+    if needed > 16:
+        assert found is None, "half of them are not worth it"
+    else:
+        assert found is not None
+        assert found.label == f"int8 static minmax chained, {needed} of 41 in float"
+        assert len(asked) == len(set(asked)) <= 2 * needed.bit_length() + 1
+
+
+def test_the_operator_that_suffers_most_is_ranked_first(tmp_path: Path) -> None:
+    graph = onnx.load(product_of(tmp_path, 64))
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for name, row, factor in (("in", (slice(None), 0), 0), ("weight", 0, 1000)):  # large weights of a unit that is always zero
+        spoilt = onnx.numpy_helper.to_array(tensors[name]).copy()
+        spoilt[row] *= factor
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(spoilt, name))
+    onnx.save(graph, tmp_path / "model.onnx")
+    ToyUseCase().prepare(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    model = OnnxModel(digest="", location=str(tmp_path), usecase=ToyUseCase(), label="", megabytes=0)
+    dataset = Dataset(digest="", location=str(tmp_path), usecase=ToyUseCase(), sizes={})
+    for recipe in (Recipe(kind="static", operators=MATMULS), Recipe(kind="dynamic", operators=MATMULS)):
+        ranked = rank_operators(Quantizer(model, dataset, tmp_path / "scratch"), recipe)
+        assert ranked[0] == "product_weight"
+        assert sorted(ranked) == ["product_in", "product_out", "product_weight"]
+        assert ranked == rank_operators(Quantizer(model, dataset, tmp_path / "scratch"), recipe)

@@ -1,0 +1,69 @@
+"""The search for a quantisation as it grows, beside the whole grid: seconds, recipes tried, and the latency of what each would release.
+
+    python -m benchmarks.quantization_search
+    python -m benchmarks.quantization_search --bundle DIGEST    # a full-precision bundle that is in the store, with its data
+
+By default on the embedded digits, a small CNN fitted here for a few epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.compression.search import Search, search
+from tasks.exporting.export import export
+from tasks.settings import Budget, Fit
+from tasks.training import launch
+from usecases.image_classification import ImageClassification
+
+FIT = Fit(epochs=5, accelerator="cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="")
+    parser.add_argument("--max-loss", type=float, default=Budget().max_loss)
+    arguments = parser.parse_args()
+    budget = Budget(max_loss=arguments.max_loss)
+    with tempfile.TemporaryDirectory() as scratch:
+        model, dataset = from_store(arguments.bundle) if arguments.bundle else on_digits(Path(scratch))
+        for name, exhaustive in (("grown", False), ("grid", True)):
+            started = time.perf_counter()
+            found = search(model, dataset, budget, exhaustive=exhaustive)
+            print(f"{name}: {told(found, time.perf_counter() - started)}", flush=True)
+
+
+def told(found: Search, seconds: float) -> str:
+    best = found.tried[0]
+    figures = ", ".join(f"{name} {value}" for name, value in best.items() if name != "label")
+    return f"{seconds:.1f} s, {len(found.tried)} tried, {len(found.skipped)} skipped; first: {best['label']} ({figures})"
+
+
+def from_store(digest: str) -> tuple[OnnxModel, Dataset]:
+    model = OnnxModel.model_validate(store.manifest(digest)["record"])
+    return model, Dataset.model_validate(store.manifest(model.made_from[1])["record"])
+
+
+def on_digits(scratch: Path) -> tuple[OnnxModel, Dataset]:
+    """A small CNN in a store of its own, which is thrown away."""
+    usecase = ImageClassification(data="sample")
+    data, fitted, bundle = (scratch / name for name in ("data", "fitted", "bundle"))
+    for folder in (data, fitted, bundle):
+        folder.mkdir()
+    card = usecase.prepare(data)
+    (data / "card.json").write_text(json.dumps(card))
+    dataset = Dataset(digest="data", location=str(data), usecase=usecase, sizes=card["sizes"])
+    outcome = launch.fit(usecase, data, FIT, fitted)
+    told = outcome.model_dump(include={"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"})
+    checkpoint = Checkpoint(digest="fitted", location=str(fitted), usecase=usecase, **told)
+    return OnnxModel(digest="bundle", location=str(bundle), **export(checkpoint, dataset, bundle)), dataset
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""No fixed recipe wins: those that are worth it are tried and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from tasks.artifacts import Dataset, Latency, OnnxModel
+from tasks.compression.quantize import Quantizer
+from tasks.compression.recipes import FOLLOWERS, Recipe, is_convolutional, is_here, is_mixed, layers, recipes
+from tasks.compression.sensitivity import fewest_in_float, rank_operators
+from tasks.evaluation.measure import real_inputs, time_in_turns
+from tasks.exporting.bundle import pack
+from tasks.serving.bundle import Bundle, open_bundle
+from tasks.serving.graph_files import GRAPH, PACKED, stored_graph
+from tasks.settings import Budget
+from tasks.usecase import Record, Say, silently
+
+ROUNDS = 6
+QUICK_ROUNDS = 2  # to tell what is fast from what is not
+FASTER = 1.05  # than full precision, from which it counts
+
+
+class Search(Record):
+    """What was tried, best first, and the recipes that become candidates."""
+
+    recipes: tuple[Recipe, ...] = Field(description="the best of each kind, and with it the one that was fast but missed the budget")
+    tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
+    skipped: tuple[str, ...] = Field(default=(), description="labels of the recipes that could not have won")
+
+
+@dataclass(frozen=True)
+class Trial:
+    recipe: Recipe
+    bundle: Bundle
+    loss: float
+    megabytes: float
+
+
+def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silently, exhaustive: bool = False) -> Search:
+    """Try recipes on validation and on the clock, in turns with the full-precision graph.
+
+    Best is the fastest of a kind whose validation score is within the budget of the full-precision graph's. The most promising recipe
+    comes first, and what could not win then is skipped (see `is_wanted`). Where a kind misses the budget but would be the fastest, the
+    operators that suffer most are given back to float, as few as will do.
+
+    Args:
+        model: in full precision.
+        dataset: what it was trained on.
+        budget: of quality; and what it is to run on.
+        say: told what is tried.
+        exhaustive: try every recipe.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(model, dataset, Path(scratch), say)
+        budget = budget.model_copy(update={"max_loss": budget.allowed(bench.base)})
+        offered, counts, skipped = recipes(bench.quantizer.plain, budget.target), layers(bench.quantizer.plain), []
+        for recipe in offered:
+            if exhaustive or is_wanted(recipe, {t.recipe: t.loss for t in bench.trials}, counts, budget):
+                bench.attempt(recipe)
+            else:
+                skipped.append(recipe.label)
+        mended = _mend_fast_ones(bench, budget)
+        latencies = time_in_turns(bench.calls(), ROUNDS)
+    full, timed = latencies[0], dict(zip((t.recipe for t in bench.trials), latencies[1:], strict=True))
+    ranked = sorted(bench.trials, key=lambda t: (t.loss > budget.max_loss, timed[t.recipe].p50))
+    rows = [_row(t, bench.base - t.loss, timed[t.recipe], full, model.usecase.monitor, budget) for t in ranked]
+    return Search(recipes=_candidates([t.recipe for t in ranked], mended), tried=tuple(rows), skipped=tuple(skipped))
+
+
+def is_wanted(recipe: Recipe, losses: Mapping[Recipe, float], counts: Counter[str], budget: Budget) -> bool:
+    """Whether a recipe could still win, given the losses on validation of those tried so far.
+
+    - Another calibration only where the one before it loses measurably: more than half of what is allowed.
+    - Of convolutions, what follows them stays in int8 unless that loses measurably, and all else joins only where that is within the
+      budget; among matrix products all else would spoil the answers for a tenth of the time.
+    - Dynamic for convolutions, never, and static for matrix products only where dynamic loses measurably; both where the graph has many
+      of both.
+    - Weights alone are slower than int8 and no smaller in 8 bits: where int8 misses the budget, or where it is size that counts.
+    """
+    if recipe.kind == "fp16" or not losses:
+        return True
+    same_kind = [tried for tried in losses if tried.kind == recipe.kind]
+    fine = [tried for tried, loss in losses.items() if loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
+    within = any(loss <= budget.max_loss for loss in losses.values())
+    if recipe.kind == "weights":
+        return budget.objective == "size" or budget.max_megabytes > 0 or (recipe.bits == 8 and not within)
+    if any(tried not in same_kind for tried in fine) and not is_mixed(counts):
+        return False
+    if recipe.kind == "dynamic" or not same_kind:
+        return recipe.kind == "static" or not is_convolutional(counts) or is_mixed(counts)
+    if recipe.calibration != "minmax":
+        return not any(tried.operators == recipe.operators for tried in fine)
+    if not recipe.operators:
+        return within and is_convolutional(counts)
+    return set(FOLLOWERS) <= set(recipe.operators) or not any(tried in same_kind for tried in fine)
+
+
+class Bench:
+    """Tries recipes; the same graph is never scored or timed twice, whatever recipe it came from."""
+
+    def __init__(self, model: OnnxModel, dataset: Dataset, scratch: Path, say: Say) -> None:
+        self.model, self.dataset, self.scratch, self.say = model, dataset, scratch, say
+        self.quantizer = Quantizer(model, dataset, scratch)
+        self.reference = open_bundle(model.folder)
+        self.base = self._score(self.reference)
+        self.trials: list[Trial] = []
+        self.seen: dict[str, Trial] = {}
+
+    def attempt(self, recipe: Recipe) -> Trial:
+        """The trial of a recipe, which joins `trials` where its graph is a new one."""
+        self.say(recipe.label)
+        folder = self.scratch / f"trial-{len(self.seen)}"
+        shutil.copytree(self.model.folder, folder, ignore=shutil.ignore_patterns(GRAPH, PACKED, "manifest.json"), dirs_exist_ok=True)
+        self.quantizer.write(recipe, folder / GRAPH)
+        digest = hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()
+        if digest not in self.seen:
+            pack(folder)
+            bundle, megabytes = open_bundle(folder), stored_graph(folder).stat().st_size / 1e6
+            self.seen[digest] = Trial(recipe, bundle, self.base - self._score(bundle), megabytes)
+            self.trials.append(self.seen[digest])
+        return self.seen[digest]
+
+    def calls(self) -> list[partial[object]]:
+        """One request each: of the full-precision graph, and of the trials in their order."""
+        one = real_inputs(self.model, self.dataset, 1)
+        return [partial(bundle.predict, one) for bundle in (self.reference, *(trial.bundle for trial in self.trials))]
+
+    def _score(self, bundle: Bundle) -> float:
+        usecase = self.model.usecase
+        return usecase.score(bundle.predict, self.dataset.folder, "validation")[usecase.monitor]
+
+
+def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
+    """By recipes that miss the budget but are faster than all within it, the same with the worst operators in float.
+
+    They are looked for in the fastest recipe of each kind; what was tried on the way is forgotten.
+    """
+    if all(trial.loss <= budget.max_loss for trial in bench.trials):
+        return {}
+    plain, (full, *latencies) = list(bench.trials), time_in_turns(bench.calls(), QUICK_ROUNDS)
+    p50 = {trial.recipe: latency.p50 for trial, latency in zip(plain, latencies, strict=True)}
+    mended = {}
+    for kind in ("static", "dynamic", "weights"):
+        missing = [trial for trial in plain if trial.recipe.kind == kind and trial.loss > budget.max_loss]
+        within = [trial for trial in plain if trial.loss <= budget.max_loss]
+        if not missing or any(trial.recipe.kind == kind for trial in within):
+            continue
+        fastest = min(missing, key=lambda trial: p50[trial.recipe]).recipe
+        if p50[fastest] * FASTER < min([full.p50, *(p50[trial.recipe] for trial in within)]):
+            found = _mend(bench, fastest, budget)
+            if found:
+                mended[fastest] = found
+    bench.trials = [trial for trial in bench.trials if trial in plain or trial.recipe in mended.values()]
+    return mended
+
+
+def _mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
+    bench.say(f"{recipe.label} is fast, but misses the budget: which operators suffer most?")
+    ranked = rank_operators(bench.quantizer, recipe, bench.say)
+    found = fewest_in_float(recipe, ranked, lambda candidate: bench.attempt(candidate).loss <= budget.max_loss)
+    bench.say(found.label if found else f"{recipe.label} misses the budget with half of its {len(ranked)} operators in float, too")
+    return found
+
+
+def _candidates(ranked: Sequence[Recipe], mended: Mapping[Recipe, Recipe]) -> tuple[Recipe, ...]:
+    """The best of each kind; a plain recipe that was mended beside its better self."""
+    best = {recipe.kind: recipe for recipe in reversed(ranked)}
+    return tuple(recipe for recipe in ranked if recipe in (*best.values(), *mended))
+
+
+def _row(trial: Trial, score: float, latency: Latency, full: Latency, monitor: str, budget: Budget) -> dict[str, float | str]:
+    row: dict[str, float | str] = {
+        "label": trial.recipe.label,
+        monitor: round(score, 4),
+        "p50 ms": round(latency.p50, 4),
+        "times faster": round(full.p50 / latency.p50, 2),
+        "MB": round(trial.megabytes, 3),
+    }
+    return row if is_here(budget.target) else {**row, "timed": f"on this machine's CPU, not on {budget.target}"}

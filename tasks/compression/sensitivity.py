@@ -1,0 +1,80 @@
+"""Which operators suffer most from being quantised, and how many of them must stay in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tasks.compression.quantize import Calibration, Quantizer
+from tasks.compression.recipes import Recipe
+from tasks.serving.sessions import open_session
+from tasks.usecase import Arrays, Say, silently
+
+
+def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) -> list[str]:
+    """The nodes that a recipe quantises, the most harmful first.
+
+    Each is quantised alone, and the outputs are compared with those of the float graph on a batch of calibration inputs: the errors of
+    the others cannot hide its own.
+    """
+    inputs = Calibration(quantizer.model, quantizer.dataset).get_next()
+    assert inputs is not None
+    expected = _outputs(quantizer.prepared, inputs)
+    nodes = onnx.load(str(quantizer.prepared), load_external_data=False).graph.node
+    offered = [node.name for node in nodes if not recipe.operators or node.op_type in recipe.operators]
+    alone, errors = quantizer.scratch / "alone.onnx", {}
+    for place, name in enumerate(offered, 1):
+        say(f"{recipe.label}: the error of each operator, {place} of {len(offered)}")
+        quantizer.write(recipe, alone, only=[name])
+        if is_quantised(alone):
+            errors[name] = output_error(expected, _outputs(alone, inputs))
+    return sorted(errors, key=lambda name: -errors[name])
+
+
+def is_quantised(graph: Path) -> bool:
+    """Whether a graph has any number of few bits."""
+    nodes = onnx.load(str(graph), load_external_data=False).graph.node
+    return any("Quantize" in node.op_type or "NBits" in node.op_type for node in nodes)
+
+
+def output_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """The norm of the difference as a share of the norm; of whole numbers the share that differs; summed over outputs."""
+    return float(sum(map(_error, expected, found)))
+
+
+def _error(expected: np.ndarray, found: np.ndarray) -> float:
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float((expected != found).mean())
+    finite = np.isfinite(expected) & np.isfinite(found)
+    return float(np.linalg.norm(expected[finite] - found[finite]) / max(np.linalg.norm(expected[finite]), 1e-12))
+
+
+def _outputs(graph: Path, inputs: Arrays) -> list[np.ndarray]:
+    return [np.asarray(output) for output in open_session(graph).run(None, inputs)]
+
+
+def fewest_in_float(recipe: Recipe, ranked: Sequence[str], is_within: Callable[[Recipe], bool]) -> Recipe | None:
+    """The recipe with the fewest of the worst operators given back to float that is within the budget.
+
+    Their number is doubled until it is enough and then bisected, since a few do as a rule. At most half are given back: past that
+    little of the speed is left. None: even that is not enough.
+    """
+    too_few, enough = 0, 1
+    while enough <= len(ranked) // 2 and not is_within(with_in_float(recipe, ranked, enough)):
+        too_few, enough = enough, 2 * enough
+    if enough > len(ranked) // 2:
+        return None
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if is_within(with_in_float(recipe, ranked, middle)):
+            enough = middle
+        else:
+            too_few = middle
+    return with_in_float(recipe, ranked, enough)
+
+
+def with_in_float(recipe: Recipe, ranked: Sequence[str], count: int) -> Recipe:
+    return recipe.model_copy(update={"in_float": tuple(ranked[:count]), "operator_count": len(ranked)})
