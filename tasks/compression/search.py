@@ -16,7 +16,7 @@ from pydantic import Field
 from tasks.artifacts import Dataset, Latency, OnnxModel
 from tasks.compression.quantize import Quantizer
 from tasks.compression.recipes import FOLLOWERS, Recipe, is_convolutional, is_here, is_mixed, layers, recipes
-from tasks.compression.sensitivity import fewest_in_float, rank_operators
+from tasks.compression.sensitivity import fewest_in_float, operators_of, rank_operators
 from tasks.evaluation.measure import real_inputs, time_in_turns
 from tasks.exporting.bundle import pack
 from tasks.serving.bundle import Bundle, open_bundle
@@ -26,6 +26,7 @@ from tasks.usecase import Record, Say, silently
 
 ROUNDS = 6
 QUICK_ROUNDS = 2  # to tell what is fast from what is not
+MOST_RANKED = 100  # operators, at a graph and a session each
 FASTER = 1.05  # than full precision, from which it counts
 
 
@@ -64,7 +65,7 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
         budget = budget.model_copy(update={"max_loss": budget.allowed(bench.base)})
         offered, counts, skipped = recipes(bench.quantizer.plain, budget.target), layers(bench.quantizer.plain), []
         for recipe in offered:
-            if exhaustive or is_wanted(recipe, {t.recipe: t.loss for t in bench.trials}, counts, budget):
+            if exhaustive or is_wanted(recipe, [(t.recipe, t.loss) for t in bench.trials], counts, budget):
                 bench.attempt(recipe)
             else:
                 skipped.append(recipe.label)
@@ -76,7 +77,7 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
     return Search(recipes=_candidates([t.recipe for t in ranked], mended), tried=tuple(rows), skipped=tuple(skipped))
 
 
-def is_wanted(recipe: Recipe, losses: Mapping[Recipe, float], counts: Counter[str], budget: Budget) -> bool:
+def is_wanted(recipe: Recipe, losses: Sequence[tuple[Recipe, float]], counts: Counter[str], budget: Budget) -> bool:
     """Whether a recipe could still win, given the losses on validation of those tried so far.
 
     - Another calibration only where the one before it loses measurably: more than half of what is allowed.
@@ -88,9 +89,9 @@ def is_wanted(recipe: Recipe, losses: Mapping[Recipe, float], counts: Counter[st
     """
     if recipe.kind == "fp16" or not losses:
         return True
-    same_kind = [tried for tried in losses if tried.kind == recipe.kind]
-    fine = [tried for tried, loss in losses.items() if loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
-    within = any(loss <= budget.max_loss for loss in losses.values())
+    same_kind = [tried for tried, _ in losses if tried.kind == recipe.kind]
+    fine = [tried for tried, loss in losses if loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
+    within = any(loss <= budget.max_loss for _, loss in losses)
     if recipe.kind == "weights":
         return budget.objective == "size" or budget.max_megabytes > 0 or (recipe.bits == 8 and not within)
     if any(tried not in same_kind for tried in fine) and not is_mixed(counts):
@@ -164,6 +165,10 @@ def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
 
 
 def _mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
+    operators = operators_of(bench.quantizer.prepared, recipe)
+    if len(operators) > MOST_RANKED:
+        bench.say(f"{recipe.label} is fast, but misses the budget; its {len(operators)} operators are too many to measure each")
+        return None
     bench.say(f"{recipe.label} is fast, but misses the budget: which operators suffer most?")
     ranked = rank_operators(bench.quantizer, recipe, bench.say)
     found = fewest_in_float(recipe, ranked, lambda candidate: bench.attempt(candidate).loss <= budget.max_loss)

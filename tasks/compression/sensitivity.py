@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnxruntime.quantization.registry import QDQRegistry
 
 from tasks.compression.quantize import Calibration, Quantizer
 from tasks.compression.recipes import Recipe
@@ -23,8 +24,7 @@ def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) ->
     inputs = Calibration(quantizer.model, quantizer.dataset).get_next()
     assert inputs is not None
     expected = _outputs(quantizer.prepared, inputs)
-    nodes = onnx.load(str(quantizer.prepared), load_external_data=False).graph.node
-    offered = [node.name for node in nodes if not recipe.operators or node.op_type in recipe.operators]
+    offered = operators_of(quantizer.prepared, recipe)
     alone, errors = quantizer.scratch / "alone.onnx", {}
     for place, name in enumerate(offered, 1):
         say(f"{recipe.label}: the error of each operator, {place} of {len(offered)}")
@@ -32,6 +32,12 @@ def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) ->
         if is_quantised(alone):
             errors[name] = output_error(expected, _outputs(alone, inputs))
     return sorted(errors, key=lambda name: -errors[name])
+
+
+def operators_of(graph: Path, recipe: Recipe) -> list[str]:
+    """The nodes of a float graph that a recipe may quantise."""
+    kinds = recipe.operators or tuple(QDQRegistry)
+    return [node.name for node in onnx.load(str(graph), load_external_data=False).graph.node if node.op_type in kinds]
 
 
 def is_quantised(graph: Path) -> bool:

@@ -58,7 +58,8 @@ def test_a_recipe_gives_a_bundle_that_is_still_right(recipe: Recipe, bundle: tup
     model, dataset = bundle
     before = store.content_digest(model.folder)
     one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
+    one.mkdir()
+    two.mkdir()
     fields = quantize(model, dataset, recipe, [], one)
     quantize(model, dataset, recipe, [], two)
     assert store.content_digest(model.folder) == before
@@ -156,16 +157,16 @@ CNN, TRANSFORMER, MIXED = Counter(Conv=20, Gemm=1), Counter(Conv=1, MatMul=48), 
 @pytest.mark.parametrize(
     ("counts", "losses", "wanted", "skipped"),
     [
-        (CNN, {CHAINED: 0.001}, [ALL], [ENTROPY, WEIGHTY, DYNAMIC, WEIGHTS8]),
-        (CNN, {CHAINED: 0.004}, [ALL, ENTROPY, WEIGHTY], [DYNAMIC]),
-        (CNN, {CHAINED: 0.010}, [ENTROPY, WEIGHTY], [ALL, DYNAMIC]),
-        (TRANSFORMER, {DYNAMIC: 0.001}, [], [PRODUCTS, ALL, WEIGHTS8, WEIGHTS4]),
-        (TRANSFORMER, {DYNAMIC: 0.010}, [PRODUCTS, WEIGHTS8], [WEIGHTS4]),
-        (MIXED, {CHAINED: 0.001}, [DYNAMIC, ALL], [WEIGHTY]),
+        (CNN, [(CHAINED, 0.001)], [ALL], [ENTROPY, WEIGHTY, DYNAMIC, WEIGHTS8]),
+        (CNN, [(CHAINED, 0.004)], [ALL, ENTROPY, WEIGHTY], [DYNAMIC]),
+        (CNN, [(CHAINED, 0.010)], [ENTROPY, WEIGHTY], [ALL, DYNAMIC]),
+        (TRANSFORMER, [(DYNAMIC, 0.001)], [], [PRODUCTS, ALL, WEIGHTS8, WEIGHTS4]),
+        (TRANSFORMER, [(DYNAMIC, 0.010)], [PRODUCTS, WEIGHTS8], [WEIGHTS4]),
+        (MIXED, [(CHAINED, 0.001)], [DYNAMIC, ALL], [WEIGHTY]),
     ],
 )
 def test_the_search_skips_what_cannot_win(
-    counts: Counter[str], losses: dict[Recipe, float], wanted: list[Recipe], skipped: list[Recipe]
+    counts: Counter[str], losses: list[tuple[Recipe, float]], wanted: list[Recipe], skipped: list[Recipe]
 ) -> None:
     budget = Budget(max_loss=0.005)
     assert [recipe.label for recipe in wanted if not is_wanted(recipe, losses, counts, budget)] == []
@@ -173,8 +174,8 @@ def test_the_search_skips_what_cannot_win(
 
 
 def test_four_bits_are_tried_where_size_counts() -> None:
-    assert is_wanted(WEIGHTS4, {DYNAMIC: 0.0}, TRANSFORMER, Budget(objective="size"))
-    assert is_wanted(WEIGHTS4, {DYNAMIC: 0.0}, TRANSFORMER, Budget(max_megabytes=10))
+    assert is_wanted(WEIGHTS4, [(DYNAMIC, 0.0)], TRANSFORMER, Budget(objective="size"))
+    assert is_wanted(WEIGHTS4, [(DYNAMIC, 0.0)], TRANSFORMER, Budget(max_megabytes=10))
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20])
