@@ -3,14 +3,13 @@
 from prefect import flow
 
 from tasks.artifacts import Release
+from tasks.compress import compress
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
 from tasks.prepare import prepare
-from tasks.prune import prune
-from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Adaptation, Budget, Fit, Pruning
+from tasks.settings import Adaptation, Budget, Compression, Fit
 from tasks.train import adapt, fine_tune
 from usecases.driving_perception import DrivingPerception
 
@@ -20,19 +19,17 @@ def driving_perception(
     usecase: DrivingPerception = DrivingPerception(),
     fit: Fit = Fit(),
     adaptation: Adaptation = Adaptation(),
-    pruning: Pruning = Pruning(),
+    compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare road scenes, train, prune, adapt to a scenario, explain, export, quantise, evaluate, choose and bundle."""
+    """Prepare road scenes, train, adapt to a scenario, explain, export, compress, evaluate, choose and bundle."""
     dataset = prepare(usecase)
     trained = fine_tune(None, dataset, fit)
     checkpoint = adapt(trained, dataset, adaptation)
-    pruned = prune(trained, dataset, pruning)
     views = explain(checkpoint, dataset)
 
     full = export(checkpoint, dataset)
-    small = [export(adapt(pruned, dataset, adaptation), dataset, pruning.label, "compressed")] if pruned else []
-    candidates = [q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))]
+    candidates = [full, *compress(checkpoint, full, dataset, compression, budget)]
     if checkpoint != trained:
         candidates.append(export(trained, dataset, label="before adapting", role="before"))
     return release(evaluate(candidates, dataset), dataset, budget, views)

@@ -4,15 +4,15 @@ from prefect import flow
 
 from tasks.artifacts import Release
 from tasks.baselines import baselines
+from tasks.compress import compress
 from tasks.distil import distil
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
 from tasks.prepare import prepare
-from tasks.prune import prune
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Fit, Pretraining, Pruning
+from tasks.settings import Budget, Compression, Fit, Pretraining
 from tasks.train import fine_tune, pretrain
 from usecases.nlp import TextClassification
 
@@ -22,23 +22,22 @@ def nlp(
     usecase: TextClassification = TextClassification(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
-    pruning: Pruning = Pruning(),
+    compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, prune, export, quantise, choose and bundle."""
+    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, export, compress, choose and bundle."""
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
     student = distil(checkpoint, dataset, fit)
-    pruned = prune(checkpoint, dataset, pruning)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []
-    small += [export(pruned, dataset, pruning.label, "compressed")] if pruned else []
     computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
-    candidates = [*(q for model in (full, *small) for q in (model, *quantize(model, dataset, budget))), *computed]
-    return release(evaluate(candidates, dataset), dataset, budget, explain(checkpoint, dataset))
+    candidates = [full, *compress(checkpoint, full, dataset, compression, budget)]
+    candidates += [q for model in small for q in (model, *quantize(model, dataset, budget))]
+    return release(evaluate([*candidates, *computed], dataset), dataset, budget, explain(checkpoint, dataset))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from prefect import task
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
+from tasks.train import made_by
 
 Role = Literal["full", "compressed", "baseline", "before"]
 
@@ -34,8 +35,8 @@ def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: 
         "usecase": checkpoint.usecase.settings(),
         "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
     }
-    made_by = "baselines" if role == "baseline" else store.manifest(checkpoint.digest)["recipe"]["name"]
-    with step("export" if role == "full" else f"export {label}", needs=("prepare", made_by)) as seen:
+    maker = "baselines" if role == "baseline" else made_by(checkpoint.digest)
+    with step("export" if role == "full" else f"export {label}", needs=("prepare", maker)) as seen:
         model, seen.cached = store.make(OnnxModel, recipe, build)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

@@ -21,5 +21,5 @@ def prune(checkpoint: Checkpoint, dataset: Dataset, pruning: Pruning) -> Checkpo
     pruned, each = checkpoint, 1 - (1 - pruning.share) ** (1 / pruning.rounds)
     for _ in range(pruning.rounds):
         technique = StructuredPruning(trained=pruned, teacher=checkpoint, share=each)
-        pruned = fit_network("prune", checkpoint.usecase, dataset, pruning, technique=technique)
+        pruned = fit_network(f"prune {100 * pruning.share:g} %", checkpoint.usecase, dataset, pruning, technique=technique)
     return pruned

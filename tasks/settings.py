@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,32 @@ class QuantizationAwareness(Fit):
     epochs: int = Field(default=0, ge=0, description="passes over the training split; a few do; 0: no such training")
     bits: int = Field(default=8, ge=2, le=8, description="of the weights; fewer are smaller when stored, but no faster")
     learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate; small, since little has to change")
+
+
+class Compression(Fit):
+    """How far to go in making a trained network smaller, and how to recover what each step loses."""
+
+    epochs: int = Field(default=0, ge=0, description="passes over the training split to recover after pruning; 0: quantisation alone")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    search_minutes: float = Field(
+        default=0, ge=0, description="of wall time, after which nothing more is tried; what was tried is remembered; 0: any"
+    )
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        description="of channels, hidden units and heads, of which the largest that the budget of quality allows is looked for, the middle "
+        "one first; none: no pruning",
+    )
+    rounds: int = Field(default=1, ge=1, description="of taking some away and recovering, for each share")
+    sparsity: float = Field(
+        default=0.8,
+        ge=0,
+        lt=1,
+        description="share of weights that become zero, where the budget is of size: stored smaller, no faster; 0: none",
+    )
+
+    def recovering(self) -> dict[str, Any]:
+        """The settings of its fits."""
+        return {name: getattr(self, name) for name in Fit.model_fields}
 
 
 Target = Literal["this", "vnni", "avx2", "arm", "gpu"]

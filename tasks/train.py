@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,7 +88,7 @@ def fit_network(
         "code": store.code_version("tasks.training", usecase.package()),
         **({"technique": write_typed(technique), "technique_code": store.code_version("tasks.compression")} if technique else {}),
     }
-    needs = ("prepare", *(["pretrain"] if start else []), *(["fine_tune"] if technique and technique.made_from() else []))
+    needs = ("prepare", *(made_by(digest) for digest in made_from[1:]))
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
@@ -109,11 +110,18 @@ def fit_network(
     return checkpoint
 
 
+def made_by(digest: str) -> str:
+    """The step that an artifact comes from."""
+    return store.manifest(digest)["recipe"]["name"]
+
+
 def _prefect_bar(name: str) -> Callable[[Row], None]:
     """Takes a training's progress rows to a progress artifact of the running task; outside of a task to nothing."""
     if TaskRunContext.get() is None:
         return lambda row: None
-    artifact = cast(UUID, create_progress_artifact(progress=0.0, key=name.replace("_", "-"), description=f"{name}: starting"))
+    artifact = cast(
+        UUID, create_progress_artifact(progress=0.0, key=re.sub("[^a-z0-9]+", "-", name).strip("-"), description=f"{name}: starting")
+    )
     told = time.monotonic()
 
     def update(row: Row) -> None:

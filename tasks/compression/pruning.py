@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint
+from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.distillation import is_taught, teach
 from tasks.errors import SettingError
 from tasks.training.technique import Technique
@@ -55,6 +55,17 @@ class StructuredPruning(Technique):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if is_taught(usecase):
             teach(learner, load_network(self.teacher), self.weight, self.temperature)
+
+
+def is_prunable(checkpoint: Checkpoint, dataset: Dataset) -> bool:
+    """Whether there is anything in a trained network that `prune_channels` could take away."""
+    from tasks.training.batches import as_tensors
+    from tasks.training.checkpoints import load_network
+
+    usecase = checkpoint.usecase
+    inputs = as_tensors(usecase.calibration_inputs(dataset.folder, np.arange(TRACED)))
+    graph = dependencies(usecase.predictor(load_network(checkpoint)), [inputs[name] for name in usecase.input_names])
+    return bool(removable(graph))
 
 
 def prune_channels(network: nn.Module, inputs: list[Tensor], share: float) -> None:

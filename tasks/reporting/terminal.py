@@ -54,6 +54,11 @@ def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextMa
     return _step(name, needs, Seen(update=bar.update), bar.progress)
 
 
+def remark(text: str) -> None:
+    """Something to know about the step before."""
+    CONSOLE.print(Padding(Text(text, "dim"), (0, 0, 0, 2), expand=False))
+
+
 def steps_of(*verbs: str) -> tuple[str, ...]:
     """The names of the steps that have ended, of these verbs: "export", "export student", ..."""
     return tuple(name for name in _steps if name.partition(" ")[0] in verbs)
