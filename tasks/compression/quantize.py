@@ -110,11 +110,11 @@ class Quantizer:
             quantize_dynamic(path, path, op_types_to_quantize=["Gather"], weight_type=QuantType.QInt8, nodes_to_exclude=in_float)
 
     def _fp16(self, recipe: Recipe, path: Path, only: list[str]) -> None:
-        """Half precision inside; inputs, outputs and what stands at the ends stay float32."""
-        model = convert_float_to_float16(
-            onnx.load(str(self.prepared)), keep_io_types=True, node_block_list=[*float_ends(self.prepared), *recipe.in_float]
-        )
-        onnx.save(model, str(path))
+        """Half precision inside; inputs, outputs and what is computed at the ends stay float32."""
+        graph = onnx.load(str(self.prepared))
+        tables = {node.name for node in graph.graph.node if node.op_type == "Gather"}
+        ends = [name for name in float_ends(self.prepared) if name not in tables]
+        onnx.save(convert_float_to_float16(graph, keep_io_types=True, node_block_list=ends), str(path))
 
 
 def _as_products(nodes: Sequence[str]) -> list[str]:

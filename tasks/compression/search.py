@@ -49,7 +49,7 @@ class Trial:
 def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silently, exhaustive: bool = False) -> Search:
     """Try recipes on validation and on the clock, in turns with the full-precision graph.
 
-    Best is the fastest of a kind whose validation score is within the budget of the full-precision graph's. The most promising recipe
+    Best is the fastest, or the smallest, of a kind that is within the budget of the full-precision graph's score. The most promising recipe
     comes first, and what could not win then is skipped (see `is_wanted`). Where a kind misses the budget but would be the fastest, the
     operators that suffer most are given back to float, as few as will do.
 
@@ -72,7 +72,7 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
         mended = _mend_fast_ones(bench, budget)
         latencies = time_in_turns(bench.calls(), ROUNDS)
     full, timed = latencies[0], dict(zip((t.recipe for t in bench.trials), latencies[1:], strict=True))
-    ranked = sorted(bench.trials, key=lambda t: (t.loss > budget.max_loss, timed[t.recipe].p50))
+    ranked = sorted(bench.trials, key=lambda t: _rank(t, timed[t.recipe], budget))
     rows = [_row(t, bench.base - t.loss, timed[t.recipe], full, model.usecase.monitor, budget) for t in ranked]
     return Search(recipes=_candidates([t.recipe for t in ranked], mended), tried=tuple(rows), skipped=tuple(skipped))
 
@@ -85,7 +85,8 @@ def is_wanted(recipe: Recipe, losses: Sequence[tuple[Recipe, float]], counts: Co
       budget; among matrix products all else would spoil the answers for a tenth of the time.
     - Dynamic for convolutions, never, and static for matrix products only where dynamic loses measurably; both where the graph has many
       of both.
-    - Weights alone are slower than int8 and no smaller in 8 bits: where int8 misses the budget, or where it is size that counts.
+    - Weights alone are slower than int8 and in 8 bits no smaller: in 8 bits where int8 misses the budget, in 4 where it is size that
+      counts.
     """
     if recipe.kind == "fp16" or not losses:
         return True
@@ -93,7 +94,7 @@ def is_wanted(recipe: Recipe, losses: Sequence[tuple[Recipe, float]], counts: Co
     fine = [tried for tried, loss in losses if loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
     within = any(loss <= budget.max_loss for _, loss in losses)
     if recipe.kind == "weights":
-        return budget.objective == "size" or budget.max_megabytes > 0 or (recipe.bits == 8 and not within)
+        return not within if recipe.bits == 8 else budget.objective == "size" or budget.max_megabytes > 0
     if any(tried not in same_kind for tried in fine) and not is_mixed(counts):
         return False
     if recipe.kind == "dynamic" or not same_kind:
@@ -174,6 +175,12 @@ def _mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
     found = fewest_in_float(recipe, ranked, lambda candidate: bench.attempt(candidate).loss <= budget.max_loss)
     bench.say(found.label if found else f"{recipe.label} misses the budget with half of its {len(ranked)} operators in float, too")
     return found
+
+
+def _rank(trial: Trial, latency: Latency, budget: Budget) -> tuple[bool, float]:
+    """Within the budget first, and then the fastest or the smallest, as is asked for."""
+    too_large = 0 < budget.max_megabytes < trial.megabytes
+    return trial.loss > budget.max_loss or too_large, trial.megabytes if budget.objective == "size" else latency.p50
 
 
 def _candidates(ranked: Sequence[Recipe], mended: Mapping[Recipe, Recipe]) -> tuple[Recipe, ...]:
