@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LEAST = 8  # channels that a layer keeps, and it keeps a multiple of them: int8 kernels go over so many at once
 TRACED = 2  # examples
-LEAVE = "Leave --pruning.share 0; a student or smaller settings make such a network smaller."
+LEAVE = "Leave --compression.epochs 0; a student or smaller settings make such a network smaller."
 ALIKE = re.compile(  # operations in autograd's terms that do the same to every channel, whatever the others are
     "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|ConstantPadNd|Div|Elu|Gelu|Hardsigmoid|Hardswish|Hardtanh|LeakyRelu|"
     "MaxPool2DWithIndices|Mean|Mish|MkldnnAdaptiveAvgPool2D|Mm|Mul|Relu|Sigmoid|Silu|Softplus|Sub|T|Tanh|UpsampleBicubic2D|"
