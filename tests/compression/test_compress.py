@@ -1,0 +1,112 @@
+"""The search: few attempts, each grown from what was good, within a budget of time, and remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import compress as module
+from tasks import store
+from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.compress import compress
+from tasks.compression.growing import largest
+from tasks.export import export
+from tasks.prune import prune
+from tasks.quantize import quantize
+from tasks.quantize_aware import quantize_aware
+from tasks.settings import Budget, Compression, Fit
+from tasks.sparsify import sparsify
+from tasks.train import fit_network
+from tests.toy import ToyUseCase
+
+QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 32, "learning_rate": 0.01, "shares": (0.25, 0.5, 0.75)}
+
+
+def quick(**changes: Any) -> Compression:
+    return Compression.model_validate(QUICK | changes)
+
+
+LENIENT = Budget(max_loss=0.5)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.2, 0.45, 0.5, 0.8, 1.0])
+def test_the_largest_share_is_found_by_bisection(limit: float) -> None:
+    shares, asked = [0.7, 0.2, 0.3, 0.5, 0.4, 0.8, 0.6], []
+
+    def is_fine(share: float) -> bool:
+        asked.append(share)
+        return share <= limit
+
+    assert largest(shares, is_fine) == max((share for share in shares if share <= limit), default=None)
+    assert asked[0] == 0.5 and len(asked) <= 3
+    assert largest([], is_fine) is None
+
+
+@pytest.fixture(autouse=True)
+def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verbs themselves: outside of a flow each would ask a server."""
+    for verb in (quantize, prune, export, quantize_aware, sparsify):
+        monkeypatch.setattr(module, verb.fn.__name__, verb.fn)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Checkpoint, OnnxModel, Dataset]:
+    usecase = ToyUseCase(hidden=64)
+
+    def build(folder: Path) -> dict[str, Any]:
+        card = usecase.prepare(folder)
+        (folder / "card.json").write_text(json.dumps(card))
+        return {"usecase": usecase, "sizes": card["sizes"]}
+
+    dataset, _ = store.make(Dataset, {"for": "compress"}, build)
+    checkpoint = fit_network("fine_tune", usecase, dataset, Fit(epochs=20, batch_size=32, learning_rate=0.01, accelerator="cpu"))
+    return checkpoint, export.fn(checkpoint, dataset), dataset
+
+
+def labels(models: list[OnnxModel]) -> list[str]:
+    return [model.label for model in models]
+
+
+def test_without_epochs_it_is_quantised_alone(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
+    checkpoint, full, dataset = trained
+    found = compress.fn(checkpoint, full, dataset, Compression(), LENIENT)
+    assert found and all(label.startswith("int8") for label in labels(found))
+
+
+def test_it_prunes_as_far_as_the_budget_allows_and_remembers(
+    trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, full, dataset = trained
+    tried: list[str] = []
+    monkeypatch.setattr(module, "remark", tried.append)
+    found = compress.fn(checkpoint, full, dataset, quick(), LENIENT)
+    assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 75 %"], "the middle one first, then harder"
+    pruned = next(model for model in found if model.label == "pruned 75 %")
+    assert pruned.role == "compressed" and pruned.megabytes < full.megabytes
+    assert any(label.startswith("pruned 75 %, int8") for label in labels(found)), "and quantised"
+    assert "pruned 50 %" not in labels(found), "what was only a step on the way is no candidate"
+    monkeypatch.setattr("tasks.training.launch.fit", None)  # whoever trained now would fail
+    assert labels(compress.fn(checkpoint, full, dataset, quick(), LENIENT)) == labels(found)
+
+
+def test_what_loses_too_much_is_not_followed_up(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, full, dataset = trained
+    tried: list[str] = []
+    monkeypatch.setattr(module, "remark", tried.append)
+    perfect = checkpoint.model_copy(update={"scores": {"accuracy": 2.0}})  # no other network can come near
+    found = compress.fn(perfect, full, dataset, quick(), Budget(max_loss=0.1))
+    assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 25 %", "int8-aware"]
+    assert all("is not followed up" in line for line in tried)
+    assert all(label.startswith("int8") for label in labels(found))
+
+
+def test_a_budget_of_size_brings_zeros_and_one_of_time_ends_it(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
+    checkpoint, full, dataset = trained
+    sizes = Budget(max_loss=0.5, objective="size")
+    found = compress.fn(checkpoint, full, dataset, quick(shares=(), sparsity=0.6), sizes)
+    assert "60 % zeros" in labels(found)
+    ended = compress.fn(checkpoint, full, dataset, quick(search_minutes=1e-9), sizes)
+    assert all(label.startswith("int8") for label in labels(ended))
