@@ -25,9 +25,9 @@ from tasks.settings import Budget
 from tasks.usecase import Record, Say, silently
 
 ROUNDS = 6
-QUICK_ROUNDS = 2  # to tell what is fast from what is not
 MOST_RANKED = 100  # operators, at a graph and a session each
 FASTER = 1.05  # than full precision, from which it counts
+ALIKE = 1.1  # latencies closer than that are one: of those the best is mended
 
 
 class Search(Record):
@@ -144,11 +144,11 @@ class Bench:
 def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
     """By recipes that miss the budget but are faster than all within it, the same with the worst operators in float.
 
-    They are looked for in the fastest recipe of each kind; what was tried on the way is forgotten.
+    They are looked for in the best of the fastest recipes of each kind; what was tried on the way is forgotten.
     """
     if all(trial.loss <= budget.max_loss for trial in bench.trials):
         return {}
-    plain, (full, *latencies) = list(bench.trials), time_in_turns(bench.calls(), QUICK_ROUNDS)
+    plain, (full, *latencies) = list(bench.trials), time_in_turns(bench.calls(), ROUNDS)
     p50 = {trial.recipe: latency.p50 for trial, latency in zip(plain, latencies, strict=True)}
     mended = {}
     for kind in ("static", "dynamic", "weights"):
@@ -156,16 +156,18 @@ def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
         within = [trial for trial in plain if trial.loss <= budget.max_loss]
         if not missing or any(trial.recipe.kind == kind for trial in within):
             continue
-        fastest = min(missing, key=lambda trial: p50[trial.recipe]).recipe
+        least = min(p50[trial.recipe] for trial in missing)
+        fastest = min((t for t in missing if p50[t.recipe] < least * ALIKE), key=lambda trial: trial.loss).recipe
         if p50[fastest] * FASTER < min([full.p50, *(p50[trial.recipe] for trial in within)]):
-            found = _mend(bench, fastest, budget)
+            found = mend(bench, fastest, budget)
             if found:
                 mended[fastest] = found
     bench.trials = [trial for trial in bench.trials if trial in plain or trial.recipe in mended.values()]
     return mended
 
 
-def _mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
+def mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
+    """The recipe with the fewest operators in float that is within the budget; None, and the reason said: there is none."""
     operators = operators_of(bench.quantizer.prepared, recipe)
     if len(operators) > MOST_RANKED:
         bench.say(f"{recipe.label} is fast, but misses the budget; its {len(operators)} operators are too many to measure each")

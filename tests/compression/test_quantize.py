@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -13,15 +14,17 @@ import pytest
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression import recipes as offers
-from tasks.compression.quantize import Quantizer, quantize
+from tasks.compression import search as searching
+from tasks.compression.quantize import Quantizer, apply, quantize
 from tasks.compression.recipes import FOLLOWERS, MATMULS, Recipe, recipes
-from tasks.compression.search import is_wanted, search
+from tasks.compression.search import Bench, is_wanted, mend, search
 from tasks.compression.sensitivity import fewest_in_float, rank_operators
 from tasks.exporting.export import export
 from tasks.serving.bundle import open_bundle
 from tasks.serving.graph_files import GRAPH
 from tasks.settings import Budget, Fit
 from tasks.train import fit_network
+from tasks.usecase import write_typed
 from tests.toy import ToyUseCase
 
 
@@ -195,20 +198,56 @@ def test_the_fewest_operators_stay_in_float(needed: int) -> None:
         assert len(asked) == len(set(asked)) <= 2 * needed.bit_length() + 1
 
 
-def test_the_operator_that_suffers_most_is_ranked_first(tmp_path: Path) -> None:
+@pytest.fixture
+def spoilt(tmp_path: Path) -> tuple[OnnxModel, Dataset]:
+    """A model that is always right in float, and whose middle product is nothing but noise in int8."""
     graph = onnx.load(product_of(tmp_path, 64))
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     for name, row, factor in (("in", (slice(None), 0), 0), ("weight", 0, 1000)):  # large weights of a unit that is always zero
-        spoilt = onnx.numpy_helper.to_array(tensors[name]).copy()
-        spoilt[row] *= factor
-        tensors[name].CopyFrom(onnx.numpy_helper.from_array(spoilt, name))
+        values = onnx.numpy_helper.to_array(tensors[name]).copy()
+        values[row] *= factor
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
     onnx.save(graph, tmp_path / "model.onnx")
-    ToyUseCase().prepare(tmp_path)
-    (tmp_path / "scratch").mkdir()
-    model = OnnxModel(digest="", location=str(tmp_path), usecase=ToyUseCase(), label="", megabytes=0)
-    dataset = Dataset(digest="", location=str(tmp_path), usecase=ToyUseCase(), sizes={})
-    for recipe in (Recipe(kind="static", operators=MATMULS), Recipe(kind="dynamic", operators=MATMULS)):
-        ranked = rank_operators(Quantizer(model, dataset, tmp_path / "scratch"), recipe)
-        assert ranked[0] == "product_weight"
-        assert sorted(ranked) == ["product_in", "product_out", "product_weight"]
-        assert ranked == rank_operators(Quantizer(model, dataset, tmp_path / "scratch"), recipe)
+    usecase = ToyUseCase()
+    card = usecase.prepare(tmp_path)
+    (tmp_path / "usecase.json").write_text(json.dumps(write_typed(usecase)))
+    points = {"point": np.load(tmp_path / "validation" / "point.npy")}
+    np.save(tmp_path / "validation" / "label.npy", open_bundle(tmp_path).predict(points)["probabilities"].argmax(1))
+    model = OnnxModel(digest="", location=str(tmp_path), usecase=usecase, label="", megabytes=0)
+    return model, Dataset(digest="", location=str(tmp_path), usecase=usecase, sizes=card["sizes"])
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_the_operator_that_suffers_most_is_given_back_to_float(
+    kind: Literal["static", "dynamic"], spoilt: tuple[OnnxModel, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe, words = Recipe(kind=kind, operators=("MatMul",)), list[str]()
+    bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
+    assert bench.attempt(recipe).loss > 0.2
+    found = mend(bench, recipe, Budget(max_loss=0.05))
+    assert found is not None
+    assert found.in_float == ("product_weight",)
+    assert found.label.endswith("MatMul, 1 of 3 in float")
+    assert f"{recipe.label} is fast, but misses the budget: which operators suffer most?" in words
+    ranked = rank_operators(bench.quantizer, recipe)
+    assert ranked == rank_operators(bench.quantizer, recipe)
+    assert sorted(ranked) == ["product_in", "product_out", "product_weight"]
+    trials = len(bench.trials)
+    trial = bench.attempt(found)
+    assert trial.loss <= 0.05
+    assert len(bench.trials) == trials, "the same graph is not scored again"
+    apply(found, *spoilt, spoilt[0].folder / "again.onnx")
+    assert store.file_digest(spoilt[0].folder / "again.onnx") == store.file_digest(trial.bundle.folder / "model.onnx")
+
+
+def test_what_cannot_be_mended_is_said(
+    spoilt: tuple[OnnxModel, Dataset], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, words = Recipe(kind="dynamic", operators=("MatMul",)), list[str]()
+    bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
+    bench.base += 1  # better than anything can be
+    assert mend(bench, recipe, Budget(max_loss=0.05)) is None
+    assert words[-1] == "int8 dynamic MatMul misses the budget with half of its 3 operators in float, too"
+    monkeypatch.setattr(searching, "MOST_RANKED", 2)
+    assert mend(bench, recipe, Budget(max_loss=0.05)) is None
+    assert words[-1] == "int8 dynamic MatMul is fast, but misses the budget; its 3 operators are too many to measure each"
