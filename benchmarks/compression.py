@@ -13,6 +13,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal, get_origin
 
 import torch
 from prefect import flow
@@ -42,8 +43,9 @@ def main() -> None:
     parser.add_argument("--goal", default="at most 2 % worse, as fast as possible")
     parser.add_argument("--grid", action="store_true")
     for name, field in Compression.model_fields.items():
-        if isinstance(field.default, int | float | str):
-            parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
+        kind = str if get_origin(field.annotation) is Literal else field.annotation
+        if kind in (int, float, str):
+            parser.add_argument(f"--{name}", type=kind, default=field.default)  # pyright: ignore[reportArgumentType]
     given = vars(parser.parse_args())
     digests, goal, grid = (given.pop(name) for name in ("digests", "goal", "grid"))
     if grid:

@@ -10,6 +10,12 @@ from tasks.reporting import blocks, charts, dag, origins, plane, training
 from tasks.reporting.facts import Facts, measures, verdict
 from tasks.reporting.html import Markup, join, tag
 from tasks.reporting.words import duration, plain, quantity, score, times
+from tasks.settings import Budget
+
+NOISE = (
+    "Below a score stands where its difference from the best candidate that was not compressed lies, in points, in 95 % of samples of such "
+    "examples (paired bootstrap)."
+)
 
 
 def write_report(facts: Facts, path: Path) -> Path:
@@ -105,13 +111,22 @@ def _candidates(facts: Facts) -> Markup:
 
 def _meant(facts: Facts) -> str:
     memory = "Memory is the peak that a fresh process needs to open the bundle and answer one request, beyond what it had before."
+    if any(e.gain for e in facts.evaluations):
+        memory = f"{NOISE} {memory}"
     return f"{memory} mJ is what the whole processor takes for one example." if "mJ" in measures(facts) else memory
 
 
 def _candidate(number: int, evaluation: Evaluation, reason: str, facts: Facts) -> list[object]:
     words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
     measured = [measure(evaluation) for measure in measures(facts).values()]
-    return [tag("span", number, class_="number"), words, score(evaluation.scores.get(facts.monitor)), *measured]
+    return [tag("span", number, class_="number"), words, _with_noise(evaluation, facts), *measured]
+
+
+def _with_noise(evaluation: Evaluation, facts: Facts) -> Markup:
+    """The monitored score, and below it where its difference may lie."""
+    gain = evaluation.gain
+    noise = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−") if gain else ""
+    return join([score(evaluation.scores.get(facts.monitor)), tag("span", noise, class_="why")])
 
 
 def _adapted(facts: Facts) -> Markup | None:
@@ -185,8 +200,10 @@ def _outside(facts: Facts) -> str:
 
 
 def _floor(facts: Facts) -> float | None:
-    allowed, full = facts.settings.get("budget", {}).get("max_loss"), facts.full_precision
-    return None if allowed is None or full is None else full.scores[facts.monitor] - allowed
+    budget, full = facts.settings.get("budget"), facts.full_precision
+    if budget is None or full is None:
+        return None
+    return full.scores[facts.monitor] - Budget.model_validate(budget).allowed(full.scores[facts.monitor])
 
 
 def _next(facts: Facts) -> Markup | None:

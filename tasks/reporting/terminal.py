@@ -55,7 +55,10 @@ def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextMa
 
 
 def remark(text: str) -> None:
-    """Something to know about the step before."""
+    """Something to know about the step that has just ended; the report tells it, too."""
+    if _steps:
+        name, last = next(reversed(_steps.items()))
+        _steps[name] = last.model_copy(update={"detail": "; ".join(filter(None, (last.detail, text)))})
     CONSOLE.print(Padding(Text(text, "dim"), (0, 0, 0, 2), expand=False))
 
 

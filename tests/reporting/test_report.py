@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import Evaluation, Rejection
+from tasks.artifacts import Evaluation, Interval, Rejection
 from tasks.reporting import charts, dag, plane
 from tasks.reporting.blocks import draw
 from tasks.reporting.facts import Facts, Step, verdict
@@ -74,6 +74,13 @@ def test_the_verdict_says_what_was_paid_and_won(facts: Facts) -> None:
         "int8 static was chosen: accuracy 0.9500 on 20 test examples, 0.2 ms per request (p95 0.3 ms), 0.3 MB. "
         "Against full precision (fp32): accuracy −0.0020, 2× faster, 4× smaller."
     )
+
+
+def test_a_difference_is_told_with_its_noise(facts: Facts) -> None:
+    assert "95 % of samples" not in page(facts)
+    uncertain = facts.chosen.model_copy(update={"gain": Interval(measured=-0.002, low=-0.0071, high=0.0031)})
+    text = page(facts.model_copy(update={"chosen": uncertain}))
+    assert "−0.71 to +0.31" in text and "in 95 % of samples of such examples (paired bootstrap)" in text
 
 
 def test_what_adapting_gained_and_forgot_is_told_slice_by_slice(facts: Facts) -> None:
