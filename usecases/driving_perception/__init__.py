@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from usecases.driving_perception.scenes import StoredScenes
 
 LEAST_CHANNELS = 8
+READ_BY_PREPARE = {
+    *("data", "heads", "scenario", "height", "width", "dev_is_test", "validation_share", "test_share", "split_seed", "tolerance"),
+    *("side_steering", "steadiness", "speed"),
+}
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
@@ -24,7 +28,6 @@ class DrivingPerception(UseCase):
     """One network with a head for each of: the class of every pixel, boxes, steering, signs and lights. Advice for study: it is no safety system."""
 
     name: ClassVar[str] = "driving_perception"
-    input_names: ClassVar[tuple[str, ...]] = ("image",)
 
     data: str = Field(
         default="sample",
@@ -72,6 +75,9 @@ class DrivingPerception(UseCase):
     side_steering: float = Field(
         default=0.2, ge=0, le=1, description="what cameras at the left and right of the car add to the steering that was recorded"
     )
+    speed: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="whether the network is told the speed to steer by; auto: where it was recorded at every moment"
+    )
     steadiness: float = Field(
         default=3.0,
         ge=0,
@@ -88,6 +94,10 @@ class DrivingPerception(UseCase):
         return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
 
     @property
+    def input_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return ("image", "speed") if self.speed == "yes" else ("image",)
+
+    @property
     def output_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         from usecases.driving_perception.scenes import OUTPUTS
 
@@ -96,7 +106,7 @@ class DrivingPerception(UseCase):
     def data_digest(self) -> str:
         from usecases.driving_perception.sources import data_digest
 
-        return data_digest(self.data)
+        return data_digest(self.data, self.model_dump(include=READ_BY_PREPARE))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.driving_perception.prepare import prepare
@@ -104,8 +114,8 @@ class DrivingPerception(UseCase):
         return prepare(self, folder, say)
 
     def settled(self, card: dict[str, Any]) -> UseCase:
-        """With the heads that the data have something for."""
-        return self.model_copy(update={"heads": tuple(card["heads"])})
+        """With the heads that the data have something for, and the speed where they know it."""
+        return self.model_copy(update={"heads": tuple(card["heads"]), "speed": "yes" if card["speed"] else "no"})
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.driving_perception.scenes import StoredScenes
@@ -174,7 +184,7 @@ class DrivingPerception(UseCase):
 
         return figures(predict, folder)
 
-    def explain(self, predict: Predict, codec: Codec, request: bytes) -> dict[str, Any]:
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
         from usecases.driving_perception.explaining import explain
 
         return explain(predict, codec, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from tasks.errors import BundleError
 from tasks.usecase import Arrays, Takes
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
-from usecases.driving_perception.scenes import read_card, to_pixels
+from usecases.driving_perception.scenes import FASTEST, read_card, to_pixels, told_speed
 from usecases.images import read_file, requested
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
@@ -28,7 +30,7 @@ UNSURE = 0.5  # probability of the classes, on average, or of the sign below whi
 
 
 class RoadCodec:
-    """Requests are the bytes of an image file; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
+    """Requests are the bytes of an image file, or `{"b64": of it, "speed": number}` where the network is told the speed; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
 
     takes: ClassVar[Takes] = "image"
     padding: Mapping[str, int] = {}
@@ -37,15 +39,28 @@ class RoadCodec:
         self.card = read_card(assets)
         self.width, self.height = int(self.card["width"]), int(self.card["height"])
 
-    def read(self, argument: str) -> bytes:
-        """Raises `BundleError`: no such file."""
-        return read_file(argument)
+    def read(self, argument: str) -> Any:
+        """An image file, or one of JSON with an image and the speed. Raises `BundleError`: no such file, or no JSON."""
+        content = read_file(argument)
+        if not argument.lower().endswith(".json"):
+            return content
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise BundleError(f"{argument} is no JSON: {error}.") from None
 
-    def encode(self, requests: Sequence[bytes]) -> Arrays:
-        """uint8 [B, 3, height, width]. Raises `BundleError`: one of them is no image, damaged or too large."""
-        return {"image": np.stack([to_pixels(image, self.width, self.height) for image in requested(requests)])}
+    def images(self, requests: Sequence[Any]) -> list[Image.Image]:
+        """The pictures of requests. Raises `BundleError`: one of them is no image, damaged or too large."""
+        return requested([image_and_speed(request)[0] for request in requests])
 
-    def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
+    def encode(self, requests: Sequence[Any]) -> Arrays:
+        """image uint8 [B, 3, height, width], and where the network is told it speed float32 [B, 2]. Raises `BundleError`: see `images`; or a speed that is none."""
+        pictures = np.stack([to_pixels(image, self.width, self.height) for image in self.images(requests)])
+        if "speed" not in self.card:
+            return {"image": pictures}
+        return {"image": pictures, "speed": np.stack([told_speed(image_and_speed(request)[1]) for request in requests])}
+
+    def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """`{"trusted", "doubts": [in words], "width", "height"}`, and of what the network has learnt:
 
         - `"confidence", "shares": {class: share of the pixels}, "mask"`, a PNG in base64 of the image's own size: numbers of classes, in their colours;
@@ -54,7 +69,7 @@ class RoadCodec:
         - `"signal", "signal_probability"`, and the three likeliest, `"signals": {kind: probability}`;
         - `"advice": {"action": keep, slow or stop, "reasons", "drivable", "nearest"}`.
         """
-        images = requested(requests)
+        images = self.images(requests)
         return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
 
     def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
@@ -129,6 +144,25 @@ class RoadCodec:
         if probability < UNSURE:
             doubts.append(f"the network is unsure which sign or light this is: {kind} with {probability:.0%}")
         return {"signal": kind, "signal_probability": probability, "signals": named}
+
+
+def image_and_speed(request: Any) -> tuple[Any, float | None]:
+    """The bytes of a request's image, and the speed where it is told.
+
+    Raises:
+        BundleError: an object with something else, no base64, or a speed that is no number.
+    """
+    if not isinstance(request, dict):
+        return request, None
+    image, speed = request.get("b64"), request.get("speed")
+    if request.keys() - {"b64", "speed"} or not isinstance(image, str):
+        raise BundleError('The request should be an image, or {"b64": an image in base64, "speed": a number}.')
+    if speed is not None and (isinstance(speed, bool) or not isinstance(speed, int | float) or not abs(speed) <= FASTEST):
+        raise BundleError(f"The speed {speed!r:.40} is no number from -{FASTEST:g} to {FASTEST:g}.")
+    try:
+        return base64.b64decode(image, validate=True), speed
+    except ValueError:
+        raise BundleError("The text under b64 is no base64.") from None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 from tasks.errors import DataError
 from tasks.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
+from usecases.driving_perception.scenes import FASTEST
 
 SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and where they make the driver steer to
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, which may leave out the header
@@ -43,13 +44,15 @@ def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
         cells: dict[str, str] = dict(zip(COLUMNS, (cell.strip() for cell in row), strict=False))
         where = f"{log.relative_to(folder)} line {number}"
         steering, throttle = (_number(cells.get(name)) for name in ("steering", "throttle"))
+        speed = _number(cells.get("speed"), FASTEST)
         if steering is None:
             findings.set_aside("moment without a steering angle", where)
             continue
         for camera, side in SIDES.items():
             path = _beside(log, cells.get(camera, ""))
             if path is not None:
-                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, steering=steering, throttle=throttle, side=side)
+                driven = {"steering": steering, "throttle": throttle, "speed": speed, "side": side}
+                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
             elif camera == "center" or cells.get(camera):
                 kind = "record that names a missing image"
                 findings.set_aside(kind, f"{where}: {cells.get(camera)}") if camera == "center" else findings.note(
@@ -82,6 +85,7 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
                 findings.note("record that was deleted in the tub", where, "left out")
                 continue
             steering, throttle = (_number(record.get(f"user/{what}")) for what in ("angle", "throttle"))
+            speed = _number(record.get("enc/speed"), FASTEST)
             path = tub / "images" / Path(str(record.get("cam/image_array", ""))).name
             if steering is None:
                 findings.set_aside("moment without a steering angle", where)
@@ -89,7 +93,8 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
                 findings.set_aside("record that names a missing image", f"{where}: {path.name}")
             else:
                 recording = f"{tub.relative_to(folder)}/{record.get('_session_id', '')}"
-                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, steering=steering, throttle=throttle)
+                driven = {"steering": steering, "throttle": throttle, "speed": speed}
+                yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
 
 
 def _manifest(path: Path) -> tuple[set[int], list[str]]:
@@ -104,9 +109,9 @@ def _manifest(path: Path) -> tuple[set[int], list[str]]:
     return set(), []
 
 
-def _number(value: object) -> float | None:
+def _number(value: object, largest: float = LARGEST) -> float | None:
     try:
         number = float(str(value))
     except ValueError:
         return None
-    return number if abs(number) <= LARGEST else None  # also no nan
+    return number if abs(number) <= largest else None  # also no nan

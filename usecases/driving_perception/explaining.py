@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, cast
 
 import numpy as np
@@ -9,20 +10,20 @@ from PIL import Image
 
 from tasks.usecase import Codec, Predict
 from usecases import charts
-from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.codec import RoadCodec, image_and_speed
 from usecases.driving_perception.drawing import overlay
-from usecases.images import as_png, requested
+from usecases.images import as_png
 
 MOST = 1600  # pixels of the longer side
 
 
-def explain(predict: Predict, codec: Codec, request: bytes) -> dict[str, Any]:
+def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
     """`{"overlay", "unsure"}`, data URIs of PNG in the size of the frame, up to 1,600 pixels; the second, of masks alone, the brighter the less sure."""
     known = cast(RoadCodec, codec)
-    (picture,) = requested([request])
+    (picture,) = known.images([request])
     if max(picture.size) > MOST:
         picture.thumbnail((MOST, MOST))
-        request = as_png(picture)
+        request = {"b64": base64.b64encode(as_png(picture)).decode(), "speed": image_and_speed(request)[1]}
     outputs = predict(known.encode([request]))
     (answer,) = known.decode(outputs, [request])
     shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}

@@ -14,7 +14,7 @@ from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
 from usecases.driving_perception.mask_scores import MaskJudge, iou, overlaps
-from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
+from usecases.driving_perception.scenes import IGNORED, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import Judged, judged
 from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
@@ -72,7 +72,7 @@ def _masks(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> dict
     shown = []
     for row in known[np.unique(np.linspace(0, len(known) - 1, 4 * SHOWN).astype(np.int64))]:
         batch = scenes.batch(np.array([row]))
-        true, found = batch["mask"][0], predict({"image": batch["image"]})["mask"][0]
+        true, found = batch["mask"][0], predict(inputs_of(batch))["mask"][0]
         counted = true != IGNORED
         right = float((found == true)[counted].mean()) if counted.any() else 1.0
         shown.append((right, int(row), batch["image"][0], true, found))

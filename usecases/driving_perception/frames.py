@@ -49,6 +49,7 @@ class Frame:
     boxes: Callable[[int, int], Sequence[Box]] | None = None
     steering: float | None = None
     throttle: float | None = None
+    speed: float | None = None
     side: float = 0.0
     signal: str | None = None
     region: tuple[int, int, int, int] | None = None

@@ -15,7 +15,7 @@ from usecases.convolutions import Normalise, Residual, conv_norm
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.detection import BoxHead
 from usecases.driving_perception.head import Head, Said
-from usecases.driving_perception.scenes import StoredScenes, read_card
+from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
 from usecases.driving_perception.segmentation import MaskHead
 from usecases.driving_perception.signals import SignalHead
 from usecases.driving_perception.steering import SteeringHead
@@ -101,10 +101,14 @@ class RoadNetwork(nn.Module):
         if "signal" in heads:
             self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
 
-    def forward(self, image: Tensor) -> dict[str, Said]:
+    def forward(self, image: Tensor, speed: Tensor | None = None) -> dict[str, Said]:
         features = self.backbone(self.light(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
-        return {name: head(dense if name in DENSE else features[-1], image.shape[2:]) for name, head in self.heads.items()}
+        said = {}
+        for name, head in self.heads.items():
+            told = (speed,) if name == "steering" else ()
+            said[name] = head(dense if name in DENSE else features[-1], image.shape[2:], *told)
+        return said
 
     def head(self, name: str) -> Head:
         return cast(Head, self.heads[name])
@@ -120,9 +124,9 @@ class Perceived(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """uint8 [N, 3, H, W]."""
-        said = self.network(image)
+    def forward(self, image: Tensor, speed: Tensor | None = None) -> tuple[Tensor, ...]:
+        """uint8 [N, 3, H, W], and where the network is told it the speed, float32 [N, 2], see `scenes.told_speed`."""
+        said = self.network(image, speed)
         return tuple(answer for name in said for answer in self.network.head(name).answers(said[name]))
 
 
@@ -133,7 +137,7 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
     """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
     seen = augmented(settings, batch)
-    return observed(settings, network, network(seen["image"]), seen)
+    return observed(settings, network, network(seen["image"], seen.get("speed")), seen)
 
 
 def taught_loss(
@@ -142,8 +146,8 @@ def taught_loss(
     """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's opinion of the same augmented frames."""
     seen = augmented(settings, batch)
     with torch.no_grad():
-        taught = teacher(seen["image"])
-    said, weights = student(seen["image"]), head_weights(settings)
+        taught = teacher(seen["image"], seen.get("speed"))
+    said, weights = student(seen["image"], seen.get("speed")), head_weights(settings)
     far = torch.stack([weights[name] * student.head(name).distance(said[name], taught[name], temperature) for name in said]).sum()
     return (1 - weight) * observed(settings, student, said, seen) + weight * far
 
@@ -170,4 +174,5 @@ def calibrate(network: RoadNetwork, examples: StoredScenes) -> None:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CALIBRATING_FRAMES).astype(np.int64))] if len(rows) else rows
         batches = (examples.batch(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
         if len(chosen):
-            network.head(name).calibrate((batch, network(torch.from_numpy(batch["image"]))[name]) for batch in batches)
+            told = ((batch, {name: torch.from_numpy(array) for name, array in inputs_of(batch).items()}) for batch in batches)
+            network.head(name).calibrate((batch, network(**tensors)[name]) for batch, tensors in told)

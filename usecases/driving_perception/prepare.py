@@ -19,7 +19,7 @@ from tasks.findings import Findings
 from tasks.usecase import Say
 from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
-from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, UNCOUNTED, to_pixels
+from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, UNCOUNTED, to_pixels, told_speed
 from usecases.driving_perception.sources import find_sources
 from usecases.images import UnusableImage, as_png
 from usecases.labels import by_number
@@ -65,6 +65,7 @@ class Labels:
     colours: list[list[int]]
     objects: list[str]
     targets: list[str]
+    speed: bool  # whether it is told
     signals: list[str]
     width: int
     height: int
@@ -99,6 +100,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     return {
         "layout": "; ".join(source.layout for source in sources),
         "heads": labels.heads,
+        "speed": labels.speed,
         "ratios": labels.ratios,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
         "labels": labels.classes or labels.objects or labels.targets or labels.signals,
@@ -188,6 +190,9 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
         raise DataError("Not one box was found in the labels: there is nothing to learn to find.")
     drives = [one.frame for frames in seen for one in frames if one.frame.steering is not None]
     targets = ["steering", *(["throttle"] if all(frame.throttle is not None for frame in drives) else [])] if "steering" in heads else []
+    speed = bool(targets) and settings.speed != "no" and all(frame.speed is not None for frame in drives)
+    if settings.speed == "yes" and not speed:
+        raise DataError("--usecase.speed yes: the speed was not recorded at every moment of the drives. Leave it auto.")
     signals = (
         sorted({one.frame.signal for frames in seen for one in frames if one.frame.signal}, key=by_number) if "signal" in heads else []
     )
@@ -195,7 +200,7 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
     width, height = settings.width or width, settings.height or height
     paint = [own.get(name, list(colour)) for name, colour in zip(classes, colours(len(classes)), strict=True)]
     ratios = sorted({round(across / down, 4) for across, down in _usual_sizes(seen)}) if heads != ["signal"] else []
-    return Labels(heads, classes, paint, objects, targets, signals, width, height, ratios)
+    return Labels(heads, classes, paint, objects, targets, speed, signals, width, height, ratios)
 
 
 def _own_colours(source: Source) -> dict[str, tuple[int, int, int]]:
@@ -316,6 +321,8 @@ def _write(folder: Path, seen: Sequence[Seen], labels: Labels, settings: Driving
             values = _steadied(seen, values, settings.steadiness)
         values[:, 0] += settings.side_steering * np.array([one.frame.side for one in seen], dtype=np.float32)
         np.save(folder / "values.npy", values)
+    if labels.speed:
+        np.save(folder / "speed.npy", np.stack([told_speed(one.frame.speed) for one in seen]))
     if labels.signals:
         number = {kind: place for place, kind in enumerate(labels.signals)}
         np.save(folder / "signal.npy", np.array([number.get(one.frame.signal or "", NOTHING) for one in seen], dtype=np.int64))
@@ -393,6 +400,10 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
             "usual": np.nanmean(values, 0).astype(float).round(6).tolist(),
             "spread": np.nanstd(values, 0).clip(1e-3).astype(float).round(6).tolist(),
         }
+    if labels.speed:
+        speed = np.load(folder / "train" / "speed.npy")
+        known = speed[speed[:, 1] > 0, 0]
+        card["speed"] = [round(float(known.mean()), 6), round(float(known.std().clip(1e-3)), 6)]
     if labels.signals:
         card["signals"] = labels.signals
     (folder / "assets").mkdir(exist_ok=True)
@@ -414,6 +425,7 @@ def _facts(labels: Labels, of_split: dict[str, list[Seen]], counts: np.ndarray) 
         facts["boxes"] = ", ".join(f"{name} {count:,}" for name, count in found.most_common())
     if labels.targets:
         steering = np.array([one.frame.steering for one in everything if one.frame.steering is not None])
+        facts["speed"] = "told to the network" if labels.speed else "not told to the network"
         facts["steering"] = f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}"
     if labels.signals:
         shown = Counter(one.frame.signal for one in everything if one.frame.signal)

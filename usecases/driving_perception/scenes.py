@@ -11,6 +11,7 @@ from PIL import Image
 
 from tasks.usecase import Arrays
 
+FASTEST = 1000.0  # speed, in whatever unit it was recorded
 IGNORED = 255  # of a mask: belongs to no class, counts for nothing
 OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations"), "signal": ("probabilities",)}
 """What the exported graph says for each head, heads in this order."""
@@ -32,7 +33,7 @@ class StoredScenes:
 
         - mask uint8 [B, H, W], the number of each pixel's class or 255;
         - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
-        - values float32 [B, K], what the driver did, or nan;
+        - values float32 [B, K], what the driver did, or nan; speed float32 [B, 2], see `told_speed`;
         - signal int64 [B], the number of the sign or light that is shown, or -1.
         """
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
@@ -54,9 +55,19 @@ class StoredScenes:
         return np.array([frame["size"] for frame in self.card], dtype=np.int64).reshape(-1, 2)
 
 
+def told_speed(speed: float | None) -> np.ndarray:
+    """float32 [2]: the speed as it was recorded, and 1; or 0 and 0 where it is not known."""
+    return np.array([0, 0] if speed is None else [speed, 1], dtype=np.float32)
+
+
+def inputs_of(batch: Arrays) -> Arrays:
+    """What a network is told of a batch of scenes."""
+    return {name: batch[name] for name in ("image", "speed") if name in batch}
+
+
 def read_card(assets: Path) -> dict[str, Any]:
     """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}`; of signals `{"signals": [name]}`.
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}` and where it is told `{"speed": [mean, deviation]}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 

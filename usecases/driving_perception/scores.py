@@ -12,7 +12,7 @@ from tasks.errors import DataError
 from tasks.usecase import Arrays, Predict, Split, Tallies
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.mask_scores import MaskJudge
-from usecases.driving_perception.scenes import StoredScenes, read_card
+from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
 from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import SteeringJudge
 
@@ -66,7 +66,7 @@ def judged(predict: Predict, folder: Path, split: Split) -> Judged:
     )
     for start in range(0, len(scenes), BATCH):
         batch = scenes.batch(np.arange(start, min(start + BATCH, len(scenes))))
-        said = predict({"image": batch["image"]})
+        said = predict(inputs_of(batch))
         for place, row in enumerate(range(start, min(start + BATCH, len(scenes)))):
             truth, answer = ({name: array[place] for name, array in arrays.items()} for arrays in (batch, said))
             for judges in (found.whole, found.scenarios.get(scenario[row], {})):

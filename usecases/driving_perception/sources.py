@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import DataError
 from tasks.findings import Findings
@@ -43,9 +44,9 @@ def _called(frame: Frame, folder: str) -> Frame:
     return replace(frame, name=f"{folder}/{frame.name}".removeprefix("/"), scenario=scenario)
 
 
-def data_digest(data: str) -> str:
-    """Changes with the paths, sizes and times of the files."""
-    digest = hashlib.blake2b()
+def data_digest(data: str, settings: dict[str, Any]) -> str:
+    """Changes with the settings, and the paths, sizes and times of the files."""
+    digest = hashlib.blake2b(repr(sorted(settings.items())).encode())
     for part in _parts(data):
         paths = [] if part == "sample" else [path for path in _root(Path(part)).rglob("*") if path.is_file()]
         facts = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import DataError
+from tasks.errors import BundleError, DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
@@ -33,6 +34,10 @@ def angle(moment: int) -> float:
     return float(np.sin(moment / 9))
 
 
+def speed(moment: int) -> float:
+    return 10 + 5 * float(np.cos(moment / 5))
+
+
 def view(moment: int, side: float = 0.0) -> np.ndarray:
     """A bright bar where the road goes, under a sky that is of no other moment."""
     picture = np.full((48, 64, 3), 60, dtype=np.uint8)
@@ -49,7 +54,7 @@ def simulator(folder: Path, header: bool = False) -> None:
         names = [f"{camera}_{moment:04d}.jpg" for camera in ("center", "left", "right")]
         for name, side in zip(names, (0.0, 1.0, -1.0), strict=True):
             Image.fromarray(view(moment, side)).save(folder / "IMG" / name)
-        rows.append(",".join([*(rf"C:\Users\me\IMG\{name}" for name in names), f"{angle(moment):.4f}", "0.5", "0", "9.8"]))
+        rows.append(",".join([*(rf"C:\Users\me\IMG\{name}" for name in names), f"{angle(moment):.4f}", "0.5", "0", f"{speed(moment):.4f}"]))
     (folder / "driving_log.csv").write_text("\n".join(rows))
 
 
@@ -82,7 +87,8 @@ def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
 def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
     layout(tmp_path / "data")
     card = prepared(tmp_path / "data", tmp_path / "out")
-    assert card["heads"] == ["steering"] and DrivingPerception().settled(card) == DrivingPerception(heads=("steering",))
+    told = "no" if layout is tub else "yes"
+    assert card["heads"] == ["steering"] and DrivingPerception().settled(card) == DrivingPerception(heads=("steering",), speed=told)
     test = StoredScenes(tmp_path / "out" / "test")
     moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names()]
     assert test.arrays["values"][:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
@@ -217,6 +223,50 @@ def test_answers_say_how_sure_they_are(learnt: tuple[RoadNetwork, Path]) -> None
         "throttle_deviation": 0.1,
     }
     assert "unsure" in codec.decode({"values": values, "deviations": unsure}, [frame])[0]["doubts"][0]
+
+
+def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: Path) -> None:
+    simulator(tmp_path / "data")
+    asked = DrivingPerception(data=str(tmp_path / "data"), channels=8, dropout=0.0, colour=0.0, steadiness=0.0)
+    usecase = asked.settled(asked.prepare(tmp_path / "out"))
+    assert usecase.input_names == ("image", "speed")
+    train, folder = StoredScenes(tmp_path / "out" / "train"), tmp_path / "out"
+    at = zip(train.names(), train.arrays["speed"].tolist(), strict=True)
+    assert all(told == pytest.approx([speed(int(name[-8:-4])), 1], abs=1e-3) for name, told in at), "of side cameras, too"
+    torch.manual_seed(0)
+    network = cast(RoadNetwork, usecase.network(folder / "assets"))
+    batch = {name: torch.from_numpy(array) for name, array in train.batch(np.arange(8)).items()}
+    usecase.loss(network, batch).backward()
+    told = network.head("steering").hidden[0].weight.grad[:, -2:]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportAttributeAccessIssue]
+    assert bool((told != 0).any()), "it learns from the speed"
+    network.eval()
+    predict, codec = torch_predict(usecase, network), RoadCodec(folder / "assets")
+    frame = as_png(Image.fromarray(view(3)))
+    told, untold, as_json = (
+        predict(codec.encode([request]))["values"]
+        for request in ({"b64": base64.b64encode(frame).decode(), "speed": 14.0}, frame, {"b64": base64.b64encode(frame).decode()})
+    )
+    assert not np.allclose(told, untold) and np.array_equal(untold, as_json)
+    inputs = {name: array for name, array in train.batch(np.arange(7)).items() if name in usecase.input_names}
+    write_graph(usecase, network, {name: array[:2] for name, array in inputs.items()}, tmp_path / "model.onnx")
+    check_symbolic_axes(tmp_path / "model.onnx")
+    check_parity(usecase, network, inputs, tmp_path / "model.onnx")
+    for request, words in (
+        ({"b64": "?"}, "no base64"),
+        ({"b64": "", "speed": "fast"}, "The speed 'fast' is no number"),
+        ({"speed": 3}, "should be an image, or"),
+    ):
+        with pytest.raises(BundleError, match=words):
+            codec.encode([request])
+
+
+def test_a_speed_that_is_not_there_is_not_asked_for(tmp_path: Path) -> None:
+    tub(tmp_path / "data")
+    with pytest.raises(DataError, match=r"--usecase\.speed yes: the speed was not recorded at every moment"):
+        prepared(tmp_path / "data", tmp_path / "out", speed="yes")
+    simulator(tmp_path / "simulated")
+    prepared(tmp_path / "simulated", tmp_path / "without", speed="no")
+    assert "speed" not in StoredScenes(tmp_path / "without" / "train").arrays
 
 
 def test_what_is_not_known_counts_for_nothing() -> None:
