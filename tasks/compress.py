@@ -27,8 +27,8 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
     """Candidates from a trained network, each grown from the one before that was still within the budget of quality on validation.
 
     1. The network as it is, quantised.
-    2. Pruned as far as its quality allows, which is looked for by bisection, recovered, and quantised.
-    3. Where int8 costs the best so far too much: the same, having learnt to live with int8.
+    2. Pruned as far as its quality allows, which is looked for by bisection, recovered, and quantised; on the way there, too.
+    3. Where int8 costs the smallest so far too much: the same, having learnt to live with int8.
     4. Where the budget is of size: the same with many weights of zero.
 
     Nothing is trained or measured twice: a search that was ended goes on where it was, and with more time it goes further.
@@ -49,9 +49,10 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
         exported = export(made, dataset, label, "compressed")
         return [exported, *quantize(exported, dataset, budget)]
 
-    best, label = _pruned(checkpoint, dataset, compression, within, ends)
-    latest = candidates(best, label) if label else found
-    found = [*found, *latest] if label else found
+    latest, best, label = found, checkpoint, ""
+    for best, label in _pruned(checkpoint, dataset, compression, within, ends):
+        latest = candidates(best, label)
+        found = [*found, *latest]
     if time.monotonic() < ends and not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label):
         aware = quantize_aware(best, dataset, QuantizationAwareness(**compression.recovering()))
         if within(aware, name := f"{label} int8-aware".strip()):
@@ -66,13 +67,13 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
     return found
 
 
-def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, within: Judge, ends: float) -> tuple[Checkpoint, str]:
-    """What is left where as much is pruned as may be, and what it is called; the network itself and nothing where that is none."""
+def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, within: Judge, ends: float) -> list[tuple[Checkpoint, str]]:
+    """What was pruned on the way to as much as may be and was within the budget, and what it is called; the smallest last."""
     from tasks.compression.pruning import is_prunable
 
     if not compression.shares or not is_prunable(checkpoint, dataset):
-        return checkpoint, ""
-    fine = {0.0: (checkpoint, "")}
+        return []
+    fine: dict[float, tuple[Checkpoint, str]] = {}
 
     def is_fine(share: float) -> bool:
         if time.monotonic() >= ends:
@@ -85,7 +86,7 @@ def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, 
         return True
 
     largest(compression.shares, is_fine)
-    return fine[max(fine)]
+    return [made for _, made in sorted(fine.items())]
 
 
 def _is_within(made: Checkpoint, whole: Checkpoint, budget: Budget, what: str) -> bool:
