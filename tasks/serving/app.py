@@ -153,11 +153,16 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     leaving: asyncio.Task[Any] | None = None
+    over = False
+
+    def left(one: asyncio.Task[Any]) -> None:
+        if not over and not one.cancelled():  # it may be told of that only after the work was done
+            task.cancel()
 
     def look() -> None:
         nonlocal leaving
         leaving = loop.create_task(request.receive())  # pyright: ignore[reportArgumentType]
-        leaving.add_done_callback(lambda one: None if one.cancelled() else task.cancel())
+        leaving.add_done_callback(left)
 
     timer = loop.call_later(PATIENCE, look)  # most answers are there sooner, and looking costs
     try:
@@ -168,6 +173,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         task.uncancel()
         raise Gone("The client went away.") from None
     finally:
+        over = True
         timer.cancel()
         if leaving is not None:
             leaving.cancel()

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import trustme
 
-from tasks.serving.app import while_connected
+from tasks.serving.app import PATIENCE, while_connected
 from tasks.serving.bundle import open_bundle
 from tasks.serving.publishing import publish
 from tasks.serving.refusals import Gone
@@ -361,6 +361,27 @@ def test_work_for_a_client_that_left_is_dropped() -> None:
             await while_connected(Left(), work())  # pyright: ignore[reportArgumentType]
         assert dropped.is_set()
         assert await while_connected(Left(), asyncio.sleep(0, "answered")) == "answered"  # pyright: ignore[reportArgumentType]
+
+    asyncio.run(body())
+
+
+def test_a_client_that_leaves_as_its_answer_is_ready_disturbs_nothing_after() -> None:
+    async def body() -> None:
+        ended = asyncio.Event()
+
+        class Leaving:
+            async def receive(self) -> dict[str, str]:
+                await ended.wait()
+                return {"type": "http.disconnect"}
+
+        async def work() -> str:
+            await asyncio.sleep(2 * PATIENCE)
+            ended.set()
+            await asyncio.sleep(0)
+            return "answered"
+
+        assert await while_connected(Leaving(), work()) == "answered"  # pyright: ignore[reportArgumentType]
+        await asyncio.sleep(0.01)  # such as writing the answer: it would be cancelled here
 
     asyncio.run(body())
 
