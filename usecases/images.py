@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.errors import BundleError
 
-MOST_PIXELS = 100_000_000  # of one image: beyond that it is a mistake or an attack
+MOST_PIXELS = 64_000_000  # of one image: beyond that it is a mistake or an attack
 MOST_BYTES = 200_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"})
 
@@ -39,7 +39,8 @@ def decode(data: bytes) -> Image.Image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnusableImage(f"{image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are opened")
             image.load()
-            return _plain(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one would need as much memory again
+            return _plain(image)
     except UnidentifiedImageError:
         raise UnusableImage("this is no image, or of an unknown format") from None
     except UnusableImage:

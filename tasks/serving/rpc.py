@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -68,7 +69,13 @@ async def start(server: Server) -> grpc.aio.Server:
     except RuntimeError:
         raise SettingError(f"--grpc_port {settings.grpc_port}: {address} cannot be listened at; another program may do so.") from None
     await listening.start()
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_us)
     return listening
+
+
+def _is_of_us(record: logging.LogRecord) -> bool:
+    """grpc tells with a trace of every client that has left before its answer was sent."""
+    return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "ExecuteBatchError")
 
 
 def _handlers(service: Service) -> grpc.GenericRpcHandler:

@@ -74,7 +74,6 @@ def read_card(assets: Path) -> dict[str, Any]:
 
 def to_pixels(image: Image.Image, width: int, height: int) -> np.ndarray:
     """uint8 [3, height, width]: the whole image, so that what is found can be put back in its place."""
-    image = image.convert("RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
