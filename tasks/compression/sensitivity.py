@@ -68,11 +68,14 @@ def fewest_in_float(recipe: Recipe, ranked: Sequence[str], is_within: Callable[[
     Their number is doubled until it is enough and then bisected, since a few do as a rule. At most half are given back: past that
     little of the speed is left. None: even that is not enough.
     """
+    most = len(ranked) // 2
     too_few, enough = 0, 1
-    while enough <= len(ranked) // 2 and not is_within(with_in_float(recipe, ranked, enough)):
-        too_few, enough = enough, 2 * enough
-    if enough > len(ranked) // 2:
+    if not most:
         return None
+    while not is_within(with_in_float(recipe, ranked, enough)):
+        if enough == most:
+            return None
+        too_few, enough = enough, min(2 * enough, most)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         if is_within(with_in_float(recipe, ranked, middle)):
