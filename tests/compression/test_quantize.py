@@ -181,7 +181,7 @@ def test_four_bits_are_tried_where_size_counts() -> None:
     assert is_wanted(WEIGHTS4, [(DYNAMIC, 0.0)], TRANSFORMER, Budget(max_megabytes=10))
 
 
-@pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20])
+@pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20, 21])
 def test_the_fewest_operators_stay_in_float(needed: int) -> None:
     asked: list[int] = []
 
