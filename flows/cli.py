@@ -110,7 +110,14 @@ def _suggest(message: str, settings_class: type[BaseModel]) -> str:
 
 
 def _in_words(error: ValidationError) -> str:
-    return "\n".join(f"--{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (it was {e['input']!r})." for e in error.errors())
+    return "\n".join(_refused(detail) for detail in error.errors())
+
+
+def _refused(detail: Any) -> str:
+    setting = f"--{'.'.join(str(part) for part in detail['loc'])}"
+    if detail["type"] == "value_error":  # of our own, which says what it was
+        return f"{setting}: {detail['ctx']['error']}"
+    return f"{setting}: {detail['msg']} (it was {detail['input']!r})."
 
 
 def _run(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any:

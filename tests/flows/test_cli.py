@@ -33,6 +33,8 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
         (["--fit.epochs", "many"], "--fit.epochs: Input should be a valid integer"),
         (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
         (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
+        (["--budget.goal", "cheap"], "--budget: 'cheap' is not understood. What is: "),
+        (["--compression.shares", "0.5,1.5"], "--compression.shares.1: Input should be less than 1 (it was 1.5)."),
     ],
 )
 def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -> None:
