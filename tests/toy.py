@@ -50,6 +50,7 @@ class ToyUseCase(UseCase):
     output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
     seed: int = Field(default=0, description="of the points")
     hidden: int = Field(default=32, description="width of the network")
+    depth: int = Field(default=1, description="hidden layers")
     fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
     east: bool = Field(default=False, description="whether to be best at the points in the east")
     slow: float = Field(default=0.0, description="seconds per step")
@@ -75,7 +76,7 @@ class ToyUseCase(UseCase):
     def network(self, assets: Path) -> Any:
         from tests.toy_network import ToyNetwork
 
-        return ToyNetwork(self.hidden)
+        return ToyNetwork(self.hidden, self.depth)
 
     def predictor(self, network: Any) -> Any:
         from tests.toy_network import Probabilities

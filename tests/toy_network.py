@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import torch
@@ -13,9 +14,11 @@ from tests.toy import ToyUseCase
 
 
 class ToyNetwork(nn.Module):
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, depth: int = 1) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(2, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(0.1))
+        widths = [2, *[hidden] * depth]
+        layers = ([nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU(), nn.Dropout(0.1)] for i, o in itertools.pairwise(widths))
+        self.backbone = nn.Sequential(*itertools.chain.from_iterable(layers))
         self.head = nn.Linear(hidden, 2)
 
     def forward(self, point: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import BundleError
 from tasks.exporting.bundle import write_bundle
+from tasks.exporting.low_rank import split_low_rank
 from tasks.serving.sessions import open_session
 from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
@@ -69,6 +70,7 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    split_low_rank(model.graph)
     onnx.save(model, str(path))
 
 

@@ -1,0 +1,53 @@
+"""Linear layers as products of two thin matrices, from the singular value decomposition of trained ones (Denton 2014; for BERT Hsu 2022)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tasks.artifacts import Checkpoint
+from tasks.compression.distillation import is_taught, teach
+from tasks.errors import SettingError
+from tasks.training.technique import Technique
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasks.training.learner import Learner
+
+TAUGHT = 0.5  # of the loss is the whole network's opinion; the rest is what was observed
+
+
+class LowRank(Technique):
+    """Training goes on with products in place of a trained network's linear layers, taught by the whole one where the use case can compare the two.
+
+    One share of its weights is saved in each layer, as in what the field calls compression ratio (Hsu 2022, Wang 2024): the ranks follow.
+    What is kept is a plain network whose weights are of those ranks; the exporter finds that out and writes two products for each.
+    """
+
+    trained: Checkpoint
+    share: float = Field(gt=0, lt=1, description="of the weights that each linear layer before the head saves")
+
+    def made_from(self) -> tuple[str, ...]:
+        return (self.trained.digest,)
+
+    def buys(self) -> str:
+        return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and, where layers are large, faster"
+
+    def before(self, learner: Learner) -> None:
+        from tasks.compression.factors import factorise_layers
+        from tasks.training.checkpoints import load_network, load_weights
+
+        load_weights(learner.network, self.trained)
+        if not factorise_layers(learner.network, self.share):
+            raise SettingError(
+                f"--factorisation.share {self.share:g}: this network has no linear layer before its head that could save so much. Leave it 0."
+            )
+        if is_taught(learner.usecase):
+            teach(learner, load_network(self.trained), TAUGHT, temperature=1.0)
+
+    def after(self, network: nn.Module) -> None:
+        from tasks.compression.factors import multiply_out
+
+        multiply_out(network)
