@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
@@ -73,7 +74,7 @@ def _first_of(node: NodeProto) -> NodeProto:
     transposed = _attribute(node, "transB")
     first, second = (node.input[1] + side for side in (reversed(SIDES) if transposed else SIDES))
     between = f"{node.output[0]}_low_rank"
-    attributes = {"transB": 1} if transposed else {}
+    attributes: dict[str, Any] = {"transB": 1} if transposed else {}
     product = helper.make_node(node.op_type, [node.input[0], first], [between], f"{node.name}_low_rank", **attributes)
     node.input[0], node.input[1] = between, second
     return product
