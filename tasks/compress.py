@@ -10,6 +10,7 @@ from prefect import task
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression.growing import largest
+from tasks.errors import TrainingError
 from tasks.export import export
 from tasks.prune import prune
 from tasks.quantize import quantize
@@ -79,7 +80,11 @@ def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, 
         if time.monotonic() >= ends:
             return False
         pruning = Pruning(**compression.recovering(), share=share, rounds=compression.rounds)
-        made = prune(checkpoint, dataset, pruning)
+        try:
+            made = prune(checkpoint, dataset, pruning)
+        except TrainingError as error:  # what was found so far is not lost by it
+            remark(f"{pruning.label}: {error}")
+            return False
         if made is None or not within(made, pruning.label):
             return False
         fine[share] = made, pruning.label

@@ -86,12 +86,7 @@ class Sparsification(Fit):
 class Factorisation(Fit):
     """How to write the linear layers of a trained network as products of two thin matrices (low-rank factorisation), and to recover."""
 
-    share: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="of the weights that each linear layer before the head saves; below about 0.3 no faster; 0: none",
-    )
+    share: float = Field(default=0.0, ge=0, lt=1, description="of the weights that each linear layer before the head saves; 0: none")
     epochs: int = Field(default=10, ge=1, description="passes over the training split to recover")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
 

@@ -33,7 +33,7 @@ class LowRank(Technique):
         return (self.trained.digest,)
 
     def buys(self) -> str:
-        return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and, where layers are large, faster"
+        return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and faster, with int8 less so"
 
     def before(self, learner: Learner) -> None:
         from tasks.compression.factors import factorise_layers

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from tasks.training.learner import Learner
 
-LEAST = 8  # channels that a layer keeps, and it keeps a multiple of them: int8 kernels go over so many at once
+LEAST = (
+    16  # channels that a layer keeps, and it keeps a multiple of them: AVX-512 goes over so many at once, and see `usecases.convolutions`
+)
 TRACED = 2  # examples
 LEAVE = "Leave --compression.epochs 0; a student or smaller settings make such a network smaller."
 ALIKE = re.compile(  # operations in autograd's terms that do the same to every channel, whatever the others are

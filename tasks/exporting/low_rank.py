@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
@@ -23,7 +22,7 @@ def split_low_rank(graph: GraphProto) -> None:
     thin = {tensor.name: pair for tensor in _multiplied(graph) if (pair := thin_factors(numpy_helper.to_array(tensor)))}
     if not thin:
         return
-    nodes = [part for node in graph.node for part in ([_first_of(node), node] if set(node.input[1:2]) & thin.keys() else [node])]
+    nodes = [part for node in graph.node for part in (_in_two(node) if set(node.input[1:2]) & thin.keys() else [node])]
     kept = [tensor for tensor in graph.initializer if tensor.name not in thin]
     factors = [numpy_helper.from_array(array, name + side) for name, pair in thin.items() for side, array in zip(SIDES, pair, strict=True)]
     described = [value for value in graph.value_info if value.name not in thin]
@@ -69,15 +68,16 @@ def _multiplied(graph: GraphProto) -> Iterator[TensorProto]:
             yield tensor
 
 
-def _first_of(node: NodeProto) -> NodeProto:
-    """The product with the first of the factors; `node` becomes that with the second."""
+def _in_two(node: NodeProto) -> list[NodeProto]:
+    """A product with the first factor, and `node`, which is changed to go on with the second."""
     transposed = _attribute(node, "transB")
     first, second = (node.input[1] + side for side in (reversed(SIDES) if transposed else SIDES))
     between = f"{node.output[0]}_low_rank"
-    attributes: dict[str, Any] = {"transB": 1} if transposed else {}
-    product = helper.make_node(node.op_type, [node.input[0], first], [between], f"{node.name}_low_rank", **attributes)
+    product = helper.make_node(node.op_type, [node.input[0], first], [between], f"{node.name}_low_rank")
+    if transposed:
+        product.attribute.append(helper.make_attribute("transB", 1))
     node.input[0], node.input[1] = between, second
-    return product
+    return [product, node]
 
 
 def _attribute(node: NodeProto, name: str) -> int:

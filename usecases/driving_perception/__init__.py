@@ -61,7 +61,11 @@ class DrivingPerception(UseCase):
     steering_weight: float = Field(default=0.5, gt=0, description="of the steering in the loss of several heads")
     signal_weight: float = Field(default=0.5, gt=0, description="of signs and lights in the loss of several heads")
     channels: int = Field(
-        default=48, ge=8, le=256, description="of the network at a quarter of the resolution; it has up to four times as many"
+        default=48,
+        ge=8,
+        le=256,
+        multiple_of=8,
+        description="of the network at a quarter of the resolution; it has up to four times as many",
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="share of channels that training blanks before the last layer")
     balance: Literal["none", "log"] = Field(

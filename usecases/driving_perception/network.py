@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from usecases.convolutions import Normalise, Residual, conv_norm
+from usecases.convolutions import Normalise, Residual, conv_norm, whole_blocks
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.detection import BoxHead
 from usecases.driving_perception.head import Head, Said
@@ -35,7 +35,7 @@ class RoadBackbone(nn.Module):
     def __init__(self, channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.normalise = Normalise(mean, std)
-        self.widths = [channels, 2 * channels, 10 * channels // 3]
+        self.widths = [channels, 2 * channels, whole_blocks(10 * channels / 3)]
         self.stem = conv_norm(3, channels // 2, stride=2)
         stages, inputs = [], channels // 2
         for width, dilations in zip(self.widths, WIDENINGS, strict=True):
