@@ -216,8 +216,8 @@ def test_recurrent_layers_are_refused_in_words(usecase: UseCase) -> None:
         prune_channels(*ready(usecase), SHARE)
 
 
-def test_a_layer_keeps_eight_channels_and_heads_go_as_a_whole() -> None:
-    with pytest.raises(SettingError, match="every layer keeps 8 channels"):
+def test_a_layer_keeps_whole_blocks_of_channels_and_heads_go_as_a_whole() -> None:
+    with pytest.raises(SettingError, match="every layer keeps 16 channels"):
         prune_channels(*ready(ToyUseCase(hidden=8)), SHARE)
-    assert len(least_important(torch.rand(24), 0.99)) == 16
+    assert len(least_important(torch.rand(40), 0.99)) == 24
     assert least_important(torch.tensor([5.0, 5, 1, 1, 3, 3]), 0.4, unit=2) == [2, 3]

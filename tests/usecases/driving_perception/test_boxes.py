@@ -26,7 +26,7 @@ from usecases.driving_perception.scores import scores
 
 FRAMES = 12
 OBJECTS = ["person", "sign", "vehicle"]
-SMALL = DrivingPerception(channels=12, heads=("boxes",))
+SMALL = DrivingPerception(channels=16, heads=("boxes",))
 
 
 def boxes(number: int) -> tuple[Box, ...]:

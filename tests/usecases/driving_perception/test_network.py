@@ -13,12 +13,12 @@ from tasks.exporting.export import check_parity, check_symbolic_axes, write_grap
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.augment import Window, augmented, cut, cut_boxes, cut_mask, draw_window, recoloured
 from usecases.driving_perception.mask_scores import iou, mean_iou, overlaps
-from usecases.driving_perception.network import RoadNetwork
+from usecases.driving_perception.network import RoadBackbone, RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, NOTHING, UNCOUNTED
 from usecases.driving_perception.scores import scores
 from usecases.driving_perception.segmentation import pixel_loss
 
-SMALL = DrivingPerception(channels=12, heads=("mask",))
+SMALL = DrivingPerception(channels=16, heads=("mask",))
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +139,11 @@ def test_scenes_are_learnt(sample: Path) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("channels", [8, 24, 40, 48, 56])
+def test_dilated_convolutions_have_whole_blocks_of_channels(channels: int) -> None:
+    """With others bf16 gradients are wrong on CPUs; see `usecases.convolutions.whole_blocks`."""
+    backbone = RoadBackbone(channels, [0.5] * 3, [0.2] * 3)
+    dilated = [module for module in backbone.modules() if isinstance(module, torch.nn.Conv2d) and module.dilation != (1, 1)]
+    assert dilated and all(module.in_channels % 16 == module.out_channels % 16 == 0 for module in dilated)
