@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.distillation import Distillation
-from tasks.settings import Fit
+from tasks.settings import Fit, Teaching
 from tasks.train import fit_network, training_task
 
 
 @training_task
-def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint | None:
+def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit, teaching: Teaching = Teaching()) -> Checkpoint | None:
     """A student of the use case's smaller settings; None where the use case has none.
 
     Raises:
@@ -17,4 +17,5 @@ def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint | None
     """
     smaller = teacher.usecase.smaller()
     fit = fit.model_copy(update={"lora": 0})  # a student begins too far from its end for changes of a low rank
-    return fit_network("distil", smaller, dataset, fit, technique=Distillation(teacher=teacher)) if smaller else None
+    technique = Distillation(teacher=teacher, **teaching.model_dump())
+    return fit_network("distil", smaller, dataset, fit, technique=technique) if smaller else None

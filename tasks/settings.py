@@ -52,6 +52,25 @@ class Adaptation(Fit):
     rehearsal: float = Field(default=0.5, ge=0, lt=1, description="share of the examples that are of the rest, against forgetting")
 
 
+class Teaching(Record):
+    """What a small student learns of the large network that teaches it."""
+
+    weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
+    temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
+    hidden: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the distance of its hidden states from the teacher's, which is added to the loss: 0 for the same, 2 for "
+        "unrelated states; 0: off",
+    )
+    attention: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the distance of what its attention looks at from the teacher's, which is added to the loss; networks of ours "
+        "that attend; 0: off",
+    )
+
+
 class Pruning(Fit):
     """How to take the least important channels, hidden units and heads away once everything has been learnt, and to recover."""
 

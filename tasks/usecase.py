@@ -220,6 +220,18 @@ class UseCase(Record, ABC):
 
         return mixed_loss(self, student, teacher, batch, weight, temperature)
 
+    def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
+        """Layers whose outputs a student may learn from its teacher, earliest first: [B, L, D], [B, D] or [B, D, H, W]; by default none."""
+        return []
+
+    def attention_layers(self, network: nn.Module) -> list[nn.Module]:
+        """Layers whose `weights`, of the same arguments as a call, are what each place looks at, [B, heads, Q, L]; by default none."""
+        return []
+
+    def known(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor | None:
+        """Which places of hidden states [B, L, D] are no padding, bool [B, L]; None: all of them."""
+        return None
+
     def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
         """Start a student from what it can take over of its teacher's weights; by default it starts afresh."""
         return

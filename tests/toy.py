@@ -94,6 +94,9 @@ class ToyUseCase(UseCase):
     def logits(self, network: Any, batch: Any) -> Any:
         return network(batch["point"]), batch["label"]
 
+    def hidden_layers(self, network: Any) -> Any:
+        return [network.backbone]
+
     def focus(self, folder: Path) -> np.ndarray | None:
         return np.flatnonzero(np.load(folder / "train" / "point.npy")[:, 0] > EAST) if self.east else None
 

@@ -34,6 +34,10 @@ class Attention(nn.Module):
         return x.view(batch, length, parts, width // parts // self.head, self.head).permute(2, 0, 3, 1, 4)
 
 
+def attention_layers(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, Attention)]
+
+
 class Block(nn.Module):
     """Attention, then a network per place, each normalised before and added to what came in."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from tasks.artifacts import Checkpoint
+from tasks.settings import Teaching
 from tasks.training.technique import Technique
 from tasks.usecase import UseCase
 
@@ -16,12 +15,10 @@ if TYPE_CHECKING:
     from tasks.training.learner import Learner
 
 
-class Distillation(Technique):
+class Distillation(Teaching, Technique):
     """Part of the loss is the distance to the teacher's opinion of the same examples, augmented and sampled alike."""
 
     teacher: Checkpoint
-    weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
-    temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
 
     def made_from(self) -> tuple[str, ...]:
         return (self.teacher.digest,)
@@ -32,6 +29,15 @@ class Distillation(Technique):
         teacher = load_network(self.teacher)
         learner.usecase.inherit(learner.network, teacher)
         teach(learner, teacher, self.weight, self.temperature)
+        if self.hidden or self.attention:
+            from tasks.compression.inside import teach_inside
+
+            teach_inside(learner, teacher, self.hidden, self.attention)
+
+    def after(self, network: nn.Module) -> None:
+        from tasks.compression.inside import forget
+
+        forget(network)
 
 
 def teach(learner: Learner, teacher: nn.Module, weight: float, temperature: float) -> None:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.baselines import compute
 from tasks.compression.distillation import Distillation, soft_loss
+from tasks.compression.inside import PROJECTIONS
+from tasks.errors import SettingError
 from tasks.settings import Fit
 from tasks.train import fit_network
+from tasks.training import launch
 from tests.toy import ToyUseCase
 
 QUICK = Fit(epochs=8, batch_size=32, learning_rate=0.02)
@@ -59,16 +63,41 @@ def test_a_student_of_nothing_but_its_teacher_agrees_with_it(dataset: Dataset, t
     """Taught by one that is always wrong, it is wrong."""
     wrong = ToyUseCase(hidden=64)
     contrary, _ = store.make(
-        Checkpoint, {"contrary": teacher.digest}, lambda work: {**upside_down(teacher, work), "usecase": wrong, "made_from": ()}
+        Checkpoint,
+        {"name": "contrary", "of": teacher.digest},
+        lambda work: {**upside_down(teacher, work), "usecase": wrong, "made_from": ()},
     )
     technique = Distillation(teacher=contrary, weight=1.0)
     student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
     assert student.scores["accuracy"] < 0.3
 
 
-def upside_down(teacher: Checkpoint, work: Path) -> dict[str, object]:
-    from safetensors.torch import load_file, save_file
+def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not_kept(
+    dataset: Dataset, teacher: Checkpoint, tmp_path: Path
+) -> None:
+    fit = QUICK.model_copy(update={"epochs": 3, "ema": 0.8, "patience": 3})
+    student, technique = ToyUseCase(hidden=32), Distillation(teacher=teacher, hidden=1.0)
+    digests = []
+    for attempt in ("whole", "resumed", "again"):
+        work = tmp_path / ("other" if attempt == "again" else "one")
+        launch.fit(student, dataset.folder, fit, work, technique=technique)
+        kept = work / "weights.safetensors"
+        assert set(load_file(kept)) == set(student.network(dataset.assets).state_dict())
+        digests.append(store.file_digest(kept))
+        kept.unlink()
+        if attempt == "whole":
+            saved = sorted((work / ".work" / "checkpoints").glob("step-*.pt"))
+            assert f"{PROJECTIONS}.0.weight" in torch.load(saved[0], weights_only=True)["network"]
+            saved[-1].unlink()  # as if it had been killed in the last epoch
+    assert len(set(digests)) == 1
 
+
+def test_a_network_without_attention_cannot_be_taught_it(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--teaching\.attention 0\.5: this network of toy has none"):
+        launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path, technique=Distillation(teacher=teacher, attention=0.5))
+
+
+def upside_down(teacher: Checkpoint, work: Path) -> dict[str, object]:
     weights = load_file(teacher.folder / "weights.safetensors")
     save_file({name: -value if name.startswith("head") else value for name, value in weights.items()}, work / "weights.safetensors")
     shutil.copytree(teacher.assets, work / "assets")

@@ -155,6 +155,9 @@ class DrivingPerception(UseCase):
 
         return taught_loss(self, cast("RoadNetwork", student), cast("RoadNetwork", teacher), batch, weight, temperature)
 
+    def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
+        return cast("RoadNetwork", network).backbone.layers()[1:]
+
     def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         from usecases.driving_perception.network import calibrate
 

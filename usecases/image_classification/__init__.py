@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from tasks.usecase import Codec, Examples, Predict, Say, Split, Tallies, UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from usecases.image_classification.network import Classifier
 
 
 class ImageSettings(UseCase):
@@ -97,6 +99,9 @@ class ImageClassification(ImageSettings):
         from usecases.image_classification.objective import augmented
 
         return network(augmented(self, batch["image"])), batch["label"]
+
+    def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
+        return cast("Classifier", network).backbone.layers()[1:]
 
     def pretraining(self) -> UseCase | None:
         if self.backbone:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from usecases.nlp.codec import ClassCodec, EntityCodec
-    from usecases.nlp.network import Classifier, Guesser, Tagger
+    from usecases.nlp.network import Classifier, Guesser, Tagger, TextNetwork
 
 
 class TextSettings(UseCase):
@@ -118,6 +118,19 @@ class TextSettings(UseCase):
         from usecases.nlp.students import inherit
 
         inherit(student, teacher)
+
+    def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
+        from usecases.nlp.network import hidden_layers
+
+        return hidden_layers(cast("TextNetwork", network))
+
+    def attention_layers(self, network: nn.Module) -> list[nn.Module]:
+        from usecases.transformer import attention_layers
+
+        return attention_layers(network)
+
+    def known(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return batch["tokens"] != cast("TextNetwork", network).padding
 
     def example_request(self, folder: Path) -> Path:
         return folder / "example.txt"

@@ -128,6 +128,11 @@ class TextNetwork(nn.Module):
         return self.backbone(tokens, known), known
 
 
+def hidden_layers(network: TextNetwork) -> list[nn.Module]:
+    """What lies between the vectors of the tokens and the last norm."""
+    return [layer for layer in network.backbone.layers()[1:] if not isinstance(layer, nn.LayerNorm)]
+
+
 class Classifier(TextNetwork):
     """The mean of a text's states, and one linear layer: tokens [B, L] to logits [B, C]."""
 

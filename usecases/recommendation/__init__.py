@@ -133,6 +133,17 @@ class Recommendation(UseCase):
 
         inherit(cast("NextItem", student), cast("NextItem", teacher))
 
+    def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
+        return cast("NextItem", network).layers()[1:-1]
+
+    def attention_layers(self, network: nn.Module) -> list[nn.Module]:
+        from usecases.transformer import attention_layers
+
+        return attention_layers(network)
+
+    def known(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return batch["history"] > 0
+
     def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
         from usecases.recommendation.objective import objective_of, taught_over_all
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tasks.compression.inside import projections
 from tasks.training.predicting import torch_predict
 from tests.usecases.driving_perception.roads import camvid_of_segnet
 from tests.usecases.driving_perception.test_boxes import kitti
@@ -119,3 +120,5 @@ def test_a_student_is_smaller_and_taught_on_the_frames_that_its_teacher_sees(sev
     batch = {name: torch.from_numpy(array) for name, array in StoredScenes(folder / "train").batch(np.arange(4)).items()}
     small.taught_loss(student, teacher, batch, 0.5, 2.0).backward()
     assert all(p.grad is not None for p in student.parameters()) and all(p.grad is None for p in teacher.parameters())
+    beside = projections(small, student, teacher, small.calibration_inputs(folder, np.arange(2)))
+    assert [tuple(layer.weight.shape) for layer in beside if isinstance(layer, torch.nn.Linear)] == [(24, 16), (48, 32), (80, 53)]
