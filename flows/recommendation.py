@@ -11,7 +11,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Compression, Fit, Pretraining
+from tasks.settings import Budget, Compression, Fit, Pretraining, Teaching
 from tasks.train import fine_tune, pretrain
 from usecases.recommendation import Recommendation
 
@@ -21,6 +21,7 @@ def recommendation(
     usecase: Recommendation = Recommendation(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
+    teaching: Teaching = Teaching(),
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
@@ -29,7 +30,7 @@ def recommendation(
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
-    student = distil(checkpoint, dataset, fit)
+    student = distil(checkpoint, dataset, fit, teaching)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []
