@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = ["--preset", "smoke", "--usecase.channels", "12", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
+QUICK = ["--preset", "smoke", "--usecase.channels", "16", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
 QUICK += ["--usecase.scenario", "night", "--adaptation.epochs", "4"]
 
 

@@ -13,7 +13,7 @@ from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.attributions import Spoken, attributions, grad_cam, integrated_gradients
 from usecases.driving_perception.network import RoadNetwork
 
-SMALL = DrivingPerception(channels=8, dropout=0.0, heads=("mask", "boxes", "steering"))
+SMALL = DrivingPerception(channels=16, dropout=0.0, heads=("mask", "boxes", "steering"))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoadNetwork, Path]
     torch.manual_seed(0)
     network, examples = cast(RoadNetwork, SMALL.network(folder / "assets")).train(), SMALL.examples(folder, "train")
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.005)
-    for step in range(10):
+    for step in range(15):
         rows = np.random.default_rng(step).choice(len(examples), 8, replace=False)
         SMALL.loss(network, {name: torch.from_numpy(array) for name, array in examples.batch(rows).items()}).backward()
         optimizer.step()
