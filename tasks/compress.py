@@ -10,7 +10,7 @@ from prefect import task
 from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression.growing import largest
-from tasks.errors import TrainingError
+from tasks.errors import SettingError, TrainingError
 from tasks.export import export
 from tasks.prune import prune
 from tasks.quantize import quantize
@@ -55,14 +55,17 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
         latest = candidates(best, label)
         found = [*found, *latest]
     if time.monotonic() < ends and not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label):
-        aware = quantize_aware(best, dataset, QuantizationAwareness(**compression.recovering()))
-        if within(aware, name := f"{label} int8-aware".strip()):
+        name = f"{label} int8-aware".strip()
+        aware = _attempt(name, lambda: quantize_aware(best, dataset, QuantizationAwareness(**compression.recovering())))
+        if within(aware, name):
             assert aware is not None
             best, label = aware, name
             found += candidates(best, label)
     if time.monotonic() < ends and compression.sparsity and (budget.objective == "size" or budget.max_megabytes):
-        sparse = sparsify(best, dataset, Sparsification(**compression.recovering(), share=compression.sparsity))
-        if within(sparse, name := f"{label} {100 * compression.sparsity:g} % zeros".strip()):
+        name = f"{label} {100 * compression.sparsity:g} % zeros".strip()
+        zeros = Sparsification(**compression.recovering(), share=compression.sparsity)
+        sparse = _attempt(name, lambda: sparsify(best, dataset, zeros))
+        if within(sparse, name):
             assert sparse is not None
             found += candidates(sparse, name)
     return found
@@ -80,11 +83,7 @@ def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, 
         if time.monotonic() >= ends:
             return False
         pruning = Pruning(**compression.recovering(), share=share, rounds=compression.rounds)
-        try:
-            made = prune(checkpoint, dataset, pruning)
-        except TrainingError as error:  # what was found so far is not lost by it
-            remark(f"{pruning.label}: {error}")
-            return False
+        made = _attempt(pruning.label, lambda: prune(checkpoint, dataset, pruning))
         if made is None or not within(made, pruning.label):
             return False
         fine[share] = made, pruning.label
@@ -92,6 +91,15 @@ def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, 
 
     largest(compression.shares, is_fine)
     return [made for _, made in sorted(fine.items())]
+
+
+def _attempt(what: str, make: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+    """None where it fails: what was found so far is not lost by it."""
+    try:
+        return make()
+    except (TrainingError, SettingError) as error:
+        remark(f"{what}: {error}")
+        return None
 
 
 def _is_within(made: Checkpoint, whole: Checkpoint, budget: Budget, what: str) -> bool:

@@ -13,6 +13,7 @@ from tasks import store
 from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compress import compress
 from tasks.compression.growing import largest
+from tasks.errors import TrainingError
 from tasks.export import export
 from tasks.prune import prune
 from tasks.quantize import quantize
@@ -101,6 +102,22 @@ def test_what_loses_too_much_is_not_followed_up(trained: tuple[Checkpoint, OnnxM
     assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 25 %", "int8-aware"]
     assert all("is not followed up" in line for line in tried)
     assert all(label.startswith("int8") for label in labels(found))
+
+
+def test_an_attempt_that_fails_is_told_and_ends_nothing(
+    trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, full, dataset = trained
+    tried: list[str] = []
+
+    def fails(*given: object) -> None:
+        raise TrainingError("The loss became nan at step 11.")
+
+    monkeypatch.setattr(module, "remark", tried.append)
+    monkeypatch.setattr(module, "prune", fails)
+    found = compress.fn(checkpoint, full, dataset, quick(), LENIENT)
+    assert tried == ["pruned 50 %: The loss became nan at step 11.", "pruned 25 %: The loss became nan at step 11."]
+    assert found and all(label.startswith("int8") for label in labels(found))
 
 
 def test_a_budget_of_size_brings_zeros_and_one_of_time_ends_it(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
