@@ -17,6 +17,7 @@ from torch import nn
 
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.errors import BundleError
+from tasks.exporting.attention import simplify_attention
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.low_rank import split_low_rank
 from tasks.serving.sessions import open_session
@@ -70,6 +71,7 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    simplify_attention(model.graph)
     split_low_rank(model.graph)
     onnx.save(model, str(path))
 
