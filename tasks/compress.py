@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from prefect import task
 
@@ -20,7 +21,10 @@ from tasks.settings import Budget, Compression, Pruning, QuantizationAwareness, 
 from tasks.sparsify import sparsify
 from tasks.usecase import Record
 
-Judge = Callable[[Checkpoint | None, str], bool]
+Named = tuple[Checkpoint, str]
+"""What was made, and what it is called."""
+
+NEAR = 4  # budgets: what loses less may come back within one by learning on
 
 
 @task(persist_result=False)
@@ -29,7 +33,8 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
 
     1. The network as it is, quantised.
     2. Pruned as far as its quality allows, which is looked for by bisection, recovered, and quantised; on the way there, too.
-    3. Where int8 costs the smallest so far too much: the same, having learnt to live with int8.
+    3. What was pruned a little too far, having learnt on, with the rounding of int8; or, where there is nothing of that kind and int8 costs
+       the smallest so far too much, that one.
     4. Where the budget is of size: the same with many weights of zero.
 
     Nothing is trained or measured twice: a search that was ended goes on where it was, and with more time it goes further.
@@ -43,54 +48,56 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
         return found
     ends = time.monotonic() + 60 * compression.search_minutes if compression.search_minutes else float("inf")
 
-    def within(made: Checkpoint | None, what: str) -> bool:
-        return made is not None and _is_within(made, checkpoint, budget, what)
-
     def candidates(made: Checkpoint, label: str) -> list[OnnxModel]:
         exported = export(made, dataset, label, "compressed")
         return [exported, *quantize(exported, dataset, budget)]
 
     latest, best, label = found, checkpoint, ""
-    for best, label in _pruned(checkpoint, dataset, compression, within, ends):
+    pruned, beyond = _pruned(checkpoint, dataset, compression, budget, ends)
+    for best, label in pruned:
         latest = candidates(best, label)
         found = [*found, *latest]
-    if time.monotonic() < ends and not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label):
-        name = f"{label} int8-aware".strip()
-        aware = _attempt(name, lambda: quantize_aware(best, dataset, QuantizationAwareness(**compression.recovering())))
-        if within(aware, name):
-            assert aware is not None
+    costly = not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label)
+    awareness = QuantizationAwareness(**compression.recovering())
+    for made, name in (*beyond, *([(best, label)] if costly else [])):
+        name = f"{name} int8-aware".strip()
+        aware = _attempt(name, partial(quantize_aware, made, dataset, awareness)) if time.monotonic() < ends else None
+        if aware is not None and _lost(aware, checkpoint, budget, name) <= 1:
             best, label = aware, name
             found += candidates(best, label)
+            break
     if time.monotonic() < ends and compression.sparsity and (budget.objective == "size" or budget.max_megabytes):
         name = f"{label} {100 * compression.sparsity:g} % zeros".strip()
         zeros = Sparsification(**compression.recovering(), share=compression.sparsity)
         sparse = _attempt(name, lambda: sparsify(best, dataset, zeros))
-        if within(sparse, name):
-            assert sparse is not None
+        if sparse is not None and _lost(sparse, checkpoint, budget, name) <= 1:
             found += candidates(sparse, name)
     return found
 
 
-def _pruned(checkpoint: Checkpoint, dataset: Dataset, compression: Compression, within: Judge, ends: float) -> list[tuple[Checkpoint, str]]:
-    """What was pruned on the way to as much as may be and was within the budget, and what it is called; the smallest last."""
+def _pruned(
+    checkpoint: Checkpoint, dataset: Dataset, compression: Compression, budget: Budget, ends: float
+) -> tuple[list[Named], list[Named]]:
+    """What was pruned on the way to as much as may be and is within the budget, the smallest last; and what was pruned a step too far, if any."""
     from tasks.compression.pruning import is_prunable
 
     if not compression.shares or not is_prunable(checkpoint, dataset):
-        return []
-    fine: dict[float, tuple[Checkpoint, str]] = {}
+        return [], []
+    fine: dict[float, Named] = {}
+    beyond: dict[float, Named] = {}
 
     def is_fine(share: float) -> bool:
         if time.monotonic() >= ends:
             return False
         pruning = Pruning(**compression.recovering(), share=share, rounds=compression.rounds)
         made = _attempt(pruning.label, lambda: prune(checkpoint, dataset, pruning))
-        if made is None or not within(made, pruning.label):
-            return False
-        fine[share] = made, pruning.label
-        return True
+        lost = _lost(made, checkpoint, budget, pruning.label) if made is not None else NEAR
+        if made is not None and lost < NEAR:
+            (fine if lost <= 1 else beyond)[share] = made, pruning.label
+        return share in fine
 
     largest(compression.shares, is_fine)
-    return [made for _, made in sorted(fine.items())]
+    return [fine[share] for share in sorted(fine)], [beyond[share] for share in sorted(beyond)[:1]]
 
 
 def _attempt(what: str, make: Callable[[], Checkpoint | None]) -> Checkpoint | None:
@@ -102,12 +109,14 @@ def _attempt(what: str, make: Callable[[], Checkpoint | None]) -> Checkpoint | N
         return None
 
 
-def _is_within(made: Checkpoint, whole: Checkpoint, budget: Budget, what: str) -> bool:
+def _lost(made: Checkpoint, whole: Checkpoint, budget: Budget, what: str) -> float:
+    """The loss of quality on validation, in budgets."""
     monitor = whole.usecase.monitor
     lost, allowed = whole.scores[monitor] - made.scores[monitor], budget.allowed(whole.scores[monitor])
-    verdict = "goes on from here" if lost <= allowed else "is not followed up"
+    share = max(0.0, lost) / allowed if allowed else float("inf") if lost > 0 else 0.0
+    verdict = "goes on from here" if share <= 1 else "near enough to learn on" if share < NEAR else "is not followed up"
     remark(f"{what}: {monitor} {-100 * lost:+.2f} points on validation, a loss of {100 * allowed:.2f} is allowed: {verdict}")
-    return lost <= allowed
+    return share
 
 
 class Validated(Record):

@@ -18,6 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from tasks.artifacts import Dataset, OnnxModel
 from tasks.compression.recipes import MATMULS, Recipe
+from tasks.compression.tables import share_tables
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
 from tasks.serving.graph_files import GRAPH, read_graph, stored_graph
@@ -92,6 +93,9 @@ class Quantizer:
             nodes_to_quantize=_as_products(only),
             nodes_to_exclude=_as_products(recipe.in_float),
         )
+        model = onnx.load(str(path))
+        share_tables(model.graph)
+        onnx.save(model, str(path))
 
     def _weights(self, recipe: Recipe, path: Path, only: list[str]) -> None:
         """Matrix products in blocks; tables in int8, since 4 bits of them would need opset 21."""

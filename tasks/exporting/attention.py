@@ -47,7 +47,10 @@ def simplify_attention(graph: GraphProto) -> None:
             node.input[place] = renamed.get(name, name)
     nodes = _read(nodes, {output.name for output in graph.output})
     read = {name for node in nodes for name in node.input}
-    added = numpy_helper.from_array(np.float32(LEAST), f"{PREFIX}_least"), numpy_helper.from_array(np.array([-1]), f"{PREFIX}_axis")
+    added = (
+        numpy_helper.from_array(np.array(LEAST, np.float32), f"{PREFIX}_least"),
+        numpy_helper.from_array(np.array([-1]), f"{PREFIX}_axis"),
+    )
     kept = [tensor for tensor in (*graph.initializer, *added) if tensor.name in read]
     for field, members in ((graph.node, nodes), (graph.initializer, kept)):
         del field[:]

@@ -104,6 +104,22 @@ def test_what_loses_too_much_is_not_followed_up(trained: tuple[Checkpoint, OnnxM
     assert all(label.startswith("int8") for label in labels(found))
 
 
+def test_what_loses_a_little_too_much_learns_on(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, full, dataset = trained
+    tried: list[str] = []
+
+    def spoilt(*given: Any) -> Checkpoint | None:
+        made = prune.fn(*given)
+        return made and made.model_copy(update={"scores": {"accuracy": checkpoint.scores["accuracy"] - 0.15}})
+
+    monkeypatch.setattr(module, "remark", tried.append)
+    monkeypatch.setattr(module, "prune", spoilt)
+    found = compress.fn(checkpoint, full, dataset, quick(), Budget(max_loss=0.1))
+    assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 25 %", "pruned 25 % int8-aware"], "the smaller share"
+    assert tried[1].endswith("near enough to learn on") and tried[2].endswith("goes on from here")
+    assert any(label.startswith("pruned 25 % int8-aware, int8") for label in labels(found))
+
+
 def test_an_attempt_that_fails_is_told_and_ends_nothing(
     trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,7 +68,7 @@ def test_outputs_stay_and_what_they_do_not_need_is_gone(
     write_graph(ReaderUseCase(), network, {"point": rows[:2]}, plain)
     with torch.inference_mode():
         expected = network(torch.from_numpy(rows)).numpy()
-    found = open_session(simple).run(None, {"point": rows})[0]
+    found = np.asarray(open_session(simple).run(None, {"point": rows})[0])
     has_known = rows.any(1) & rows[:, 0].astype(bool)
     np.testing.assert_allclose(found[has_known], expected[has_known], atol=2e-5)
     assert np.isfinite(found).all()
@@ -86,7 +86,7 @@ def test_no_weight_is_a_denormal_number(rows: np.ndarray, tmp_path: Path) -> Non
     softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
     model.graph.output.append(onnx.helper.make_tensor_value_info(softmax.output[0], onnx.TensorProto.FLOAT, None))
     onnx.save(model, str(path))
-    weights = open_session(path).run(None, {"point": rows})[1]
+    weights = np.asarray(open_session(path).run(None, {"point": rows})[1])
     assert weights.min() >= np.finfo(np.float32).tiny
     assert weights[0, 0, 0, 1:].max() < 1e-20, "and what comes later weighs nothing"
 

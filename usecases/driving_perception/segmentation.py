@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,10 @@ CALIBRATING_PIXELS = 500  # of each frame
 
 
 class MaskHead(Head):
-    """features [N, F, h, w] to logits of every pixel's class, [N, C, H, W]; carries the temperature of its calibration."""
+    """features [N, F, h, w] to logits of every pixel's class, [N, C, H, W], and those they were enlarged from, [N, C, h, w].
+
+    Carries the temperature of its calibration.
+    """
 
     def __init__(self, features: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -35,22 +38,23 @@ class MaskHead(Head):
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor]:
-        coarse = self.classify(self.dropout(features))
-        return (F.interpolate(coarse.float(), size=size, mode="bilinear", align_corners=False),)
+    def forward(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        coarse = self.classify(self.dropout(features)).float()
+        return enlarged(coarse, size), coarse
 
     def answers(self, said: Said) -> tuple[Tensor, Tensor]:
-        """The likeliest class of each pixel, int64 [N, H, W], and its probability, float32 [N, H, W]."""
-        (logits,) = said
-        scaled = logits / self.temperature
-        most, mask = scaled.max(1, keepdim=True)
-        # of a softmax that is never written out: over the pixels of a frame ONNX Runtime takes longer for it than for the network
-        sure = 1 / (scaled - most).exp().sum(1)
-        return mask[:, 0], sure
+        """The likeliest class of each pixel, int64 [N, H, W], and its probability, float32 [N, H, W], enlarged from places of the features.
+
+        Of every pixel it would take ONNX Runtime as long as half of the network in int8.
+        """
+        logits, coarse = said
+        scaled = coarse / self.temperature
+        # the largest of a softmax that is never written out: over channels that one is slow, too
+        sure = 1 / (scaled - scaled.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
+        return logits.argmax(1), enlarged(sure, logits.shape[2:])[:, 0]
 
     def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        (logits,) = said
-        return pixel_loss(logits, batch["mask"], settings.balance == "log")
+        return pixel_loss(said[0], batch["mask"], settings.balance == "log")
 
     def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
         """See `channel_wise`."""
@@ -60,13 +64,18 @@ class MaskHead(Head):
         """Temperature scaling on some pixels of each frame."""
         random = np.random.default_rng(0)
         logits, right = [], []
-        for batch, (found,) in said:
+        for batch, (found, _) in said:
             for mask, one in zip(batch["mask"].reshape(len(found), -1), found.flatten(2).transpose(1, 2).numpy(), strict=True):
                 known = np.flatnonzero(mask != IGNORED)
                 chosen = random.choice(known, min(CALIBRATING_PIXELS, len(known)), replace=False)
                 logits.append(one[chosen])
                 right.append(mask[chosen, None] == np.arange(one.shape[1]))
         self.temperature.fill_(best_temperature(np.concatenate(logits), np.concatenate(right)))
+
+
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """[N, C, h, w] to [N, C, *size]"""
+    return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
 
 
 def channel_wise(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
