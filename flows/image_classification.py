@@ -4,11 +4,13 @@ from prefect import flow
 
 from tasks.artifacts import Release
 from tasks.compress import compress
+from tasks.distil import distil
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.prepare import prepare
+from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Compression, Fit, Pretraining
+from tasks.settings import Budget, Compression, Fit, Pretraining, Teaching
 from tasks.train import fine_tune, pretrain
 from usecases.image_classification import ImageClassification
 
@@ -18,16 +20,20 @@ def image_classification(
     usecase: ImageClassification = ImageClassification(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
+    teaching: Teaching = Teaching(),
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare images, pretrain a backbone without labels, fine-tune it, export, compress, evaluate, choose and bundle."""
+    """Prepare images, pretrain a backbone without labels, fine-tune it, teach a student, export, compress, evaluate, choose and bundle."""
     dataset = prepare(usecase)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
+    student = distil(checkpoint, dataset, fit, teaching)
 
     full = export(checkpoint, dataset)
+    small = [export(student, dataset, "student", "compressed")] if student else []
     candidates = [full, *compress(checkpoint, full, dataset, compression, budget)]
+    candidates += [q for model in small for q in (model, *quantize(model, dataset, budget))]
     return release(evaluate(candidates, dataset), dataset, budget)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tasks import store
 from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.distillation import Distillation
 from tasks.settings import Fit, Teaching
@@ -13,9 +16,11 @@ def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit, teaching: Teaching =
     """A student of the use case's smaller settings; None where the use case has none.
 
     Raises:
+        SettingError: the bundle that is to teach cannot.
         TrainingError: with the root cause of the rank that failed first.
     """
     smaller = teacher.usecase.smaller()
     fit = fit.model_copy(update={"lora": 0})  # a student begins too far from its end for changes of a low rank
-    technique = Distillation(teacher=teacher, **teaching.model_dump())
+    digest = store.content_digest(Path(teaching.bundle)) if teaching.bundle and Path(teaching.bundle).is_dir() else ""
+    technique = Distillation(teacher=teacher, bundle_digest=digest, **teaching.model_dump())
     return fit_network("distil", smaller, dataset, fit, technique=technique) if smaller else None

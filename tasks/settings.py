@@ -55,6 +55,11 @@ class Adaptation(Fit):
 class Teaching(Record):
     """What a small student learns of the large network that teaches it."""
 
+    bundle: str = Field(
+        default="",
+        description="folder of a bundle that teaches in the place of the trained network: a graph that tells probabilities of the same "
+        "classes, however large",
+    )
     weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
     temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
     hidden: float = Field(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Checkpoint
+from tasks.errors import SettingError
 from tasks.settings import Teaching
 from tasks.training.technique import Technique
 from tasks.usecase import UseCase
@@ -19,6 +21,7 @@ class Distillation(Teaching, Technique):
     """Part of the loss is the distance to the teacher's opinion of the same examples, augmented and sampled alike."""
 
     teacher: Checkpoint
+    bundle_digest: str = ""
 
     def made_from(self) -> tuple[str, ...]:
         return (self.teacher.digest,)
@@ -28,7 +31,14 @@ class Distillation(Teaching, Technique):
 
         teacher = load_network(self.teacher)
         learner.usecase.inherit(learner.network, teacher)
-        teach(learner, teacher, self.weight, self.temperature)
+        if self.bundle:
+            from tasks.compression.onnx_teacher import open_teacher
+
+            if self.hidden or self.attention:
+                raise SettingError("--teaching.bundle tells its answers alone: --teaching.hidden and --teaching.attention have to be 0.")
+            teach(learner, open_teacher(Path(self.bundle), learner.usecase, learner.data), self.weight, self.temperature)
+        else:
+            teach(learner, teacher, self.weight, self.temperature)
         if self.hidden or self.attention:
             from tasks.compression.inside import teach_inside
 

@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks import store
@@ -15,11 +18,15 @@ from tasks.artifacts import Checkpoint, Dataset
 from tasks.baselines import compute
 from tasks.compression.distillation import Distillation, soft_loss
 from tasks.compression.inside import PROJECTIONS
+from tasks.compression.onnx_teacher import open_teacher
 from tasks.errors import SettingError
+from tasks.exporting.export import export, write_graph
 from tasks.settings import Fit
 from tasks.train import fit_network
 from tasks.training import launch
+from tasks.usecase import write_typed
 from tests.toy import ToyUseCase
+from usecases.image_classification import ImageClassification
 
 QUICK = Fit(epochs=8, batch_size=32, learning_rate=0.02)
 
@@ -61,15 +68,76 @@ def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher
 
 def test_a_student_of_nothing_but_its_teacher_agrees_with_it(dataset: Dataset, teacher: Checkpoint) -> None:
     """Taught by one that is always wrong, it is wrong."""
-    wrong = ToyUseCase(hidden=64)
-    contrary, _ = store.make(
-        Checkpoint,
-        {"name": "contrary", "of": teacher.digest},
-        lambda work: {**upside_down(teacher, work), "usecase": wrong, "made_from": ()},
-    )
-    technique = Distillation(teacher=contrary, weight=1.0)
+    technique = Distillation(teacher=contrary_to(teacher), weight=1.0)
     student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
     assert student.scores["accuracy"] < 0.3
+
+
+def contrary_to(teacher: Checkpoint) -> Checkpoint:
+    def build(work: Path) -> dict[str, object]:
+        return {**upside_down(teacher, work), "usecase": ToyUseCase(hidden=64), "made_from": ()}
+
+    return store.make(Checkpoint, {"name": "contrary", "of": teacher.digest}, build)[0]
+
+
+def test_a_bundle_teaches_whatever_it_was_made_with(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+    """The trained network would teach what is right; the bundle is always wrong, and it is the one that is listened to."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    export(contrary_to(teacher), dataset, bundle)
+    technique = Distillation(teacher=teacher, bundle=str(bundle), weight=1.0)
+    student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
+    assert student.scores["accuracy"] < 0.3
+
+
+def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    with pytest.raises(SettingError, match=r"--teaching\.bundle .*bundle cannot teach: "):
+        open_teacher(bundle, ToyUseCase(), dataset.folder)
+    export(teacher, dataset, bundle)
+    with pytest.raises(SettingError, match="tells its answers alone"):
+        technique = Distillation(teacher=teacher, bundle=str(bundle), hidden=1.0)
+        launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path / "work", technique=technique)
+    taught = open_teacher(bundle, ToyUseCase(), dataset.folder)
+    points = torch.tensor([[3.0, 3.0], [0.0, 0.0]])
+    likely = taught.bundle.predict({"point": points.numpy()})["probabilities"]
+    assert torch.softmax(taught(points), 1).numpy() == pytest.approx(likely, abs=1e-5)
+    graph = onnx.load(str(bundle / "model.onnx"))
+    graph.graph.output[0].name = graph.graph.node[-1].output[0] = "boxes"
+    onnx.save(graph, str(bundle / "model.onnx"))
+    with pytest.raises(SettingError, match="tells boxes: only those that tell probabilities"):
+        open_teacher(bundle, ToyUseCase(), dataset.folder)
+
+
+def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None:
+    sets = {}
+    for name, classes, size in (("one", "ab", 12), ("other classes", "ac", 12), ("other size", "ab", 20)):
+        for kind in classes:
+            (tmp_path / name / kind).mkdir(parents=True)
+            for number in range(12):
+                colours = np.random.default_rng([number, ord(kind)]).integers(0, 255, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(colours).save(tmp_path / name / kind / f"{number}.png")
+        usecase = ImageClassification(data=str(tmp_path / name), width=4, student=4)
+        (tmp_path / f"{name} data").mkdir()
+        sets[name] = usecase, tmp_path / f"{name} data"
+        usecase.prepare(tmp_path / f"{name} data")
+    usecase, data = sets["one"]
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    network = usecase.network(data / "assets").eval()
+    image = usecase.examples(data, "train").batch(np.arange(2))["image"]
+    write_graph(usecase, network, {"image": image}, bundle / "model.onnx")
+    shutil.copytree(data / "assets", bundle / "assets")
+    (bundle / "usecase.json").write_text(json.dumps(write_typed(usecase)))
+    student = usecase.smaller()
+    assert student is not None and student.smaller() is None
+    taught = open_teacher(bundle, student, data)
+    in_torch = network(torch.from_numpy(image).float() / 255).softmax(1).detach().numpy()
+    assert taught(torch.from_numpy(image).float() / 255).softmax(1).numpy() == pytest.approx(in_torch, abs=1e-3)
+    for name, said in (("other classes", "knows the classes a, b, but the data have a, c"), ("other size", "reads its inputs otherwise")):
+        with pytest.raises(SettingError, match=said):
+            open_teacher(bundle, *sets[name])
 
 
 def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not_kept(

@@ -84,6 +84,12 @@ class ImageClassification(ImageSettings):
         default=False, description="answer with the average over the image and its mirror image: a little better, twice the work"
     )
     cutmix: float = Field(default=0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
+    student: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="width of a student, a network of ours that is also taught by the trained one; a candidate like any other; 0: none",
+    )
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.image_classification.objective import classifier
@@ -99,6 +105,9 @@ class ImageClassification(ImageSettings):
         from usecases.image_classification.objective import augmented
 
         return network(augmented(self, batch["image"])), batch["label"]
+
+    def smaller(self) -> UseCase | None:
+        return self.model_copy(update={"width": self.student, "backbone": "", "student": 0}) if self.student else None
 
     def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
         return cast("Classifier", network).backbone.layers()[1:]
