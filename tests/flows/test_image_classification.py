@@ -84,6 +84,17 @@ def test_a_second_run_with_nothing_changed_trains_nothing(released: dict[str, An
     assert "epoch" not in again.stderr
 
 
+def test_a_student_is_taught_by_what_was_released(released: dict[str, Any], home: Path) -> None:
+    arguments = [*QUICK, "--usecase.student", "4", "--teaching.bundle"]
+    done = run(*arguments, released["bundle"], home=home)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout.splitlines()[-1])
+    found = {e["model"]["label"]: e for e in (again["chosen"], *(rejection["evaluation"] for rejection in again["rejected"]))}
+    assert found["student"]["megabytes"] < found["fp32"]["megabytes"] / 2
+    refused = run(*arguments, str(home), home=home)
+    assert refused.returncode == 2 and "--teaching.bundle" in refused.stderr and "Traceback" not in refused.stderr
+
+
 def test_a_mistake_is_answered_in_words(home: Path, tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "cat" / "only.png")
