@@ -1,7 +1,8 @@
-"""Attention in a graph as a CPU computes it quickly; what the exporter writes holds for every case, at up to three times the time."""
+"""Attention in a graph as a CPU computes it quickly: what the exporter writes for every case takes a small recommender up to half as long again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def simplify_attention(graph: GraphProto) -> None:
     - Keys are transposed by one node, which ONNX Runtime makes part of the product, and not by eight.
     """
     makers = {output: node for node in graph.node for output in node.output}
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: float(numpy_helper.to_array(tensor).item()) for tensor in graph.initializer if math.prod(tensor.dims) == 1}
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
     found = [attention for node in graph.node if (attention := _attention(node, makers, constants))]
     if not found:
@@ -57,9 +58,10 @@ def simplify_attention(graph: GraphProto) -> None:
         field.extend(members)  # pyright: ignore[reportArgumentType]
 
 
-def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapping[str, np.ndarray]) -> Attention | None:
+def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapping[str, float]) -> Attention | None:
     """The one whose softmax a node is; None where it is another node, or nothing is masked or by numbers that are not finite."""
-    masked = makers.get(node.input[0]) if node.op_type == "Softmax" else None
+    over_last = node.op_type == "Softmax" and any(a.name == "axis" and a.i == -1 for a in node.attribute)
+    masked = makers.get(node.input[0]) if over_last else None
     if masked is None or masked.op_type != "Add":
         return None
     product, mask = (makers.get(name) for name in masked.input)
@@ -67,7 +69,7 @@ def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapp
         mask = makers.get(mask.input[0])
     if product is None or mask is None or (product.op_type, mask.op_type) != ("MatMul", "Where"):
         return None
-    if not all(name in constants and np.isfinite(constants[name]).all() for name in mask.input[1:]):
+    if not all(math.isfinite(constants.get(name, math.nan)) for name in mask.input[1:]):
         return None
     check = next((n for n in makers.values() if n.op_type == "Where" and _checks(n, node, makers)), None)
     return Attention(product, masked, node, check)
