@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,14 @@ def share_tables(graph: GraphProto) -> None:
     Quantisation writes them twice, for a recommender half of all that is stored, and gives the rows that are looked up one scale for all.
     ONNX Runtime transposes a table as it opens the graph.
     """
-    for number, shared in enumerate(list(_find(graph))):
+    for number in itertools.count():
+        shared = _find(graph)
+        if shared is None:
+            return
         _rewrite(graph, shared, f"shared_table_{number}")
 
 
-def _find(graph: GraphProto) -> Iterator[Shared]:
+def _find(graph: GraphProto) -> Shared | None:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     readers = _readers(graph)
     for lookup in graph.node:
@@ -40,7 +44,8 @@ def _find(graph: GraphProto) -> Iterator[Shared]:
             continue
         found = _multiplied(lookup, (table.astype(np.float32) - float(zero)) * scale, float(scale), constants, readers)
         if found is not None:
-            yield found
+            return found
+    return None
 
 
 def _multiplied(
