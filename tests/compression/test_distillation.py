@@ -19,9 +19,10 @@ from tasks.baselines import compute
 from tasks.compression.distillation import Distillation, soft_loss
 from tasks.compression.inside import PROJECTIONS
 from tasks.compression.onnx_teacher import open_teacher
+from tasks.distil import distil
 from tasks.errors import SettingError
 from tasks.exporting.export import export, write_graph
-from tasks.settings import Fit
+from tasks.settings import Fit, Teaching
 from tasks.train import fit_network
 from tasks.training import launch
 from tasks.usecase import write_typed
@@ -93,6 +94,9 @@ def test_a_bundle_teaches_whatever_it_was_made_with(dataset: Dataset, teacher: C
 def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
+    alone = teacher.model_copy(update={"usecase": ImageClassification()})
+    with pytest.raises(SettingError, match="has nobody to teach"):
+        distil.fn(alone, dataset, QUICK, Teaching(bundle=str(bundle)))
     with pytest.raises(SettingError, match=r"--teaching\.bundle .*bundle cannot teach: "):
         open_teacher(bundle, ToyUseCase(), dataset.folder)
     export(teacher, dataset, bundle)

@@ -52,13 +52,10 @@ def rows() -> np.ndarray:
     return points
 
 
-@pytest.mark.parametrize("spread", [1.0, 30.0], ids=["usual scores", "scores that are far apart"])
-def test_outputs_stay_and_what_they_do_not_need_is_gone(
-    spread: float, rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outputs_stay_and_what_they_do_not_need_is_gone(rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = Reader().eval()
-    for block in network.blocks:
+    for block, spread in zip(network.blocks, (1, 30), strict=True):  # scores as they are, and so far apart that most weigh nothing
         assert isinstance(block, Block)
         block.attention.query.weight.data *= spread
     simple = tmp_path / "simple.onnx"

@@ -85,15 +85,11 @@ def test_a_second_run_with_nothing_changed_trains_nothing(released: dict[str, An
 
 
 def test_a_student_is_taught_by_what_was_released(released: dict[str, Any], home: Path) -> None:
-    arguments = [*QUICK, "--usecase.student", "4", "--teaching.bundle"]
-    done = run(*arguments, released["bundle"], home=home)
+    done = run(*QUICK, "--usecase.student", "4", "--teaching.bundle", released["bundle"], home=home)
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout.splitlines()[-1])
     found = {e["model"]["label"]: e for e in (again["chosen"], *(rejection["evaluation"] for rejection in again["rejected"]))}
     assert found["student"]["megabytes"] < found["fp32"]["megabytes"] / 2
-    for wrong, words in (([*arguments, str(home)], "cannot teach"), ([*QUICK, "--teaching.bundle", released["bundle"]], "nobody to teach")):
-        refused = run(*wrong, home=home)
-        assert refused.returncode == 2 and words in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_a_mistake_is_answered_in_words(home: Path, tmp_path: Path) -> None:
