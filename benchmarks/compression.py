@@ -46,6 +46,8 @@ def main() -> None:
         kind = str if get_origin(field.annotation) is Literal else field.annotation
         if kind in (int, float, str):
             parser.add_argument(f"--{name}", type=kind, default=field.default)  # pyright: ignore[reportArgumentType]
+    shares = Compression.model_fields["shares"].default
+    parser.add_argument("--shares", type=lambda text: tuple(map(float, text.split(","))), default=shares, help="with commas between")
     given = vars(parser.parse_args())
     digests, goal, grid = (given.pop(name) for name in ("digests", "goal", "grid"))
     if grid:

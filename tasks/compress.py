@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from prefect import task
@@ -57,9 +57,14 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
     for best, label in pruned:
         latest = candidates(best, label)
         found = [*found, *latest]
-    costly = not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label)
+
+    def worth_learning_on() -> Iterator[Named]:
+        yield from beyond
+        if not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label):
+            yield best, label
+
     awareness = QuantizationAwareness(**compression.recovering())
-    for made, name in (*beyond, *([(best, label)] if costly else [])):
+    for made, name in worth_learning_on() if time.monotonic() < ends else ():
         name = f"{name} int8-aware".strip()
         aware = _attempt(name, partial(quantize_aware, made, dataset, awareness)) if time.monotonic() < ends else None
         if aware is not None and _lost(aware, checkpoint, budget, name) <= 1:

@@ -36,9 +36,8 @@ class Distillation(Teaching, Technique):
 
             if self.hidden or self.attention:
                 raise SettingError("--teaching.bundle tells its answers alone: --teaching.hidden and --teaching.attention have to be 0.")
-            teach(learner, open_teacher(Path(self.bundle), learner.usecase, learner.data), self.weight, self.temperature)
-        else:
-            teach(learner, teacher, self.weight, self.temperature)
+            teacher = open_teacher(Path(self.bundle), learner.usecase, learner.data)
+        teach(learner, teacher, self.weight, self.temperature)
         if self.hidden or self.attention:
             from tasks.compression.inside import teach_inside
 

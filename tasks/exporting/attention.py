@@ -39,10 +39,10 @@ def simplify_attention(graph: GraphProto) -> None:
         return
     before: dict[str, list[NodeProto]] = {}
     for number, attention in enumerate(found):
-        before[attention.softmax.name] = _floor(attention, f"{PREFIX}_{number}")
+        before[attention.softmax.output[0]] = _floor(attention, f"{PREFIX}_{number}")
         _transpose_once(attention.product, makers, ranks)
     renamed = {a.check.output[0]: a.softmax.output[0] for a in found if a.check}
-    nodes = [part for node in graph.node for part in (*before.get(node.name, ()), node)]
+    nodes = [part for node in graph.node for part in (*before.get(node.output[0], ()), node)]
     for node in nodes:
         for place, name in enumerate(node.input):
             node.input[place] = renamed.get(name, name)
