@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from tasks.exporting.rewriting import rewrite
+
 ROUNDING = 0.51  # of a step: how far numbers are from what they were before they were quantised
 
 
@@ -31,7 +33,7 @@ def share_tables(graph: GraphProto) -> None:
         shared = _find(graph)
         if shared is None:
             return
-        _rewrite(graph, shared, f"shared_table_{number}")
+        _hold_once(graph, shared, f"shared_table_{number}")
 
 
 def _find(graph: GraphProto) -> Shared | None:
@@ -67,7 +69,7 @@ def _multiplied(
     return None
 
 
-def _rewrite(graph: GraphProto, shared: Shared, name: str) -> None:
+def _hold_once(graph: GraphProto, shared: Shared, name: str) -> None:
     old, found, weights = shared.lookup.input[0], shared.lookup.output[0], shared.weights
     ends = [f"{name}_first", f"{name}_last", f"{name}_axis"]
     first = len(shared.rows) - next(tensor.dims[1] for tensor in graph.initializer if tensor.name == weights)
@@ -97,9 +99,7 @@ def _rewrite(graph: GraphProto, shared: Shared, name: str) -> None:
     gone = {old, _scale(old), _zero_point(old), weights, _scale(weights)}
     kept = [tensor for tensor in graph.initializer if tensor.name not in gone]
     added = [numpy_helper.from_array(array, key) for key, array in held.items()]
-    for field, members in ((graph.node, [*opening, *before, *looking_up, *after]), (graph.initializer, [*kept, *added])):
-        del field[:]
-        field.extend(members)  # pyright: ignore[reportArgumentType]
+    rewrite(graph, [*opening, *before, *looking_up, *after], [*kept, *added])
 
 
 def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:

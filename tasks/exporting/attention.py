@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
+from tasks.exporting.rewriting import rewrite
+
 LEAST = -60.0  # of a score beside the best of its row: its weight, 1e-26, is nothing to float32 and yet no denormal number
 PREFIX = "attention"  # of the names of what is added
 
@@ -52,10 +54,7 @@ def simplify_attention(graph: GraphProto) -> None:
         numpy_helper.from_array(np.array(LEAST, np.float32), f"{PREFIX}_least"),
         numpy_helper.from_array(np.array([-1]), f"{PREFIX}_axis"),
     )
-    kept = [tensor for tensor in (*graph.initializer, *added) if tensor.name in read]
-    for field, members in ((graph.node, nodes), (graph.initializer, kept)):
-        del field[:]
-        field.extend(members)  # pyright: ignore[reportArgumentType]
+    rewrite(graph, nodes, [tensor for tensor in (*graph.initializer, *added) if tensor.name in read])
 
 
 def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapping[str, float]) -> Attention | None:

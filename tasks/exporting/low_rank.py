@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from tasks.exporting.rewriting import rewrite
+
 EXACT = 1e-6  # of a matrix's norm: what its factors may miss, which is about what rounding to float32 adds to a matrix of low rank
 WORTH = 0.9  # of the numbers of a matrix: were the factors to hold more, a second product would be no gain
 SIDES = (".left", ".right")  # ends of the names of factors
@@ -25,10 +27,7 @@ def split_low_rank(graph: GraphProto) -> None:
     nodes = [part for node in graph.node for part in (_in_two(node) if set(node.input[1:2]) & thin.keys() else [node])]
     kept = [tensor for tensor in graph.initializer if tensor.name not in thin]
     factors = [numpy_helper.from_array(array, name + side) for name, pair in thin.items() for side, array in zip(SIDES, pair, strict=True)]
-    described = [value for value in graph.value_info if value.name not in thin]
-    for field, members in ((graph.node, nodes), (graph.initializer, [*kept, *factors]), (graph.value_info, described)):
-        del field[:]
-        field.extend(members)  # pyright: ignore[reportArgumentType]
+    rewrite(graph, nodes, [*kept, *factors])
 
 
 def thin_factors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

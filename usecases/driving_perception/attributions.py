@@ -51,7 +51,10 @@ class Spoken(nn.Module):
         self.network, self.head, self.number = network, head, number
 
     def forward(self, image: Tensor) -> Tensor:
-        said = self.network(image)[self.head][0][:, self.number]
+        said = self.network(image)[self.head]
+        if self.head == "steering":
+            return self.network.head(self.head).answers(said)[0][:, self.number]
+        said = said[0][:, self.number]
         if self.head == "mask":
             return (said * (said > 0)).flatten(1).mean(1)
         return said.flatten(1).max(1).values if self.head == "boxes" else said
@@ -67,7 +70,7 @@ def grad_cam(network: RoadNetwork, head: str, number: int, image: Tensor) -> np.
 
 
 def integrated_gradients(network: RoadNetwork, image: Tensor) -> np.ndarray:
-    """[H, W]: how much each pixel turned the steering from that of the mean colour, in standard deviations; they add up to the whole turn."""
+    """[H, W]: how much each pixel turned the steering from that of the mean colour; they add up to the whole turn."""
     baseline = image.mean((2, 3), keepdim=True).expand_as(image)
     found = IntegratedGradients(Spoken(network, "steering", 0)).attribute(image, baseline, n_steps=STEPS, internal_batch_size=1)
     return found.detach()[0].sum(0).numpy()

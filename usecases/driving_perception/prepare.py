@@ -35,6 +35,7 @@ MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class
 FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
 BLOCKS = 20
 THINNEST = 1.0  # pixels of the picture: a box that is less wide or high shows nothing
+LEAST_SPREAD, FARTHEST = 1e-3, 6.0  # deviation of what was driven; deviations from the mean beyond which nothing is told apart
 SAY_EVERY = 25
 
 
@@ -398,7 +399,8 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
         card |= {
             "targets": labels.targets,
             "usual": np.nanmean(values, 0).astype(float).round(6).tolist(),
-            "spread": np.nanstd(values, 0).clip(1e-3).astype(float).round(6).tolist(),
+            "spread": np.nanstd(values, 0).clip(LEAST_SPREAD).astype(float).round(6).tolist(),
+            "ranges": [_range(np.concatenate([column, -column]) if place == 0 else column) for place, column in enumerate(values.T)],
         }
     if labels.speed:
         speed = np.load(folder / "train" / "speed.npy")
@@ -408,6 +410,13 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
         card["signals"] = labels.signals
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "scene.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+
+
+def _range(values: np.ndarray) -> list[float]:
+    """The least and the largest value, but for what is far out: it is learnt as if it were nearer."""
+    usual, spread = float(np.nanmean(values)), max(float(np.nanstd(values)), LEAST_SPREAD)
+    low, high = max(float(np.nanmin(values)), usual - FARTHEST * spread), min(float(np.nanmax(values)), usual + FARTHEST * spread)
+    return [round(min(low, usual - spread), 6), round(max(high, usual + spread), 6)]
 
 
 def _facts(labels: Labels, of_split: dict[str, list[Seen]], counts: np.ndarray) -> dict[str, str]:

@@ -67,7 +67,7 @@ def inputs_of(batch: Arrays) -> Arrays:
 
 def read_card(assets: Path) -> dict[str, Any]:
     """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread"}` and where it is told `{"speed": [mean, deviation]}`; of signals `{"signals": [name]}`.
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where it is told `{"speed": [mean, deviation]}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 

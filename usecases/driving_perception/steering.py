@@ -19,11 +19,15 @@ NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; number
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
 UNTOLD = 0.2  # share of the moments of training whose speed is kept back, so that a request may leave it out
 STRIDE = 16  # of the features, in pixels
-SUREST = -6.0  # logarithm of a variance: none is smaller
+BINS, BEYOND = 41, 2  # steps of a value; how many of them lie beyond what was driven, at each end
+SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
 
 
 class SteeringHead(Head):
-    """features [N, F, h, w] to standardised values and the logarithms of their variances, [N, K] each (Nix 1994)."""
+    """features [N, F, h, w] to how likely each step of every value is: logits [N, K, BINS] (HL-Gauss, Imani 2018; Farebrother 2024).
+
+    Who taps keys steers by 0 and 1: one mean and deviation fit that worse than a histogram, whose mean is what is said.
+    """
 
     def __init__(self, features: int, dropout: float, card: dict[str, Any]) -> None:
         super().__init__()
@@ -33,17 +37,15 @@ class SteeringHead(Head):
         self.flat = nn.Sequential(nn.Flatten(), nn.Dropout(dropout))
         told = NARROW * self.cells[0] * self.cells[1] + (2 if "speed" in card else 0)
         self.hidden = nn.Sequential(nn.Linear(told, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout))
-        self.say = nn.Linear(HIDDEN, 2 * len(card["usual"]))
-        self.usual: Tensor
-        self.spread: Tensor
+        self.say = nn.Linear(HIDDEN, len(card["ranges"]) * BINS)
+        self.steps: Tensor
         self.widening: Tensor
         self.speed: Tensor | None
         self.register_buffer("speed", torch.tensor(card["speed"]) if "speed" in card else None)
-        self.register_buffer("usual", torch.tensor(card["usual"]))
-        self.register_buffer("spread", torch.tensor(card["spread"]))
-        self.register_buffer("widening", torch.ones(len(card["usual"])))
+        self.register_buffer("steps", torch.stack([steps(low, high) for low, high in card["ranges"]]))
+        self.register_buffer("widening", torch.ones(len(card["ranges"])))
 
-    def forward(self, features: Tensor, size: tuple[int, int], speed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, size: tuple[int, int], speed: Tensor | None = None) -> tuple[Tensor]:
         """`speed` [N, 2] as `scenes.told_speed` tells it; None: it is not known."""
         x = self.narrow(features)
         if tuple(x.shape[2:]) != self.cells:
@@ -51,8 +53,7 @@ class SteeringHead(Head):
         x = self.flat(x)
         if self.speed is not None:
             x = torch.cat([x, self._standardised(speed if speed is not None else x.new_zeros(len(x), 2), self.speed).to(x.dtype)], 1)
-        value, doubt = self.say(self.hidden(x)).float().chunk(2, 1)
-        return value, SUREST + F.softplus(doubt - SUREST)
+        return (self.say(self.hidden(x)).float().unflatten(1, self.steps.shape),)
 
     def _standardised(self, speed: Tensor, usual: Tensor) -> Tensor:
         """[N, 2]: the speed in deviations from the mean where it is known, else 0; and whether it is known. In training it is sometimes not."""
@@ -63,17 +64,18 @@ class SteeringHead(Head):
 
     def answers(self, said: Said) -> tuple[Tensor, Tensor]:
         """Values as they were recorded and their standard deviations, float32 [N, K] each."""
-        value, doubt = said
-        return value * self.spread + self.usual, torch.exp(doubt / 2) * self.spread * self.widening
+        likely = torch.softmax(said[0], 2)
+        value = (likely * self.steps).sum(2)
+        variance = (likely * (self.steps - value[..., None]).square()).sum(2)
+        return value, variance.sqrt() * self.widening
 
     def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        value, doubt = said
-        return surprise(value, doubt, (batch["values"] - self.usual) / self.spread)
+        return surprise(said[0], self.steps, batch["values"])
 
     def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
-        """The Kullback-Leibler divergence from the teacher's normal distributions; a temperature is for classes."""
-        (value, doubt), (wanted, sure) = said, taught
-        return 0.5 * (doubt - sure + (torch.exp(sure) + (wanted - value).square()) * torch.exp(-doubt) - 1).mean()
+        """The Kullback-Leibler divergence from the teacher's softened histograms (Hinton 2015)."""
+        here, there = (torch.log_softmax(one[0].flatten(0, 1) / temperature, 1) for one in (said, taught))
+        return F.kl_div(here, there, reduction="batchmean", log_target=True) * temperature**2
 
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
         """The factor that makes the deviations as large as the errors are."""
@@ -84,12 +86,16 @@ class SteeringHead(Head):
         self.widening.mul_(torch.cat(off).mean(0).sqrt().clamp(0.05, 20))
 
 
-def surprise(value: Tensor, doubt: Tensor, wanted: Tensor) -> Tensor:
-    """Gaussian negative log-likelihood, each error weighed by the square root of its variance (beta-NLL, Seitzer 2022), which keeps the mean honest.
+def steps(low: float, high: float) -> Tensor:
+    """[BINS]: values at equal distances from `low` to `high`, and `BEYOND` of them past each, so that the mean of a histogram can reach both."""
+    step = (high - low) / (BINS - 1 - 2 * BEYOND)
+    return torch.linspace(low - BEYOND * step, high + BEYOND * step, BINS)
 
-    All [N, K], `doubt` the logarithms of variances; where `wanted` is nan nothing counts.
-    """
+
+def surprise(logits: Tensor, steps: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of histograms, logits [N, K, BINS], with narrow bells around what is `wanted`, [N, K]; where that is nan nothing counts."""
     known = ~torch.isnan(wanted)
-    error = torch.where(known, wanted, value.detach()) - value
-    each = 0.5 * (doubt + error.square() * torch.exp(-doubt)) * torch.exp(doubt / 2).detach()
+    away = (torch.where(known, wanted, 0)[..., None] - steps) / (steps[:, 1:2] - steps[:, :1])
+    bell = torch.softmax(-0.5 * (away / SOFT).square(), 2)
+    each = -(bell * torch.log_softmax(logits, 2)).sum(2)
     return (each * known).sum() / known.sum().clamp(min=1)

@@ -103,7 +103,7 @@ def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: fl
     assert max(float(p.grad.abs().max()) for p in teacher.parameters() if p.grad is not None) < 1e-4, "who agrees has nothing to learn"
     before = {name: float(value) for name, value in distances(student).items()}
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
-    for _ in range(30):
+    for _ in range(60):
         optimizer.zero_grad()
         torch.stack(list(distances(student).values())).sum().backward()
         optimizer.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,9 @@ from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.network import RoadNetwork
-from usecases.driving_perception.scenes import StoredScenes
+from usecases.driving_perception.scenes import StoredScenes, read_card
 from usecases.driving_perception.scores import judged, scores
-from usecases.driving_perception.steering import surprise
+from usecases.driving_perception.steering import BINS, SteeringHead, steps, surprise
 from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.images import as_png
 
@@ -269,10 +270,39 @@ def test_a_speed_that_is_not_there_is_not_asked_for(tmp_path: Path) -> None:
     assert "speed" not in StoredScenes(tmp_path / "without" / "train").arrays
 
 
+def test_a_histogram_learns_the_mean_of_what_was_driven() -> None:
+    """Of moments that look the same the driver steered hard in a quarter: the mean and the deviation of that are said, whatever the unit."""
+    for low, high in ((0.0, 1.0), (-30.0, 50.0)):
+        wanted = torch.tensor([[high], [low], [low], [low]])
+        head = SteeringHead(4, 0.0, {"height": 16, "width": 16, "ranges": [[low, high]]})
+        logits = torch.zeros(1, *head.steps.shape, requires_grad=True)
+        optimizer = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(400):
+            optimizer.zero_grad()
+            surprise(logits.expand(4, -1, -1), head.steps, wanted).backward()
+            optimizer.step()
+        value, deviation = head.answers((logits.detach(),))
+        assert float(value) == pytest.approx(float(wanted.mean()), abs=0.01 * (high - low))
+        assert float(deviation) == pytest.approx(float(wanted.std(correction=0)), rel=0.05)
+
+
+def test_values_far_out_do_not_widen_the_steps(tmp_path: Path) -> None:
+    simulator(tmp_path / "data")
+    log = tmp_path / "data" / "driving_log.csv"
+    rows = [line.split(",") for line in log.read_text().splitlines()]
+    calm = [",".join([*row[:3], "9" if number in (3, 50, 90) else f"{angle(number) / 50}", *row[4:]]) for number, row in enumerate(rows)]
+    log.write_text("\n".join(calm))
+    prepared(tmp_path / "data", tmp_path / "out", side_steering=0.0, steadiness=0.0)
+    card = read_card(tmp_path / "out" / "assets")
+    (low, high), throttle = card["ranges"]
+    assert low == -high and 3 < high < 9, "six deviations; left and right alike"
+    assert throttle == [0.499, 0.501], "always .5"
+
+
 def test_what_is_not_known_counts_for_nothing() -> None:
-    value, doubt = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 2)
-    loss = surprise(value, doubt, torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan]]))
+    logits, marks = torch.zeros(2, 2, BINS, requires_grad=True), steps(-1.0, 1.0).repeat(2, 1)
+    loss = surprise(logits, marks, torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan]]))
     loss.backward()
-    assert float(loss) == pytest.approx(0.5 * 0.25) and value.grad is not None
-    assert (value.grad != 0).tolist() == [[True, False], [False, False]]
-    assert float(surprise(value, doubt, torch.full((2, 2), torch.nan))) == 0
+    assert float(loss) == pytest.approx(math.log(BINS)) and logits.grad is not None
+    assert (logits.grad != 0).any(2).tolist() == [[True, False], [False, False]]
+    assert float(surprise(logits, marks, torch.full((2, 2), torch.nan))) == 0
