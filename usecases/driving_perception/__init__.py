@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LEAST_CHANNELS = 8
 READ_BY_PREPARE = {
     *("data", "heads", "scenario", "height", "width", "dev_is_test", "validation_share", "test_share", "split_seed", "tolerance"),
-    *("side_steering", "steadiness", "speed"),
+    *("side_steering", "steadiness", "speed", "turn"),
 }
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
@@ -82,8 +82,13 @@ class DrivingPerception(UseCase):
     speed: Literal["auto", "yes", "no"] = Field(
         default="auto", description="whether the network is told the speed to steer by; auto: where it was recorded at every moment"
     )
+    turn: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="whether the network is told how far the view turned since the picture before, to steer by what the car is doing; auto: "
+        "where recorded moments follow on one another. Nearer to what was driven, but what drives by it may go on doing what it does (Wen 2020)",
+    )
     steadiness: float = Field(
-        default=3.0,
+        default=1.0,
         ge=0,
         description="moments over which training smooths what was driven (deviation of a bell): people steer in jerks, and where the next "
         "one falls no picture shows",
@@ -99,7 +104,9 @@ class DrivingPerception(UseCase):
 
     @property
     def input_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return ("image", "speed") if self.speed == "yes" else ("image",)
+        from usecases.driving_perception.scenes import TOLD
+
+        return ("image", *(name for name in TOLD if getattr(self, name) == "yes"))
 
     @property
     def output_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -118,8 +125,10 @@ class DrivingPerception(UseCase):
         return prepare(self, folder, say)
 
     def settled(self, card: dict[str, Any]) -> UseCase:
-        """With the heads that the data have something for, and the speed where they know it."""
-        return self.model_copy(update={"heads": tuple(card["heads"]), "speed": "yes" if card["speed"] else "no"})
+        """With the heads that the data have something for, and what the network is told where they know it."""
+        from usecases.driving_perception.scenes import TOLD
+
+        return self.model_copy(update={"heads": tuple(card["heads"]), **{name: "yes" if name in card["told"] else "no" for name in TOLD}})
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.driving_perception.scenes import StoredScenes

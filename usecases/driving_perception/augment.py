@@ -52,6 +52,8 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     if "values" in batch:
         sign = torch.ones_like(batch["values"])
         sign[:, 0] = window.flip
+        if "turn" in batch:
+            seen["turn"] = batch["turn"] * torch.stack([window.flip, torch.ones_like(window.flip)], 1)
         seen["values"] = torch.where(steady[:, None], batch["values"] * sign, torch.nan)
     return seen
 

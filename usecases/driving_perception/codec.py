@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,8 @@ from tasks.usecase import Arrays, Takes
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
-from usecases.driving_perception.scenes import FASTEST, read_card, to_pixels, told_speed
+from usecases.driving_perception.scenes import FASTEST, read_card, to_pixels, told
+from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import read_file, requested
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
@@ -25,12 +26,13 @@ SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the tr
 MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
 LIKELY = 0.3  # probability from which on a box is told
 FAST = 1  # compression of a mask: it has few colours, and a frame has to be answered before the next one comes
-TOLD = 3  # kinds of signs or lights
+LIKELIEST = 3  # kinds of signs or lights that are told
+KEYS = ("b64", "speed", "before")  # of a request that is more than an image
 UNSURE = 0.5  # probability of the classes, on average, or of the sign below which a frame is doubted
 
 
 class RoadCodec:
-    """Requests are the bytes of an image file, or `{"b64": of it, "speed": number}` where the network is told the speed; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
+    """Requests are the bytes of an image file, or `{"b64": of it, "speed": number, "before": of the moment before}` where the network is told the speed and the turn; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
 
     takes: ClassVar[Takes] = "image"
     padding: Mapping[str, int] = {}
@@ -40,7 +42,7 @@ class RoadCodec:
         self.width, self.height = int(self.card["width"]), int(self.card["height"])
 
     def read(self, argument: str) -> Any:
-        """An image file, or one of JSON with an image and the speed. Raises `BundleError`: no such file, or no JSON."""
+        """An image file, or one of JSON with an image, the speed and the image before. Raises `BundleError`: no such file, or no JSON."""
         content = read_file(argument)
         if not argument.lower().endswith(".json"):
             return content
@@ -51,14 +53,18 @@ class RoadCodec:
 
     def images(self, requests: Sequence[Any]) -> list[Image.Image]:
         """The pictures of requests. Raises `BundleError`: one of them is no image, damaged or too large."""
-        return requested([image_and_speed(request)[0] for request in requests])
+        return requested([unpacked(request).image for request in requests])
 
     def encode(self, requests: Sequence[Any]) -> Arrays:
-        """image uint8 [B, 3, height, width], and where the network is told it speed float32 [B, 2]. Raises `BundleError`: see `images`; or a speed that is none."""
-        pictures = np.stack([to_pixels(image, self.width, self.height) for image in self.images(requests)])
-        if "speed" not in self.card:
-            return {"image": pictures}
-        return {"image": pictures, "speed": np.stack([told_speed(image_and_speed(request)[1]) for request in requests])}
+        """image uint8 [B, 3, height, width], and where the network is told them speed and turn float32 [B, 2]. Raises `BundleError`: see `images` and `unpacked`."""
+        asked = [unpacked(request) for request in requests]
+        images = requested([one.image for one in asked])
+        arrays = {"image": np.stack([to_pixels(image, self.width, self.height) for image in images])}
+        if "speed" in self.card:
+            arrays["speed"] = np.stack([told(one.speed) for one in asked])
+        if "turn" in self.card:
+            arrays["turn"] = np.stack([told(_turn(one.before, image)) for one, image in zip(asked, images, strict=True)])
+        return arrays
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """`{"trusted", "doubts": [in words], "width", "height"}`, and of what the network has learnt:
@@ -138,7 +144,7 @@ class RoadCodec:
         return told
 
     def _named(self, probabilities: np.ndarray, doubts: list[str]) -> dict[str, Any]:
-        likeliest = np.argsort(-probabilities, kind="stable")[:TOLD]
+        likeliest = np.argsort(-probabilities, kind="stable")[:LIKELIEST]
         named = {self.card["signals"][number]: round(float(probabilities[number]), 4) for number in likeliest}
         kind, probability = next(iter(named.items()))
         if probability < UNSURE:
@@ -146,23 +152,48 @@ class RoadCodec:
         return {"signal": kind, "signal_probability": probability, "signals": named}
 
 
-def image_and_speed(request: Any) -> tuple[Any, float | None]:
-    """The bytes of a request's image, and the speed where it is told.
+class Asked(NamedTuple):
+    """The bytes of a picture, and what the network is told beside it; None: that is not known."""
+
+    image: Any
+    speed: float | None = None
+    before: bytes | None = None
+
+
+def unpacked(request: Any) -> Asked:
+    """What a request holds.
 
     Raises:
         BundleError: an object with something else, no base64, or a speed that is no number.
     """
     if not isinstance(request, dict):
-        return request, None
-    image, speed = request.get("b64"), request.get("speed")
-    if request.keys() - {"b64", "speed"} or not isinstance(image, str):
-        raise BundleError('The request should be an image, or {"b64": an image in base64, "speed": a number}.')
+        return Asked(request)
+    image, speed, before = (request.get(key) for key in KEYS)
+    if request.keys() - set(KEYS) or not isinstance(image, str) or not isinstance(before, str | None):
+        raise BundleError(
+            'The request should be an image, or {"b64": an image in base64, "speed": a number, "before": an image in base64}.'
+        )
     if speed is not None and (isinstance(speed, bool) or not isinstance(speed, int | float) or not abs(speed) <= FASTEST):
         raise BundleError(f"The speed {speed!r:.40} is no number from -{FASTEST:g} to {FASTEST:g}.")
+    return Asked(_from_base64(image, "b64"), speed, None if before is None else _from_base64(before, "before"))
+
+
+def _from_base64(text: str, key: str) -> bytes:
     try:
-        return base64.b64decode(image, validate=True), speed
+        return base64.b64decode(text, validate=True)
     except ValueError:
-        raise BundleError("The text under b64 is no base64.") from None
+        raise BundleError(f"The text under {key} is no base64.") from None
+
+
+def _turn(before: bytes | None, image: Image.Image) -> float | None:
+    """None where there is no picture of the moment before. Raises `BundleError`: it is no image, or of another size."""
+    if before is None:
+        return None
+    (earlier,) = requested([before])
+    if earlier.size != image.size:
+        sizes = [f"{one.width} x {one.height}" for one in (earlier, image)]
+        raise BundleError(f"The image before is {sizes[0]}, the image {sizes[1]}: both should be of one camera.")
+    return turn_between(strip(earlier), strip(image))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -51,7 +51,7 @@ def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
         for camera, side in SIDES.items():
             path = _beside(log, cells.get(camera, ""))
             if path is not None:
-                driven = {"steering": steering, "throttle": throttle, "speed": speed, "side": side}
+                driven = {"steering": steering, "throttle": throttle, "speed": speed, "moment": number, "side": side}
                 yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
             elif camera == "center" or cells.get(camera):
                 kind = "record that names a missing image"
@@ -93,7 +93,8 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
                 findings.set_aside("record that names a missing image", f"{where}: {path.name}")
             else:
                 recording = f"{tub.relative_to(folder)}/{record.get('_session_id', '')}"
-                driven = {"steering": steering, "throttle": throttle, "speed": speed}
+                moment = record.get("_index")
+                driven = {"steering": steering, "throttle": throttle, "speed": speed, "moment": moment if isinstance(moment, int) else None}
                 yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.usecase import Codec, Predict
 from usecases import charts
-from usecases.driving_perception.codec import RoadCodec, image_and_speed
+from usecases.driving_perception.codec import RoadCodec, unpacked
 from usecases.driving_perception.drawing import overlay
 from usecases.images import as_png
 
@@ -23,7 +23,10 @@ def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
     (picture,) = known.images([request])
     if max(picture.size) > MOST:
         picture.thumbnail((MOST, MOST))
-        request = {"b64": base64.b64encode(as_png(picture)).decode(), "speed": image_and_speed(request)[1]}
+        asked = unpacked(request)
+        before = known.images([asked.before]) if asked.before is not None else []
+        small = [base64.b64encode(as_png(one.resize(picture.size))).decode() for one in (picture, *before)]
+        request = {"speed": asked.speed, **dict(zip(("b64", "before"), small, strict=False))}
     outputs = predict(known.encode([request]))
     (answer,) = known.decode(outputs, [request])
     shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}

@@ -15,7 +15,7 @@ from usecases.convolutions import Normalise, Residual, conv_norm, whole_blocks
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.detection import BoxHead
 from usecases.driving_perception.head import Head, Said
-from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
+from usecases.driving_perception.scenes import TOLD, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.segmentation import MaskHead
 from usecases.driving_perception.signals import SignalHead
 from usecases.driving_perception.steering import SteeringHead
@@ -87,6 +87,7 @@ class RoadNetwork(nn.Module):
     def __init__(self, settings: DrivingPerception, card: dict[str, Any]) -> None:
         super().__init__()
         heads, dense = card["heads"], 4 * settings.channels // 3
+        self.told = [name for name in TOLD if name in card]
         self.light = EvenLight() if heads == ["signal"] else nn.Identity()
         self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
         deepest = self.backbone.widths[-1]
@@ -101,13 +102,14 @@ class RoadNetwork(nn.Module):
         if "signal" in heads:
             self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
 
-    def forward(self, image: Tensor, speed: Tensor | None = None) -> dict[str, Said]:
+    def forward(self, image: Tensor, **told: Tensor) -> dict[str, Said]:
+        """`told`, [N, 2] each, are those of `scenes.TOLD` that the data know; what is left out is not known."""
         features = self.backbone(self.light(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
         said = {}
         for name, head in self.heads.items():
-            told = (speed,) if name == "steering" else ()
-            said[name] = head(dense if name in DENSE else features[-1], image.shape[2:], *told)
+            beside = told if name == "steering" else {}
+            said[name] = head(dense if name in DENSE else features[-1], image.shape[2:], **beside)
         return said
 
     def head(self, name: str) -> Head:
@@ -124,9 +126,10 @@ class Perceived(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, speed: Tensor | None = None) -> tuple[Tensor, ...]:
-        """uint8 [N, 3, H, W], and where the network is told it the speed, float32 [N, 2], see `scenes.told_speed`."""
-        said = self.network(image, speed)
+    def forward(self, image: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> tuple[Tensor, ...]:
+        """uint8 [N, 3, H, W], and what the network is told beside it, float32 [N, 2] each, see `scenes.told`."""
+        given = (one for one in (first, second) if one is not None)
+        said = self.network(image, **dict(zip(self.network.told, given, strict=False)))
         return tuple(answer for name in said for answer in self.network.head(name).answers(said[name]))
 
 
@@ -137,7 +140,7 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
     """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
     seen = augmented(settings, batch)
-    return observed(settings, network, network(seen["image"], seen.get("speed")), seen)
+    return observed(settings, network, network(**inputs_of(seen)), seen)
 
 
 def taught_loss(
@@ -146,8 +149,8 @@ def taught_loss(
     """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's opinion of the same augmented frames."""
     seen = augmented(settings, batch)
     with torch.no_grad():
-        taught = teacher(seen["image"], seen.get("speed"))
-    said, weights = student(seen["image"], seen.get("speed")), head_weights(settings)
+        taught = teacher(**inputs_of(seen))
+    said, weights = student(**inputs_of(seen)), head_weights(settings)
     far = torch.stack([weights[name] * student.head(name).distance(said[name], taught[name], temperature) for name in said]).sum()
     return (1 - weight) * observed(settings, student, said, seen) + weight * far
 

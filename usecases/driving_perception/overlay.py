@@ -112,13 +112,22 @@ def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
     writing = _video(out, frames.rate or USUAL_RATE) if out.suffix.lower() in VIDEOS else _folder(out)
     with writing as write, _bar() as bar:
         task = bar.add_task("overlay", total=frames.count or None)
+        before: bytes | None = None
         for name, picture in frames:
             started = time.perf_counter()
-            answer = bundle.answer([picture])[0]
+            answer = bundle.answer([following(picture, before) if "turn" in card else picture])[0]
+            before = picture
             told.add(answer, time.perf_counter() - started)
             write(name, overlay(Image.open(io.BytesIO(picture)), answer, card))
             bar.advance(task)
     return told
+
+
+def following(picture: bytes, before: bytes | None) -> Any:
+    """The request for a picture that follows on another one; where that is of another size it is of another camera, and left out."""
+    if before is None or Image.open(io.BytesIO(before)).size != Image.open(io.BytesIO(picture)).size:
+        return picture
+    return {"b64": base64.b64encode(picture).decode(), "before": base64.b64encode(before).decode()}
 
 
 class Write(Protocol):

@@ -19,8 +19,9 @@ from tasks.findings import Findings
 from tasks.usecase import Say
 from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
-from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, UNCOUNTED, to_pixels, told_speed
+from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, TOLD, UNCOUNTED, to_pixels, told
 from usecases.driving_perception.sources import find_sources
+from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import UnusableImage, as_png
 from usecases.labels import by_number
 from usecases.splits import SPLITS, complete, leaks
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 WIDEST, WIDEST_STEERING, STEP = 512, 160, 8  # pixels: larger images are brought to that, in steps; to steer needs less
 SMALLEST_SIGNAL, LARGEST_SIGNAL = 64, 96  # pixels a side of signs and lights alone
 SAME_SHAPE = 0.02  # relative difference of the sides' ratios below which a mask only needs resizing
-MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class
+MOST_UNKNOWN = 0.5  # share of a mask's pixels that may be of no class, and of moments whose turn may not be known
 FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
 BLOCKS = 20
 THINNEST = 1.0  # pixels of the picture: a box that is less wide or high shows nothing
@@ -48,6 +49,7 @@ class Seen:
     size: tuple[int, int]
     boxes: tuple[Box, ...] | None
     content: str
+    turn: float | None = None  # of the camera since the moment before, see `turning`
     stretch: str = ""  # of successive frames that are dealt out together, where splits are not given
 
     def heads(self) -> list[str]:
@@ -66,7 +68,7 @@ class Labels:
     colours: list[list[int]]
     objects: list[str]
     targets: list[str]
-    speed: bool  # whether it is told
+    told: list[str]  # of `scenes.TOLD`
     signals: list[str]
     width: int
     height: int
@@ -101,7 +103,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     return {
         "layout": "; ".join(source.layout for source in sources),
         "heads": labels.heads,
-        "speed": labels.speed,
+        "told": labels.told,
         "ratios": labels.ratios,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
         "labels": labels.classes or labels.objects or labels.targets or labels.signals,
@@ -113,11 +115,12 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
 # -- looking ----------------------------------------------------------------------------------------------------------
 def _look(source: Source, findings: Findings, say: Say) -> list[Seen]:
     kept, unknown = [], Counter[str]()
+    before: dict[tuple[str, float], tuple[int, np.ndarray]] = {}  # the last moment of every camera
     for number, frame in enumerate(source.frames):
         if number % SAY_EVERY == 0:
             say(f"looking at {number:,} of {len(source.frames):,} frames")
         try:
-            kept.append(_try(frame, source, unknown, findings))
+            kept.append(replace(_try(frame, source, unknown, findings), turn=_turn(frame, before)))
         except UnusableImage as reason:
             findings.set_aside("unusable frame", f"{frame.name}: {reason}")
     for called, pixels in unknown.most_common():
@@ -137,6 +140,16 @@ def _try(frame: Frame, source: Source, unknown: Counter[str], findings: Findings
     boxes = tuple(_within(frame, *image.size, findings)) if frame.boxes else None
     content = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes(), digest_size=16).hexdigest()
     return Seen(frame, source, image.size, boxes, content)
+
+
+def _turn(frame: Frame, before: dict[tuple[str, float], tuple[int, np.ndarray]]) -> float | None:
+    """Since the moment before, which is followed up; None where that is not known or there is none."""
+    if frame.moment is None or frame.steering is None:
+        return None
+    camera, now = (frame.recording, frame.side), strip(frame.picture())
+    last, view = before.get(camera, (None, now))
+    before[camera] = (frame.moment, now)
+    return turn_between(view, now) if last == frame.moment - 1 else None
 
 
 def _try_mask(name: str, file: bytes, size: tuple[int, int], source: Source, unknown: Counter[str], findings: Findings) -> None:
@@ -191,9 +204,7 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
         raise DataError("Not one box was found in the labels: there is nothing to learn to find.")
     drives = [one.frame for frames in seen for one in frames if one.frame.steering is not None]
     targets = ["steering", *(["throttle"] if all(frame.throttle is not None for frame in drives) else [])] if "steering" in heads else []
-    speed = bool(targets) and settings.speed != "no" and all(frame.speed is not None for frame in drives)
-    if settings.speed == "yes" and not speed:
-        raise DataError("--usecase.speed yes: the speed was not recorded at every moment of the drives. Leave it auto.")
+    told = _told(settings, [one for frames in seen for one in frames if one.frame.steering is not None]) if targets else []
     signals = (
         sorted({one.frame.signal for frames in seen for one in frames if one.frame.signal}, key=by_number) if "signal" in heads else []
     )
@@ -201,7 +212,20 @@ def _labels(settings: DrivingPerception, sources: Sequence[Source], seen: Sequen
     width, height = settings.width or width, settings.height or height
     paint = [own.get(name, list(colour)) for name, colour in zip(classes, colours(len(classes)), strict=True)]
     ratios = sorted({round(across / down, 4) for across, down in _usual_sizes(seen)}) if heads != ["signal"] else []
-    return Labels(heads, classes, paint, objects, targets, speed, signals, width, height, ratios)
+    return Labels(heads, classes, paint, objects, targets, told, signals, width, height, ratios)
+
+
+def _told(settings: DrivingPerception, drives: Sequence[Seen]) -> list[str]:
+    """What the network is told beside the picture. Raises `DataError`: it is to be told what is not known."""
+    known = {
+        "speed": all(one.frame.speed is not None for one in drives),
+        "turn": sum(one.turn is not None for one in drives) > MOST_UNKNOWN * len(drives),
+    }
+    if settings.speed == "yes" and not known["speed"]:
+        raise DataError("--usecase.speed yes: the speed was not recorded at every moment of the drives. Leave it auto.")
+    if settings.turn == "yes" and not known["turn"]:
+        raise DataError("--usecase.turn yes: most moments of the drives do not follow on one another. Leave it auto.")
+    return [name for name in TOLD if known[name] and getattr(settings, name) != "no"]
 
 
 def _own_colours(source: Source) -> dict[str, tuple[int, int, int]]:
@@ -322,8 +346,9 @@ def _write(folder: Path, seen: Sequence[Seen], labels: Labels, settings: Driving
             values = _steadied(seen, values, settings.steadiness)
         values[:, 0] += settings.side_steering * np.array([one.frame.side for one in seen], dtype=np.float32)
         np.save(folder / "values.npy", values)
-    if labels.speed:
-        np.save(folder / "speed.npy", np.stack([told_speed(one.frame.speed) for one in seen]))
+    numbers = {"speed": [one.frame.speed for one in seen], "turn": [one.turn for one in seen]}
+    for name in labels.told:
+        np.save(folder / f"{name}.npy", np.stack([told(number) for number in numbers[name]]))
     if labels.signals:
         number = {kind: place for place, kind in enumerate(labels.signals)}
         np.save(folder / "signal.npy", np.array([number.get(one.frame.signal or "", NOTHING) for one in seen], dtype=np.int64))
@@ -402,10 +427,11 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
             "spread": np.nanstd(values, 0).clip(LEAST_SPREAD).astype(float).round(6).tolist(),
             "ranges": [_range(np.concatenate([column, -column]) if place == 0 else column) for place, column in enumerate(values.T)],
         }
-    if labels.speed:
-        speed = np.load(folder / "train" / "speed.npy")
-        known = speed[speed[:, 1] > 0, 0]
-        card["speed"] = [round(float(known.mean()), 6), round(float(known.std().clip(1e-3)), 6)]
+    for name in labels.told:
+        numbers = np.load(folder / "train" / f"{name}.npy")
+        known = numbers[numbers[:, 1] > 0, 0]
+        usual = float(known.mean()) if name == "speed" else 0.0  # what is mirrored turns the other way
+        card[name] = [round(usual, 6), round(max(float(np.sqrt(np.square(known - usual).mean())), LEAST_SPREAD), 6)]
     if labels.signals:
         card["signals"] = labels.signals
     (folder / "assets").mkdir(exist_ok=True)
@@ -434,7 +460,7 @@ def _facts(labels: Labels, of_split: dict[str, list[Seen]], counts: np.ndarray) 
         facts["boxes"] = ", ".join(f"{name} {count:,}" for name, count in found.most_common())
     if labels.targets:
         steering = np.array([one.frame.steering for one in everything if one.frame.steering is not None])
-        facts["speed"] = "told to the network" if labels.speed else "not told to the network"
+        facts["told to the network"] = " and ".join(("the picture", *labels.told))
         facts["steering"] = f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}"
     if labels.signals:
         shown = Counter(one.frame.signal for one in everything if one.frame.signal)

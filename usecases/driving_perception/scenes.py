@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from tasks.usecase import Arrays
 
+Array = TypeVar("Array")
+
 FASTEST = 1000.0  # speed, in whatever unit it was recorded
 IGNORED = 255  # of a mask: belongs to no class, counts for nothing
 OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations"), "signal": ("probabilities",)}
 """What the exported graph says for each head, heads in this order."""
+TOLD = ("speed", "turn")
+"""What the graph may be told beside a picture, in the order of its inputs."""
 NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; a region that counts for nothing
 
 
@@ -33,7 +38,7 @@ class StoredScenes:
 
         - mask uint8 [B, H, W], the number of each pixel's class or 255;
         - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
-        - values float32 [B, K], what the driver did, or nan; speed float32 [B, 2], see `told_speed`;
+        - values float32 [B, K], what the driver did, or nan; speed and turn float32 [B, 2], see `told`;
         - signal int64 [B], the number of the sign or light that is shown, or -1.
         """
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
@@ -55,19 +60,19 @@ class StoredScenes:
         return np.array([frame["size"] for frame in self.card], dtype=np.int64).reshape(-1, 2)
 
 
-def told_speed(speed: float | None) -> np.ndarray:
-    """float32 [2]: the speed as it was recorded, and 1; or 0 and 0 where it is not known."""
-    return np.array([0, 0] if speed is None else [speed, 1], dtype=np.float32)
+def told(number: float | None) -> np.ndarray:
+    """float32 [2]: the speed as it was recorded, or how far the view turned, and 1; or 0 and 0 where it is not known."""
+    return np.array([0, 0] if number is None else [number, 1], dtype=np.float32)
 
 
-def inputs_of(batch: Arrays) -> Arrays:
+def inputs_of(batch: Mapping[str, Array]) -> dict[str, Array]:
     """What a network is told of a batch of scenes."""
-    return {name: batch[name] for name in ("image", "speed") if name in batch}
+    return {name: batch[name] for name in ("image", *TOLD) if name in batch}
 
 
 def read_card(assets: Path) -> dict[str, Any]:
     """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where it is told `{"speed": [mean, deviation]}`; of signals `{"signals": [name]}`.
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where they are told `{"speed": [mean, deviation], "turn": the same}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 

@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from tasks.usecase import Arrays
 from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.scenes import TOLD
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; numbers before the last layer
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
-UNTOLD = 0.2  # share of the moments of training whose speed is kept back, so that a request may leave it out
+UNTOLD = 0.2  # share of the moments of training whose speed or turn is kept back, so that a request may leave it out
+HEARD = 5.0  # deviations of what is told for one of the picture's: a single number among a thousand would hardly be learnt from
 STRIDE = 16  # of the features, in pixels
 BINS, BEYOND = 41, 2  # steps of a value; how many of them lie beyond what was driven, at each end
 SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
@@ -35,32 +37,34 @@ class SteeringHead(Head):
         sides = (int(card["height"]), int(card["width"]))
         self.cells = tuple(min(-(-side // STRIDE), most) for side, most in zip(sides, MOST_CELLS, strict=True))
         self.flat = nn.Sequential(nn.Flatten(), nn.Dropout(dropout))
-        told = NARROW * self.cells[0] * self.cells[1] + (2 if "speed" in card else 0)
+        told = NARROW * self.cells[0] * self.cells[1] + 2 * sum(name in card for name in TOLD)
         self.hidden = nn.Sequential(nn.Linear(told, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout))
         self.say = nn.Linear(HIDDEN, len(card["ranges"]) * BINS)
         self.steps: Tensor
         self.widening: Tensor
-        self.speed: Tensor | None
-        self.register_buffer("speed", torch.tensor(card["speed"]) if "speed" in card else None)
+        self.told = {name: tuple(map(float, card[name])) for name in TOLD if name in card}  # mean and deviation
         self.register_buffer("steps", torch.stack([steps(low, high) for low, high in card["ranges"]]))
         self.register_buffer("widening", torch.ones(len(card["ranges"])))
 
-    def forward(self, features: Tensor, size: tuple[int, int], speed: Tensor | None = None) -> tuple[Tensor]:
-        """`speed` [N, 2] as `scenes.told_speed` tells it; None: it is not known."""
+    def forward(self, features: Tensor, size: tuple[int, int], **told: Tensor) -> tuple[Tensor]:
+        """`told` [N, 2] each as `scenes.told` says; what is left out is not known."""
         x = self.narrow(features)
         if tuple(x.shape[2:]) != self.cells:
             x = F.interpolate(x, size=self.cells, mode="bilinear", align_corners=False)
         x = self.flat(x)
-        if self.speed is not None:
-            x = torch.cat([x, self._standardised(speed if speed is not None else x.new_zeros(len(x), 2), self.speed).to(x.dtype)], 1)
+        beside = [
+            self._standardised(told[name] if name in told else x.new_zeros(len(x), 2), *usual).to(x.dtype)
+            for name, usual in self.told.items()
+        ]
+        x = torch.cat([x, *beside], 1)
         return (self.say(self.hidden(x)).float().unflatten(1, self.steps.shape),)
 
-    def _standardised(self, speed: Tensor, usual: Tensor) -> Tensor:
-        """[N, 2]: the speed in deviations from the mean where it is known, else 0; and whether it is known. In training it is sometimes not."""
-        known = speed[:, 1:]
+    def _standardised(self, told: Tensor, mean: float, deviation: float) -> Tensor:
+        """[N, 2]: a number in deviations from the mean where it is known, else 0; and whether it is known. In training it is sometimes not."""
+        known = told[:, 1:]
         if self.training:
             known = known * (torch.rand_like(known) >= UNTOLD)
-        return torch.cat([(speed[:, :1] - usual[0]) / usual[1] * known, known], 1)
+        return torch.cat([HEARD * (told[:, :1] - mean) / deviation * known, known], 1)
 
     def answers(self, said: Said) -> tuple[Tensor, Tensor]:
         """Values as they were recorded and their standard deviations, float32 [N, K] each."""

@@ -14,7 +14,10 @@ from PIL import Image
 from tasks.exporting.export import write_graph
 from tests.usecases.driving_perception.roads import save
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.codec import unpacked
+from usecases.driving_perception.overlay import following
 from usecases.driving_perception.sample import draw
+from usecases.images import as_png
 
 ROOT = Path(__file__).parents[3]
 FRAMES = 4
@@ -63,6 +66,15 @@ def test_pictures_become_a_video_and_a_video_pictures(bundle: Path, drive: Path,
     assert run(bundle, drive, tmp_path / "out.mp4").returncode == 0
     done = run(bundle, tmp_path / "out.mp4", tmp_path / "again")
     assert done.returncode == 0 and len(list((tmp_path / "again").iterdir())) == FRAMES, done.stderr
+
+
+def test_frames_that_follow_on_one_another_are_asked_for_together(drive: Path) -> None:
+    first, second = ((drive / f"{frame:03d}.png").read_bytes() for frame in range(2))
+    asked = unpacked(following(second, first))
+    assert (asked.image, asked.before) == (second, first)
+    assert following(second, None) == second
+    with Image.open(drive / "000.png") as picture:
+        assert following(second, as_png(picture.resize((64, 48)))) == second, "of another camera"
 
 
 def test_what_cannot_be_drawn_over_is_said(bundle: Path, drive: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 from collections.abc import Callable
@@ -19,16 +20,20 @@ from tasks.errors import BundleError, DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.network import RoadNetwork
-from usecases.driving_perception.scenes import StoredScenes, read_card
+from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import judged, scores
 from usecases.driving_perception.steering import BINS, SteeringHead, steps, surprise
 from usecases.driving_perception.steering_scores import SteeringJudge
+from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import as_png
+from usecases.splits import SPLITS
 
 MOMENTS = 200
-SMALL = DrivingPerception(channels=8, dropout=0.0, colour=0.1, heads=("steering",))
+SMALL = DrivingPerception(channels=8, dropout=0.0, colour=0.1, heads=("steering",), turn="yes")
 
 
 def angle(moment: int) -> float:
@@ -88,8 +93,9 @@ def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
 def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
     layout(tmp_path / "data")
     card = prepared(tmp_path / "data", tmp_path / "out")
-    told = "no" if layout is tub else "yes"
-    assert card["heads"] == ["steering"] and DrivingPerception().settled(card) == DrivingPerception(heads=("steering",), speed=told)
+    speed = "no" if layout is tub else "yes"
+    assert card["heads"] == ["steering"]
+    assert DrivingPerception().settled(card) == DrivingPerception(heads=("steering",), speed=speed, turn="yes")
     test = StoredScenes(tmp_path / "out" / "test")
     moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names()]
     assert test.arrays["values"][:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
@@ -200,8 +206,8 @@ def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwor
 
 def test_the_graph_is_the_twin_of_the_network(learnt: tuple[RoadNetwork, Path], tmp_path: Path) -> None:
     network, folder = learnt
-    inputs = {"image": SMALL.examples(folder, "test").batch(np.arange(7))["image"]}
-    write_graph(SMALL, network, {"image": inputs["image"][:2]}, tmp_path / "model.onnx")
+    inputs = inputs_of(SMALL.examples(folder, "test").batch(np.arange(7)))
+    write_graph(SMALL, network, {name: array[:2] for name, array in inputs.items()}, tmp_path / "model.onnx")
     check_symbolic_axes(tmp_path / "model.onnx")
     check_parity(SMALL, network, inputs, tmp_path / "model.onnx")
 
@@ -228,7 +234,7 @@ def test_answers_say_how_sure_they_are(learnt: tuple[RoadNetwork, Path]) -> None
 
 def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: Path) -> None:
     simulator(tmp_path / "data")
-    asked = DrivingPerception(data=str(tmp_path / "data"), channels=8, dropout=0.0, colour=0.0, steadiness=0.0)
+    asked = DrivingPerception(data=str(tmp_path / "data"), channels=8, dropout=0.0, colour=0.0, steadiness=0.0, turn="no")
     usecase = asked.settled(asked.prepare(tmp_path / "out"))
     assert usecase.input_names == ("image", "speed")
     train, folder = StoredScenes(tmp_path / "out" / "train"), tmp_path / "out"
@@ -248,7 +254,7 @@ def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: P
         for request in ({"b64": base64.b64encode(frame).decode(), "speed": 14.0}, frame, {"b64": base64.b64encode(frame).decode()})
     )
     assert not np.allclose(told, untold) and np.array_equal(untold, as_json)
-    inputs = {name: array for name, array in train.batch(np.arange(7)).items() if name in usecase.input_names}
+    inputs = inputs_of(train.batch(np.arange(7)))
     write_graph(usecase, network, {name: array[:2] for name, array in inputs.items()}, tmp_path / "model.onnx")
     check_symbolic_axes(tmp_path / "model.onnx")
     check_parity(usecase, network, inputs, tmp_path / "model.onnx")
@@ -261,13 +267,73 @@ def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: P
             codec.encode([request])
 
 
-def test_a_speed_that_is_not_there_is_not_asked_for(tmp_path: Path) -> None:
+def landscape(turned: float) -> Image.Image:
+    """Far hills at `turned` widths to the right, over a road that comes nearer."""
+    hills = np.random.default_rng(0).uniform(0, 255, (48, 400)).repeat(2, 0).repeat(4, 1)
+    left = round(600 + 320 * turned)
+    return Image.fromarray(hills[:, left : left + 320].astype(np.uint8)).resize((320, 160)).convert("RGB")
+
+
+@pytest.mark.parametrize("turned", [-0.3, -0.05, -0.006, 0.0, 0.01, 0.2])
+def test_how_far_the_view_turned_is_seen(turned: float) -> None:
+    assert turn_between(strip(landscape(0.3)), strip(landscape(0.3 + turned))) == pytest.approx(turned, abs=0.004)
+
+
+def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) -> None:
+    tub(tmp_path / "data")
+    for moment in range(MOMENTS):
+        picture = landscape(0.02 * (moment % 10))
+        picture.paste((moment, moment, moment), (0, 100, 320, 160))  # a road that is of no other moment
+        picture.save(tmp_path / "data" / "images" / f"{moment}_cam_image_array_.jpg")
+    asked = SMALL.model_copy(update={"data": str(tmp_path / "data"), "turn": "auto"})
+    usecase = asked.settled(asked.prepare(tmp_path / "out"))
+    assert usecase.input_names == ("image", "turn")
+    told = {}
+    for split in SPLITS:
+        scenes = StoredScenes(tmp_path / "out" / split)
+        told |= {
+            int(Path(name).stem.split("_")[0]): turn for name, turn in zip(scenes.names(), scenes.arrays["turn"].tolist(), strict=True)
+        }
+    assert told[0] == [0, 0] and told[5] == [0, 0], "the first moment, and the one after those that were deleted"
+    assert told[1] == pytest.approx([0.02, 1], abs=0.004) and told[20] == pytest.approx([-0.18, 1], abs=0.004)
+    mirrored = augmented(asked, {"image": torch.zeros(32, 3, 16, 16), "values": torch.ones(32, 2), "turn": torch.ones(32, 2)})
+    assert torch.equal(mirrored["turn"][:, 0], mirrored["values"][:, 0]) and (mirrored["turn"][:, 1] == 1).all()
+
+
+def test_a_request_with_the_moment_before_is_answered_by_both(learnt: tuple[RoadNetwork, Path]) -> None:
+    network, folder = learnt
+    codec = RoadCodec(folder / "assets")
+    now, before, other = (as_png(picture) for picture in (landscape(0.3), landscape(0.25), landscape(0.3).resize((64, 48))))
+    asked = {"b64": base64.b64encode(now).decode(), "before": base64.b64encode(before).decode()}
+    inputs = codec.encode([asked, now])
+    assert inputs["turn"][0] == pytest.approx([0.05, 1], abs=0.004) and inputs["turn"][1].tolist() == [0, 0]
+    assert codec.decode(torch_predict(SMALL, network)(inputs), [asked, now])[0]["width"] == 320
+    large = {
+        key: base64.b64encode(as_png(Image.open(io.BytesIO(base64.b64decode(text))).resize((2000, 1000)))).decode()
+        for key, text in asked.items()
+    }
+    assert explain(torch_predict(SMALL, network), codec, large)["overlay"].startswith("data:image/png")
+    for request, words in (
+        ({**asked, "before": base64.b64encode(other).decode()}, "The image before is 64 x 48, the image 320 x 160"),
+        ({**asked, "before": "?"}, "under before is no base64"),
+        ({**asked, "before": base64.b64encode(b"?").decode()}, "no image"),
+        ({**asked, "after": "?"}, "should be an image, or"),
+    ):
+        with pytest.raises(BundleError, match=words):
+            codec.encode([request])
+
+
+def test_what_is_not_there_is_not_told(tmp_path: Path) -> None:
     tub(tmp_path / "data")
     with pytest.raises(DataError, match=r"--usecase\.speed yes: the speed was not recorded at every moment"):
         prepared(tmp_path / "data", tmp_path / "out", speed="yes")
     simulator(tmp_path / "simulated")
-    prepared(tmp_path / "simulated", tmp_path / "without", speed="no")
-    assert "speed" not in StoredScenes(tmp_path / "without" / "train").arrays
+    prepared(tmp_path / "simulated", tmp_path / "without", speed="no", turn="no")
+    assert not {"speed", "turn"} & StoredScenes(tmp_path / "without" / "train").arrays.keys()
+    catalog = tmp_path / "data" / "catalog_0.catalog"
+    catalog.write_text("\n".join(line.replace('"_index"', '"index"') for line in catalog.read_text().splitlines()))
+    with pytest.raises(DataError, match=r"--usecase\.turn yes: most moments of the drives do not follow on one another"):
+        prepared(tmp_path / "data", tmp_path / "out", turn="yes")
 
 
 def test_a_histogram_learns_the_mean_of_what_was_driven() -> None:
