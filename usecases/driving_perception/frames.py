@@ -36,8 +36,8 @@ class Frame:
     """A picture that is somewhere, and of what it shows what is known; the rest is None.
 
     `mask` are the bytes of its file; `boxes` come for a width and a height of the picture, in pixels of it; `moment` is the number of
-    the picture in its recording, if they were taken at equal distances of time; `side` says where a camera beside the driver's makes one steer to, -1 to 1; `signal` is the sign or light that the picture shows; of a `region`, left,
-    upper, right and lower in pixels, only that is looked at.
+    the picture in its recording, if they were taken at equal distances of time; `side` says where a camera beside the driver's makes one
+    steer to, -1 to 1; `signal` is the sign or light that the picture shows; of a `region`, left, upper, right and lower in pixels, only that is looked at.
     """
 
     name: str
