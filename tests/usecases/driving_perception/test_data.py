@@ -175,7 +175,7 @@ def test_every_setting_that_decides_the_data_decides_their_digest() -> None:
     source = Path(driving_perception.__file__ or "").parent / "prepare.py"
     assert set(re.findall(r"\bsettings\.(\w+)", source.read_text())) <= READ_BY_PREPARE
     plain = DrivingPerception()
-    other = {"data": str(Path(__file__).parent), "heads": ("mask",), "scenario": "night", "speed": "no"}
+    other = {"data": str(Path(__file__).parent), "heads": ("mask",), "scenario": "night", "speed": "no", "turn": "no"}
     for name in sorted(READ_BY_PREPARE):
         changed = plain.model_copy(update={name: other[name] if name in other else getattr(plain, name) + 1})
         assert changed.data_digest() != plain.data_digest(), name
