@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 from tasks.errors import DataError
@@ -112,15 +113,19 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     }
 
 
+Before = dict[tuple[str, float], tuple[int, np.ndarray]]
+"""Of every camera, by recording and side, its last moment and the strip of its picture."""
+
+
 # -- looking ----------------------------------------------------------------------------------------------------------
 def _look(source: Source, findings: Findings, say: Say) -> list[Seen]:
     kept, unknown = [], Counter[str]()
-    before: dict[tuple[str, float], tuple[int, np.ndarray]] = {}  # the last moment of every camera
+    before: Before = {}
     for number, frame in enumerate(source.frames):
         if number % SAY_EVERY == 0:
             say(f"looking at {number:,} of {len(source.frames):,} frames")
         try:
-            kept.append(replace(_try(frame, source, unknown, findings), turn=_turn(frame, before)))
+            kept.append(_try(frame, source, before, unknown, findings))
         except UnusableImage as reason:
             findings.set_aside("unusable frame", f"{frame.name}: {reason}")
     for called, pixels in unknown.most_common():
@@ -128,7 +133,7 @@ def _look(source: Source, findings: Findings, say: Say) -> list[Seen]:
     return kept
 
 
-def _try(frame: Frame, source: Source, unknown: Counter[str], findings: Findings) -> Seen:
+def _try(frame: Frame, source: Source, before: Before, unknown: Counter[str], findings: Findings) -> Seen:
     """Raises `UnusableImage`: image or mask cannot be read, do not belong together, or nothing in the mask is of a class."""
     try:
         image = frame.picture()
@@ -139,14 +144,14 @@ def _try(frame: Frame, source: Source, unknown: Counter[str], findings: Findings
         _try_mask(frame.name, mask_file, image.size, source, unknown, findings)
     boxes = tuple(_within(frame, *image.size, findings)) if frame.boxes else None
     content = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes(), digest_size=16).hexdigest()
-    return Seen(frame, source, image.size, boxes, content)
+    return Seen(frame, source, image.size, boxes, content, _turn(frame, image, before))
 
 
-def _turn(frame: Frame, before: dict[tuple[str, float], tuple[int, np.ndarray]]) -> float | None:
+def _turn(frame: Frame, image: Image.Image, before: Before) -> float | None:
     """Since the moment before, which is followed up; None where that is not known or there is none."""
     if frame.moment is None or frame.steering is None:
         return None
-    camera, now = (frame.recording, frame.side), strip(frame.picture())
+    camera, now = (frame.recording, frame.side), strip(image)
     last, view = before.get(camera, (None, now))
     before[camera] = (frame.moment, now)
     return turn_between(view, now) if last == frame.moment - 1 else None
