@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 import warnings
@@ -123,10 +124,11 @@ def _refused(detail: Any) -> str:
 def _run(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any:
     quiet: dict[Any, Any] = {
         PREFECT_LOGGING_LEVEL: "CRITICAL",  # the terminal view speaks instead
-        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",  # the ephemeral server prints traces of its own shutdown
+        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",  # the ephemeral server prints traces of its own shutdown,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
     warnings.simplefilter("ignore")
     with temporary_settings(quiet):
         setup_logging()
+        os.environ["PREFECT_LOGGING_ROOT_LEVEL"] = "CRITICAL"  # and so does its database, which no setting reaches
         return flow(**parameters)
