@@ -53,7 +53,8 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
         sign = torch.ones_like(batch["values"])
         sign[:, 0] = window.flip
         if "turn" in batch:
-            seen["turn"] = batch["turn"] * torch.stack([window.flip, torch.ones_like(window.flip)], 1)
+            flips = torch.stack([window.flip, torch.ones_like(window.flip)], 1)
+            seen["turn"] = batch["turn"] * flips.repeat(1, batch["turn"].shape[1] // 2)
         seen["values"] = torch.where(steady[:, None], batch["values"] * sign, torch.nan)
     return seen
 

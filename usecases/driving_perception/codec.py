@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +18,8 @@ from tasks.usecase import Arrays, Takes
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
-from usecases.driving_perception.scenes import FASTEST, read_card, to_pixels, told
-from usecases.driving_perception.turning import strip, turn_between
+from usecases.driving_perception.scenes import FASTEST, counts_told, read_card, to_pixels, told
+from usecases.driving_perception.turning import same_shape, strip, turn_between
 from usecases.images import read_file, requested
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
@@ -32,7 +33,7 @@ UNSURE = 0.5  # probability of the classes, on average, or of the sign below whi
 
 
 class RoadCodec:
-    """Requests are the bytes of an image file, or `{"b64": of it, "speed": number, "before": of the moment before}` where the network is told the speed and the turn; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
+    """Requests are the bytes of an image file, or `{"b64": of it, "speed": number, "before": [of the moments before, oldest first]}` where the network is told the speed and the turns; answers say what is in it, in pixels of the image itself, what to do, and whether to trust it."""
 
     takes: ClassVar[Takes] = "image"
     padding: Mapping[str, int] = {}
@@ -40,9 +41,10 @@ class RoadCodec:
     def __init__(self, assets: Path) -> None:
         self.card = read_card(assets)
         self.width, self.height = int(self.card["width"]), int(self.card["height"])
+        self.counts = counts_told(self.card)
 
     def read(self, argument: str) -> Any:
-        """An image file, or one of JSON with an image, the speed and the image before. Raises `BundleError`: no such file, or no JSON."""
+        """An image file, or one of JSON with an image, the speed and the images before. Raises `BundleError`: no such file, or no JSON."""
         content = read_file(argument)
         if not argument.lower().endswith(".json"):
             return content
@@ -56,14 +58,14 @@ class RoadCodec:
         return requested([unpacked(request).image for request in requests])
 
     def encode(self, requests: Sequence[Any]) -> Arrays:
-        """image uint8 [B, 3, height, width], and where the network is told them speed and turn float32 [B, 2]. Raises `BundleError`: see `images` and `unpacked`."""
+        """image uint8 [B, 3, height, width], and where the network is told them speed and turn float32, see `scenes.told`. Raises `BundleError`: see `images` and `unpacked`."""
         asked = [unpacked(request) for request in requests]
         images = requested([one.image for one in asked])
         arrays = {"image": np.stack([to_pixels(image, self.width, self.height) for image in images])}
-        if "speed" in self.card:
-            arrays["speed"] = np.stack([told(one.speed) for one in asked])
-        if "turn" in self.card:
-            arrays["turn"] = np.stack([told(_turn(one.before, image)) for one, image in zip(asked, images, strict=True)])
+        if "speed" in self.counts:
+            arrays["speed"] = np.stack([told([one.speed], 1) for one in asked])
+        if count := self.counts.get("turn"):
+            arrays["turn"] = np.stack([told(_turns(one.before[-count:], image), count) for one, image in zip(asked, images, strict=True)])
         return arrays
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
@@ -153,11 +155,11 @@ class RoadCodec:
 
 
 class Asked(NamedTuple):
-    """The bytes of a picture, and what the network is told beside it; None: that is not known."""
+    """The bytes of a picture, the speed where it is known, and the pictures of the moments before, oldest first."""
 
     image: Any
     speed: float | None = None
-    before: bytes | None = None
+    before: tuple[bytes, ...] = ()
 
 
 def unpacked(request: Any) -> Asked:
@@ -169,13 +171,16 @@ def unpacked(request: Any) -> Asked:
     if not isinstance(request, dict):
         return Asked(request)
     image, speed, before = (request.get(key) for key in KEYS)
-    if request.keys() - set(KEYS) or not isinstance(image, str) or not isinstance(before, str | None):
+    before = [before] if isinstance(before, str) else [] if before is None else before
+    pictures: list[Any] = [image, *before] if isinstance(before, list) else [None]
+    if request.keys() - set(KEYS) or not all(isinstance(one, str) for one in pictures):
         raise BundleError(
-            'The request should be an image, or {"b64": an image in base64, "speed": a number, "before": an image in base64}.'
+            'The request should be an image, or {"b64": an image in base64, "speed": a number, '
+            '"before": [the images of the moments before in base64, oldest first]}.'
         )
     if speed is not None and (isinstance(speed, bool) or not isinstance(speed, int | float) or not abs(speed) <= FASTEST):
         raise BundleError(f"The speed {speed!r:.40} is no number from -{FASTEST:g} to {FASTEST:g}.")
-    return Asked(_from_base64(image, "b64"), speed, None if before is None else _from_base64(before, "before"))
+    return Asked(_from_base64(pictures[0], "b64"), speed, tuple(_from_base64(one, "before") for one in pictures[1:]))
 
 
 def _from_base64(text: str, key: str) -> bytes:
@@ -185,15 +190,17 @@ def _from_base64(text: str, key: str) -> bytes:
         raise BundleError(f"The text under {key} is no base64.") from None
 
 
-def _turn(before: bytes | None, image: Image.Image) -> float | None:
-    """None where there is no picture of the moment before. Raises `BundleError`: it is no image, or of another size."""
-    if before is None:
-        return None
-    (earlier,) = requested([before])
-    if earlier.size != image.size:
-        sizes = [f"{one.width} x {one.height}" for one in (earlier, image)]
-        raise BundleError(f"The image before is {sizes[0]}, the image {sizes[1]}: both should be of one camera.")
-    return turn_between(strip(earlier), strip(image))
+def _turns(before: Sequence[bytes], image: Image.Image) -> list[float]:
+    """The latest first. Raises `BundleError`: one of the pictures before is no image, or of another shape."""
+    earlier = requested(before)
+    for one in earlier:
+        if not same_shape(one, image):
+            sizes = [f"{each.width} x {each.height}" for each in (one, image)]
+            raise BundleError(
+                f"An image before is {sizes[0]}, the image {sizes[1]}: both should be of one camera, though they may be reduced."
+            )
+    strips = [strip(one) for one in (*earlier, image)] if earlier else []
+    return [turn_between(old, new) for old, new in pairwise(strips)][::-1]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -24,9 +24,8 @@ def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
     if max(picture.size) > MOST:
         picture.thumbnail((MOST, MOST))
         asked = unpacked(request)
-        before = known.images([asked.before]) if asked.before is not None else []
-        small = [base64.b64encode(as_png(one.resize(picture.size))).decode() for one in (picture, *before)]
-        request = {"speed": asked.speed, **dict(zip(("b64", "before"), small, strict=False))}
+        small, *before = (base64.b64encode(one).decode() for one in (as_png(picture), *asked.before))
+        request = {"b64": small, "speed": asked.speed, "before": before}
     outputs = predict(known.encode([request]))
     (answer,) = known.decode(outputs, [request])
     shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}

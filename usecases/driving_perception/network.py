@@ -103,7 +103,7 @@ class RoadNetwork(nn.Module):
             self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
 
     def forward(self, image: Tensor, **told: Tensor) -> dict[str, Said]:
-        """`told`, [N, 2] each, are those of `scenes.TOLD` that the data know; what is left out is not known."""
+        """`told`, [N, 2 count] each, are those of `scenes.TOLD` that the data know; what is left out is not known."""
         features = self.backbone(self.light(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
         said = {}
@@ -127,7 +127,7 @@ class Perceived(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> tuple[Tensor, ...]:
-        """uint8 [N, 3, H, W], and what the network is told beside it, float32 [N, 2] each, see `scenes.told`."""
+        """uint8 [N, 3, H, W], and what the network is told beside it, float32 [N, 2 count] each, see `scenes.told`."""
         given = (one for one in (first, second) if one is not None)
         said = self.network(image, **dict(zip(self.network.told, given, strict=False)))
         return tuple(answer for name in said for answer in self.network.head(name).answers(said[name]))

@@ -7,7 +7,7 @@ import base64
 import io
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,7 +22,8 @@ from tasks.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle, open_bundle
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
-from usecases.images import SUFFIXES
+from usecases.driving_perception.turning import WIDE, same_shape
+from usecases.images import SUFFIXES, as_png
 
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
 USUAL_RATE = 20  # frames per second of a video made of pictures
@@ -112,22 +113,24 @@ def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
     writing = _video(out, frames.rate or USUAL_RATE) if out.suffix.lower() in VIDEOS else _folder(out)
     with writing as write, _bar() as bar:
         task = bar.add_task("overlay", total=frames.count or None)
-        before: bytes | None = None
+        before = deque[bytes](maxlen=bundle.codec.counts.get("turn", 0))
         for name, picture in frames:
+            (image,) = bundle.codec.images([picture])
             started = time.perf_counter()
-            answer = bundle.answer([following(picture, before) if "turn" in card else picture])[0]
-            before = picture
+            answer = bundle.answer([following(picture, image, before)])[0]
             told.add(answer, time.perf_counter() - started)
-            write(name, overlay(Image.open(io.BytesIO(picture)), answer, card))
+            write(name, overlay(image, answer, card))
             bar.advance(task)
     return told
 
 
-def following(picture: bytes, before: bytes | None) -> Any:
-    """The request for a picture that follows on another one; where that is of another size it is of another camera, and left out."""
-    if before is None or Image.open(io.BytesIO(before)).size != Image.open(io.BytesIO(picture)).size:
-        return picture
-    return {"b64": base64.b64encode(picture).decode(), "before": base64.b64encode(before).decode()}
+def following(picture: bytes, image: Image.Image, before: deque[bytes]) -> Any:
+    """The request for a picture, `image` when decoded, that follows on those `before`, which it joins reduced; those of another shape are of another camera."""
+    if before and not same_shape(Image.open(io.BytesIO(before[-1])), image):
+        before.clear()
+    asked, *earlier = (base64.b64encode(one).decode() for one in (picture, *before))
+    before.append(as_png(image.resize((WIDE, round(WIDE * image.height / image.width)), Image.Resampling.BOX)))
+    return {"b64": asked, "before": earlier} if earlier else picture
 
 
 class Write(Protocol):

@@ -20,7 +20,7 @@ from tasks.findings import Findings
 from tasks.usecase import Say
 from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
-from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, TOLD, UNCOUNTED, to_pixels, told
+from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, TOLD, TURNS, UNCOUNTED, to_pixels, told
 from usecases.driving_perception.sources import find_sources
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import UnusableImage, as_png
@@ -50,7 +50,7 @@ class Seen:
     size: tuple[int, int]
     boxes: tuple[Box, ...] | None
     content: str
-    turn: float | None = None  # of the camera since the moment before, see `turning`
+    turns: tuple[float, ...] = ()  # of the camera in the last moments, the latest first, see `turning`
     stretch: str = ""  # of successive frames that are dealt out together, where splits are not given
 
     def heads(self) -> list[str]:
@@ -113,8 +113,8 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     }
 
 
-Before = dict[tuple[str, float], tuple[int, np.ndarray]]
-"""Of every camera, by recording and side, its last moment and the strip of its picture."""
+Before = dict[tuple[str, float], tuple[int, np.ndarray, tuple[float, ...]]]
+"""Of every camera, by recording and side, its last moment, the strip of its picture, and how it turned until then."""
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
@@ -144,17 +144,18 @@ def _try(frame: Frame, source: Source, before: Before, unknown: Counter[str], fi
         _try_mask(frame.name, mask_file, image.size, source, unknown, findings)
     boxes = tuple(_within(frame, *image.size, findings)) if frame.boxes else None
     content = hashlib.blake2b(repr(image.size).encode() + image.convert("RGB").tobytes(), digest_size=16).hexdigest()
-    return Seen(frame, source, image.size, boxes, content, _turn(frame, image, before))
+    return Seen(frame, source, image.size, boxes, content, _turns(frame, image, before))
 
 
-def _turn(frame: Frame, image: Image.Image, before: Before) -> float | None:
-    """Since the moment before, which is followed up; None where that is not known or there is none."""
+def _turns(frame: Frame, image: Image.Image, before: Before) -> tuple[float, ...]:
+    """In the last moments, as far as they follow on one another; the latest first, up to `TURNS`. Keeps `before`."""
     if frame.moment is None or frame.steering is None:
-        return None
+        return ()
     camera, now = (frame.recording, frame.side), strip(image)
-    last, view = before.get(camera, (None, now))
-    before[camera] = (frame.moment, now)
-    return turn_between(view, now) if last == frame.moment - 1 else None
+    last, view, earlier = before.get(camera, (None, now, ()))
+    turns = (turn_between(view, now), *earlier)[:TURNS] if last == frame.moment - 1 else ()
+    before[camera] = (frame.moment, now, turns)
+    return turns
 
 
 def _try_mask(name: str, file: bytes, size: tuple[int, int], source: Source, unknown: Counter[str], findings: Findings) -> None:
@@ -224,7 +225,7 @@ def _told(settings: DrivingPerception, drives: Sequence[Seen]) -> list[str]:
     """What the network is told beside the picture. Raises `DataError`: it is to be told what is not known."""
     known = {
         "speed": all(one.frame.speed is not None for one in drives),
-        "turn": sum(one.turn is not None for one in drives) > MOST_UNKNOWN * len(drives),
+        "turn": sum(bool(one.turns) for one in drives) > MOST_UNKNOWN * len(drives),
     }
     if settings.speed == "yes" and not known["speed"]:
         raise DataError("--usecase.speed yes: the speed was not recorded at every moment of the drives. Leave it auto.")
@@ -351,9 +352,10 @@ def _write(folder: Path, seen: Sequence[Seen], labels: Labels, settings: Driving
             values = _steadied(seen, values, settings.steadiness)
         values[:, 0] += settings.side_steering * np.array([one.frame.side for one in seen], dtype=np.float32)
         np.save(folder / "values.npy", values)
-    numbers = {"speed": [one.frame.speed for one in seen], "turn": [one.turn for one in seen]}
+    numbers = {"speed": ([(one.frame.speed,) for one in seen], 1), "turn": ([one.turns for one in seen], TURNS)}
     for name in labels.told:
-        np.save(folder / f"{name}.npy", np.stack([told(number) for number in numbers[name]]))
+        of_each, count = numbers[name]
+        np.save(folder / f"{name}.npy", np.stack([told(known, count) for known in of_each]))
     if labels.signals:
         number = {kind: place for place, kind in enumerate(labels.signals)}
         np.save(folder / "signal.npy", np.array([number.get(one.frame.signal or "", NOTHING) for one in seen], dtype=np.int64))
@@ -437,6 +439,8 @@ def _write_assets(folder: Path, labels: Labels, counts: np.ndarray) -> None:
         known = numbers[numbers[:, 1] > 0, 0]
         usual = float(known.mean()) if name == "speed" else 0.0  # what is mirrored turns the other way
         card[name] = [round(usual, 6), round(max(float(np.sqrt(np.square(known - usual).mean())), LEAST_SPREAD), 6)]
+    if "turn" in labels.told:
+        card["turns"] = TURNS
     if labels.signals:
         card["signals"] = labels.signals
     (folder / "assets").mkdir(exist_ok=True)

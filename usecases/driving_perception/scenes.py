@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering"
 """What the exported graph says for each head, heads in this order."""
 TOLD = ("speed", "turn")
 """What the graph may be told beside a picture, in the order of its inputs."""
+TURNS = 6  # of the last moments that are told: ten say no more
 NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; a region that counts for nothing
 
 
@@ -38,7 +39,7 @@ class StoredScenes:
 
         - mask uint8 [B, H, W], the number of each pixel's class or 255;
         - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
-        - values float32 [B, K], what the driver did, or nan; speed and turn float32 [B, 2], see `told`;
+        - values float32 [B, K], what the driver did, or nan; speed float32 [B, 2] and turn [B, 2 TURNS], see `told`;
         - signal int64 [B], the number of the sign or light that is shown, or -1.
         """
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
@@ -60,9 +61,18 @@ class StoredScenes:
         return np.array([frame["size"] for frame in self.card], dtype=np.int64).reshape(-1, 2)
 
 
-def told(number: float | None) -> np.ndarray:
-    """float32 [2]: the speed as it was recorded, or how far the view turned, and 1; or 0 and 0 where it is not known."""
-    return np.array([0, 0] if number is None else [number, 1], dtype=np.float32)
+def told(numbers: Sequence[float | None], count: int) -> np.ndarray:
+    """float32 [2 count]: the speed as it was recorded, or how far the view turned in each of the last moments, the latest first, and 1; or 0 and 0 where it is not known."""
+    pairs = np.zeros((count, 2), dtype=np.float32)
+    for pair, number in zip(pairs, numbers, strict=False):
+        if number is not None:
+            pair[:] = number, 1
+    return pairs.ravel()
+
+
+def counts_told(card: Mapping[str, Any]) -> dict[str, int]:
+    """How many numbers there are of each of `TOLD` that the data know."""
+    return {name: int(card.get("turns", 1)) if name == "turn" else 1 for name in TOLD if name in card}
 
 
 def inputs_of(batch: Mapping[str, Array]) -> dict[str, Array]:
@@ -72,7 +82,7 @@ def inputs_of(batch: Mapping[str, Array]) -> dict[str, Array]:
 
 def read_card(assets: Path) -> dict[str, Any]:
     """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where they are told `{"speed": [mean, deviation], "turn": the same}`; of signals `{"signals": [name]}`.
+    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where they are told `{"speed": [mean, deviation], "turn": the same, "turns": of how many moments}`; of signals `{"signals": [name]}`.
     """
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 

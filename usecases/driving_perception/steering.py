@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 from tasks.usecase import Arrays
 from usecases.driving_perception.head import Head, Said
-from usecases.driving_perception.scenes import TOLD
+from usecases.driving_perception.scenes import counts_told
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; numbers before the last layer
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
-UNTOLD = 0.2  # share of the moments of training whose speed or turn is kept back, so that a request may leave it out
+UNTOLD = 0.2  # share of the moments of training whose speed or earlier turns are kept back, so that a request may leave them out
 HEARD = 5.0  # deviations of what is told for one of the picture's: a single number among a thousand would hardly be learnt from
 STRIDE = 16  # of the features, in pixels
-BINS, BEYOND = 41, 2  # steps of a value; how many of them lie beyond what was driven, at each end
+BINS, BEYOND = 21, 2  # steps of a value; how many of them lie beyond what was driven, at each end
 SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
 
 
@@ -37,34 +37,36 @@ class SteeringHead(Head):
         sides = (int(card["height"]), int(card["width"]))
         self.cells = tuple(min(-(-side // STRIDE), most) for side, most in zip(sides, MOST_CELLS, strict=True))
         self.flat = nn.Sequential(nn.Flatten(), nn.Dropout(dropout))
-        told = NARROW * self.cells[0] * self.cells[1] + 2 * sum(name in card for name in TOLD)
-        self.hidden = nn.Sequential(nn.Linear(told, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout))
+        self.counts = counts_told(card)
+        known = NARROW * self.cells[0] * self.cells[1] + 2 * sum(self.counts.values())
+        self.hidden = nn.Sequential(nn.Linear(known, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout))
         self.say = nn.Linear(HIDDEN, len(card["ranges"]) * BINS)
         self.steps: Tensor
         self.widening: Tensor
-        self.told = {name: tuple(map(float, card[name])) for name in TOLD if name in card}  # mean and deviation
+        self.usual = {name: tuple(map(float, card[name])) for name in self.counts}  # mean and deviation
         self.register_buffer("steps", torch.stack([steps(low, high) for low, high in card["ranges"]]))
         self.register_buffer("widening", torch.ones(len(card["ranges"])))
 
     def forward(self, features: Tensor, size: tuple[int, int], **told: Tensor) -> tuple[Tensor]:
-        """`told` [N, 2] each as `scenes.told` says; what is left out is not known."""
+        """`told` [N, 2 count] each as `scenes.told` says; what is left out is not known."""
         x = self.narrow(features)
         if tuple(x.shape[2:]) != self.cells:
             x = F.interpolate(x, size=self.cells, mode="bilinear", align_corners=False)
         x = self.flat(x)
         beside = [
-            self._standardised(told[name] if name in told else x.new_zeros(len(x), 2), *usual).to(x.dtype)
-            for name, usual in self.told.items()
+            self._standardised(told[name] if name in told else x.new_zeros(len(x), 2 * count), count, *self.usual[name]).to(x.dtype)
+            for name, count in self.counts.items()
         ]
         x = torch.cat([x, *beside], 1)
         return (self.say(self.hidden(x)).float().unflatten(1, self.steps.shape),)
 
-    def _standardised(self, told: Tensor, mean: float, deviation: float) -> Tensor:
-        """[N, 2]: a number in deviations from the mean where it is known, else 0; and whether it is known. In training it is sometimes not."""
-        known = told[:, 1:]
+    def _standardised(self, told: Tensor, count: int, mean: float, deviation: float) -> Tensor:
+        """[N, 2 count]: numbers in deviations from the mean where they are known, else 0; and whether they are. In training fewer are, sometimes."""
+        number, known = told.unflatten(1, (count, 2)).unbind(2)
         if self.training:
-            known = known * (torch.rand_like(known) >= UNTOLD)
-        return torch.cat([HEARD * (told[:, :1] - mean) / deviation * known, known], 1)
+            cut, left = torch.rand(2, len(told), 1, device=told.device)
+            known = known * (torch.arange(count, device=told.device) < torch.where(cut < UNTOLD, torch.floor(left * count), count))
+        return torch.stack([HEARD * (number - mean) / deviation * known, known], 2).flatten(1)
 
     def answers(self, said: Said) -> tuple[Tensor, Tensor]:
         """Values as they were recorded and their standard deviations, float32 [N, K] each."""

@@ -7,6 +7,7 @@ from PIL import Image
 
 WIDE, HIGH = 160, 60  # pixels of the upper half of a picture: what is far moves as the camera turns, not as it comes nearer
 FARTHEST = 0.4  # share of the width: beyond it too little is in both pictures
+ALIKE = 0.02  # relative difference of the sides' ratios of two pictures of one camera, of which one may have been reduced
 WHITENED = 0.5  # of the spectrum: 0 asks for what is bright to agree, 1 for every frequency alike
 
 
@@ -14,6 +15,10 @@ def strip(image: Image.Image) -> np.ndarray:
     """float32 [HIGH, WIDE]: the upper half of a picture, grey, the mean of each row taken away, and fading out at the sides."""
     grey = np.asarray(image.convert("L").resize((WIDE, 2 * HIGH), Image.Resampling.BOX), dtype=np.float32)[:HIGH]
     return (grey - grey.mean(1, keepdims=True)) * np.hanning(WIDE).astype(np.float32)
+
+
+def same_shape(one: Image.Image, other: Image.Image) -> bool:
+    return abs(one.width * other.height / (one.height * other.width) - 1) <= ALIKE
 
 
 def turn_between(before: np.ndarray, now: np.ndarray) -> float:

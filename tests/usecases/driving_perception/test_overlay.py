@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import unpacked
 from usecases.driving_perception.overlay import following
 from usecases.driving_perception.sample import draw
-from usecases.images import as_png
+from usecases.images import as_png, decode
 
 ROOT = Path(__file__).parents[3]
 FRAMES = 4
@@ -70,11 +71,15 @@ def test_pictures_become_a_video_and_a_video_pictures(bundle: Path, drive: Path,
 
 def test_frames_that_follow_on_one_another_are_asked_for_together(drive: Path) -> None:
     first, second = ((drive / f"{frame:03d}.png").read_bytes() for frame in range(2))
-    asked = unpacked(following(second, first))
-    assert (asked.image, asked.before) == (second, first)
-    assert following(second, None) == second
-    with Image.open(drive / "000.png") as picture:
-        assert following(second, as_png(picture.resize((64, 48)))) == second, "of another camera"
+    before = deque[bytes](maxlen=2)
+    assert following(first, decode(first), before) == first
+    for _ in range(3):
+        assert unpacked(following(second, decode(second), before)).image == second
+    asked = unpacked(following(second, decode(second), before))
+    assert [decode(one).size for one in asked.before] == [(160, 120)] * 2, "reduced"
+    wide = as_png(decode(first).resize((64, 32)))
+    assert following(wide, decode(wide), before) == wide, "of another camera"
+    assert following(first, decode(first), deque(maxlen=0)) == first, "nobody asks for the turns"
 
 
 def test_what_cannot_be_drawn_over_is_said(bundle: Path, drive: Path, tmp_path: Path) -> None:

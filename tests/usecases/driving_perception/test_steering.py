@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 from collections.abc import Callable
@@ -24,9 +23,9 @@ from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.network import RoadNetwork
-from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
+from usecases.driving_perception.scenes import TURNS, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import judged, scores
-from usecases.driving_perception.steering import BINS, SteeringHead, steps, surprise
+from usecases.driving_perception.steering import BINS, HEARD, UNTOLD, SteeringHead, steps, surprise
 from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import as_png
@@ -294,30 +293,45 @@ def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) ->
         told |= {
             int(Path(name).stem.split("_")[0]): turn for name, turn in zip(scenes.names(), scenes.arrays["turn"].tolist(), strict=True)
         }
-    assert told[0] == [0, 0] and told[5] == [0, 0], "the first moment, and the one after those that were deleted"
-    assert told[1] == pytest.approx([0.02, 1], abs=0.004) and told[20] == pytest.approx([-0.18, 1], abs=0.004)
-    mirrored = augmented(asked, {"image": torch.zeros(32, 3, 16, 16), "values": torch.ones(32, 2), "turn": torch.ones(32, 2)})
-    assert torch.equal(mirrored["turn"][:, 0], mirrored["values"][:, 0]) and (mirrored["turn"][:, 1] == 1).all()
+    unknown = [0.0, 0.0]
+    assert told[0] == told[5] == unknown * TURNS, "the first moment, and the one after those that were deleted"
+    assert told[1] == pytest.approx([0.02, 1, *unknown * (TURNS - 1)], abs=0.004)
+    assert told[22] == pytest.approx([0.02, 1, 0.02, 1, -0.18, 1, *[0.02, 1] * (TURNS - 3)], abs=0.004), "the latest first"
+    mirrored = augmented(asked, {"image": torch.zeros(32, 3, 16, 16), "values": torch.ones(32, 2), "turn": torch.ones(32, 2 * TURNS)})
+    assert torch.equal(mirrored["turn"][:, ::2], mirrored["values"][:, :1].expand(-1, TURNS)) and (mirrored["turn"][:, 1::2] == 1).all()
 
 
-def test_a_request_with_the_moment_before_is_answered_by_both(learnt: tuple[RoadNetwork, Path]) -> None:
+def test_training_keeps_back_earlier_turns_and_not_later_ones() -> None:
+    head = SteeringHead(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": TURNS})
+    turns = torch.tensor([[0.5, 1.0] * TURNS]).repeat(2000, 1)
+    known = head._standardised(turns, TURNS, 0.0, 0.5)[:, 1::2]
+    assert (known.diff(dim=1) <= 0).all()
+    assert float((known.sum(1) < TURNS).float().mean()) == pytest.approx(UNTOLD, abs=0.04)
+    assert set(known.sum(1).tolist()) == set(range(TURNS + 1))
+    heard = head.eval()._standardised(turns, TURNS, 0.0, 0.5)
+    assert (heard[:, ::2] == HEARD).all() and (heard[:, 1::2] == 1).all(), "as it is asked, all that is known is heard"
+
+
+def test_a_request_with_the_moments_before_is_answered_by_all(learnt: tuple[RoadNetwork, Path]) -> None:
     network, folder = learnt
     codec = RoadCodec(folder / "assets")
-    now, before, other = (as_png(picture) for picture in (landscape(0.3), landscape(0.25), landscape(0.3).resize((64, 48))))
-    asked = {"b64": base64.b64encode(now).decode(), "before": base64.b64encode(before).decode()}
-    inputs = codec.encode([asked, now])
-    assert inputs["turn"][0] == pytest.approx([0.05, 1], abs=0.004) and inputs["turn"][1].tolist() == [0, 0]
-    assert codec.decode(torch_predict(SMALL, network)(inputs), [asked, now])[0]["width"] == 320
-    large = {
-        key: base64.b64encode(as_png(Image.open(io.BytesIO(base64.b64decode(text))).resize((2000, 1000)))).decode()
-        for key, text in asked.items()
-    }
+    now, before, reduced, other = (
+        as_png(picture) for picture in (landscape(0.3), landscape(0.25), landscape(0.35).resize((160, 80)), landscape(0.3).resize((64, 48)))
+    )
+    image, *earlier = (base64.b64encode(one).decode() for one in (now, reduced, before))
+    many, one, alone = {"b64": image, "before": earlier * TURNS}, {"b64": image, "before": earlier[1]}, now
+    turns = codec.encode([many, one, alone])["turn"]
+    assert turns[0] == pytest.approx([0.05, 1, -0.1, 1, 0.1, 1, -0.1, 1, 0.1, 1, -0.1, 1], abs=0.006), "the latest first, and no more"
+    assert turns[1] == pytest.approx([0.05, 1, *[0] * 2 * (TURNS - 1)], abs=0.004) and not turns[2].any()
+    assert codec.decode(torch_predict(SMALL, network)(codec.encode([many, now])), [many, now])[0]["width"] == 320
+    large = {"b64": base64.b64encode(as_png(landscape(0.3).resize((2000, 1000)))).decode(), "before": earlier}
     assert explain(torch_predict(SMALL, network), codec, large)["overlay"].startswith("data:image/png")
     for request, words in (
-        ({**asked, "before": base64.b64encode(other).decode()}, "The image before is 64 x 48, the image 320 x 160"),
-        ({**asked, "before": "?"}, "under before is no base64"),
-        ({**asked, "before": base64.b64encode(b"?").decode()}, "no image"),
-        ({**asked, "after": "?"}, "should be an image, or"),
+        ({**many, "before": [base64.b64encode(other).decode()]}, "An image before is 64 x 48, the image 320 x 160"),
+        ({**many, "before": "?"}, "under before is no base64"),
+        ({**many, "before": [base64.b64encode(b"?").decode()]}, "no image"),
+        ({**many, "before": [7]}, "should be an image, or"),
+        ({**many, "after": "?"}, "should be an image, or"),
     ):
         with pytest.raises(BundleError, match=words):
             codec.encode([request])
