@@ -84,7 +84,7 @@ class DrivingPerception(UseCase):
     )
     turn: Literal["auto", "yes", "no"] = Field(
         default="auto",
-        description="whether the network is told how far the view turned since the picture before, to steer by what the car is doing; auto: "
+        description="whether the network is told how far the view turned in the last moments, to steer by what the car is doing; auto: "
         "where recorded moments follow on one another. Nearer to what was driven, but what drives by it may go on doing what it does (Wen 2020)",
     )
     steadiness: float = Field(

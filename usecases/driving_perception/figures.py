@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
 from usecases.driving_perception.mask_scores import MaskJudge, iou, overlaps
-from usecases.driving_perception.scenes import IGNORED, StoredScenes, inputs_of, read_card
-from usecases.driving_perception.scores import Judged, judged
+from usecases.driving_perception.scenes import IGNORED, StoredScenes, counts_told, inputs_of, read_card
+from usecases.driving_perception.scores import BATCH, Judged, judged
 from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
@@ -42,7 +43,7 @@ def figures(predict: Predict, folder: Path) -> dict[str, Any]:
                 _mistaken(judge, scenes),
             ]
         else:
-            blocks += [_along(judge), _moments(judge, scenes)]
+            blocks += [_along(judge), *_by_turns(judge, predict, scenes, counts_told(card).get("turn", 0)), _moments(judge, scenes)]
     blocks += [_by_scenario(head, judge.main, found) for head, judge in found.whole.items() if found.scenarios]
     return {"title": "What is seen on the test split", "blocks": blocks}
 
@@ -158,6 +159,28 @@ def _along(judge: SteeringJudge) -> dict[str, Any]:
         "series": series,
         "x_label": "moment",
         "y_label": "steering",
+    }
+
+
+def _by_turns(judge: SteeringJudge, predict: Predict, scenes: StoredScenes, count: int) -> Iterator[dict[str, Any]]:
+    """How far off the steering is that is asked for with some of the pictures before, where the network is told the turns."""
+    if not count:
+        return
+    items = []
+    for known in sorted({0, 1, count}):
+        off = []
+        for start in range(0, len(judge.rows), BATCH):
+            batch = scenes.batch(np.array(judge.rows[start : start + BATCH]))
+            batch["turn"][:, 2 * known :] = 0
+            off.append(predict(inputs_of(batch))["values"][:, 0] - batch["values"][:, 0])
+        items.append(
+            {"label": f"{known} before" if known else "alone", "value": round(float(np.sqrt(np.square(np.concatenate(off)).mean())), 4)}
+        )
+    yield {
+        "kind": "bars",
+        "title": "What the pictures before are worth",
+        "caption": "`steering_rmse` where a picture is sent with so many of those before it; less is better.",
+        "items": items,
     }
 
 

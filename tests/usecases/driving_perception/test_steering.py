@@ -22,6 +22,7 @@ from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
+from usecases.driving_perception.figures import figures
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import TURNS, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import judged, scores
@@ -335,6 +336,16 @@ def test_a_request_with_the_moments_before_is_answered_by_all(learnt: tuple[Road
     ):
         with pytest.raises(BundleError, match=words):
             codec.encode([request])
+
+
+def test_the_report_says_what_the_pictures_before_are_worth(learnt: tuple[RoadNetwork, Path]) -> None:
+    network, folder = learnt
+    predict = torch_predict(SMALL, network)
+    (found,) = (b for b in figures(predict, folder)["blocks"] if b["kind"] == "bars")
+    worth = {item["label"]: item["value"] for item in found["items"]}
+    assert list(worth) == ["alone", "1 before", f"{TURNS} before"]
+    assert worth[f"{TURNS} before"] == pytest.approx(scores(predict, folder, "test")["steering_rmse"], abs=1e-4)
+    assert len(set(worth.values())) == 3
 
 
 def test_what_is_not_there_is_not_told(tmp_path: Path) -> None:
