@@ -192,15 +192,18 @@ def _from_base64(text: str, key: str) -> bytes:
 
 def _turns(before: Sequence[bytes], image: Image.Image) -> list[float]:
     """The latest first. Raises `BundleError`: one of the pictures before is no image, or of another shape."""
-    earlier = requested(before)
-    for one in earlier:
-        if not same_shape(one, image):
-            sizes = [f"{each.width} x {each.height}" for each in (one, image)]
-            raise BundleError(
-                f"An image before is {sizes[0]}, the image {sizes[1]}: both should be of one camera, though they may be reduced."
-            )
-    strips = [strip(one) for one in (*earlier, image)] if earlier else []
-    return [turn_between(old, new) for old, new in pairwise(strips)][::-1]
+    if not before:
+        return []
+    strips = [_strip_beside(one, image) for one in before]  # one after the other, since each may be large
+    return [turn_between(old, new) for old, new in pairwise([*strips, strip(image)])][::-1]
+
+
+def _strip_beside(before: bytes, image: Image.Image) -> np.ndarray:
+    (earlier,) = requested([before])
+    if not same_shape(earlier, image):
+        sizes = [f"{one.width} x {one.height}" for one in (earlier, image)]
+        raise BundleError(f"An image before is {sizes[0]}, the image {sizes[1]}: both should be of one camera, though they may be reduced.")
+    return strip(earlier)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -126,10 +126,12 @@ def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
 
 def following(picture: bytes, image: Image.Image, before: deque[bytes]) -> Any:
     """The request for a picture, `image` when decoded, that follows on those `before`, which it joins reduced; those of another shape are of another camera."""
+    if not before.maxlen:
+        return picture
     if before and not same_shape(Image.open(io.BytesIO(before[-1])), image):
         before.clear()
     asked, *earlier = (base64.b64encode(one).decode() for one in (picture, *before))
-    before.append(as_png(image.resize((WIDE, round(WIDE * image.height / image.width)), Image.Resampling.BOX)))
+    before.append(as_png(image.resize((WIDE, max(1, round(WIDE * image.height / image.width))), Image.Resampling.BOX)))
     return {"b64": asked, "before": earlier} if earlier else picture
 
 

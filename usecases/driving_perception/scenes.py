@@ -71,7 +71,7 @@ def told(numbers: Sequence[float | None], count: int) -> np.ndarray:
 
 
 def counts_told(card: Mapping[str, Any]) -> dict[str, int]:
-    """How many numbers there are of each of `TOLD` that the data know."""
+    """How many numbers there are of each of `TOLD` that the data know; of bundles from before earlier turns were told there is one."""
     return {name: int(card.get("turns", 1)) if name == "turn" else 1 for name in TOLD if name in card}
 
 
