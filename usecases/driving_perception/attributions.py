@@ -54,9 +54,11 @@ class Spoken(nn.Module):
         said = self.network(image)[self.head]
         if self.head == "steering":
             return self.network.head(self.head).answers(said)[0][:, self.number]
-        said = said[0][:, self.number]
-        if self.head == "mask":
-            return (said * (said > 0)).flatten(1).mean(1)
+        logits, said = said[0], said[0][:, self.number]
+        if self.head == "mask":  # where that class is the likeliest (Vinogradova 2020), or everywhere
+            chosen = (logits.argmax(1) == self.number).flatten(1)
+            chosen = chosen | ~chosen.any(1, keepdim=True)
+            return (said.flatten(1) * chosen).sum(1) / chosen.sum(1)
         return said.flatten(1).max(1).values if self.head == "boxes" else said
 
 
