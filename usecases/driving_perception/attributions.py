@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam
+from captum.attr import IntegratedGradients, LayerGradientXActivation
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,23 +23,23 @@ WIDE = 480
 
 
 def attributions(network: RoadNetwork, folder: Path) -> list[dict[str, Any]]:
-    """A gallery for each head: Grad-CAM (Selvaraju 2017) of what it names, integrated gradients (Sundararajan 2017) of the steering."""
+    """A gallery for each head: HiResCAM (Draelos 2020) of what it names, integrated gradients (Sundararajan 2017) of the steering."""
     card, scenes = read_card(folder / "assets"), StoredScenes(folder / "test")
     network.eval()
     blocks = []
     if "mask" in network.heads:
         items = [item for number, name in _frequent(scenes, card["classes"]) for item in _of_class(network, scenes, number, name)]
-        blocks.append(_gallery("What a class is seen by", "Grad-CAM: where features speak for the class, red.", items))
+        blocks.append(_gallery("What a class is seen by", "HiResCAM: where features speak for the class, red.", items))
     if "boxes" in network.heads:
         items = [item for number, name in enumerate(card["objects"][:CLASSES]) for item in _of_object(network, scenes, number, name)]
-        blocks.append(_gallery("What objects are found by", "Grad-CAM of the surest middle of a box: red speaks for it.", items))
+        blocks.append(_gallery("What objects are found by", "HiResCAM of the surest middle of a box: red speaks for it.", items))
     if "steering" in network.heads:
         items = _of_steering(network, scenes)
         caption = f"Integrated gradients: red speaks for steering right, blue for left; patches of {SMALL} pixels."
         blocks.append(_gallery("What is steered by", caption, items))
     if "signal" in network.heads:
         items = [item for number, name in enumerate(card["signals"]) for item in _of_signal(network, scenes, number, name)]
-        blocks.append(_gallery("What a sign or light is known by", "Grad-CAM: where features speak for it, red.", items[: 2 * CLASSES]))
+        blocks.append(_gallery("What a sign or light is known by", "HiResCAM: where features speak for it, red.", items[: 2 * CLASSES]))
     return [block for block in blocks if block["items"]]
 
 
@@ -62,12 +62,15 @@ class Spoken(nn.Module):
         return said.flatten(1).max(1).values if self.head == "boxes" else said
 
 
-def grad_cam(network: RoadNetwork, head: str, number: int, image: Tensor) -> np.ndarray:
-    """[h, w] in [0, 1]: the features at an eighth of the resolution, weighed by how much they speak for it."""
+def hires_cam(network: RoadNetwork, head: str, number: int, image: Tensor) -> np.ndarray:
+    """[h, w] in [0, 1]: the features at an eighth of the resolution, each weighed at its place by how much it speaks for it.
+
+    Grad-CAM weighs a feature alike at all places, which for what is said of some of them may leave nothing.
+    """
     layer = network.backbone.stages[1]
-    heat = LayerGradCam(Spoken(network, head, number), layer).attribute(image, relu_attributions=True)
-    assert isinstance(heat, Tensor)
-    found = heat.detach()[0, 0].numpy()
+    spoken = LayerGradientXActivation(Spoken(network, head, number), layer).attribute(image)
+    assert isinstance(spoken, Tensor)
+    found = spoken.detach()[0].sum(0).relu().numpy()
     return found / max(float(found.max()), 1e-9)
 
 
@@ -87,17 +90,17 @@ def _frequent(scenes: StoredScenes, classes: list[str]) -> list[tuple[int, str]]
 
 def _of_class(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
     rows = [row for row in scenes.rows_with("mask") if (scenes.arrays["mask"][row] == number).any()]
-    return [_item(scenes, row, grad_cam(network, "mask", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
+    return [_item(scenes, row, hires_cam(network, "mask", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_object(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
     rows = [row for row in scenes.rows_with("boxes") if (scenes.arrays["boxes"][row][:, 0] == number).any()]
-    return [_item(scenes, row, grad_cam(network, "boxes", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
+    return [_item(scenes, row, hires_cam(network, "boxes", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_signal(network: RoadNetwork, scenes: StoredScenes, number: int, name: str) -> list[dict[str, Any]]:
     rows = np.flatnonzero(scenes.arrays["signal"][:] == number).tolist()
-    return [_item(scenes, row, grad_cam(network, "signal", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
+    return [_item(scenes, row, hires_cam(network, "signal", number, _pixels(scenes, row)), name) for row in _spread(rows, 1)]
 
 
 def _of_steering(network: RoadNetwork, scenes: StoredScenes) -> list[dict[str, Any]]:

@@ -166,21 +166,20 @@ def _by_turns(judge: SteeringJudge, predict: Predict, scenes: StoredScenes, coun
     """How far off the steering is that is asked for with some of the pictures before, where the network is told the turns."""
     if not count:
         return
-    items = []
-    for known in sorted({0, 1, count}):
+    rmse: dict[int, float] = {}
+    for known in range(min(2, count)):
         off = []
         for start in range(0, len(judge.rows), BATCH):
             batch = scenes.batch(np.array(judge.rows[start : start + BATCH]))
             batch["turn"][:, 2 * known :] = 0
             off.append(predict(inputs_of(batch))["values"][:, 0] - batch["values"][:, 0])
-        items.append(
-            {"label": f"{known} before" if known else "alone", "value": round(float(np.sqrt(np.square(np.concatenate(off)).mean())), 4)}
-        )
+        rmse[known] = float(np.sqrt(np.square(np.concatenate(off)).mean()))
+    rmse[count] = judge.scores()["steering_rmse"]
     yield {
         "kind": "bars",
         "title": "What the pictures before are worth",
         "caption": "`steering_rmse` where a picture is sent with so many of those before it; less is better.",
-        "items": items,
+        "items": [{"label": f"{known} before" if known else "alone", "value": round(value, 4)} for known, value in rmse.items()],
     }
 
 

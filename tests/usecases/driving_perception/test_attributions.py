@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.attributions import Spoken, attributions, grad_cam, integrated_gradients
+from usecases.driving_perception.attributions import Spoken, attributions, hires_cam, integrated_gradients
 from usecases.driving_perception.network import RoadNetwork
 
 SMALL = DrivingPerception(channels=16, dropout=0.0, heads=("mask", "boxes", "steering"))
@@ -65,7 +65,7 @@ def test_the_heat_of_a_class_is_where_it_is(bias: float) -> None:
     network = cast(RoadNetwork, LightAndDark(bias))
     image = torch.zeros(1, 3, 120, 160)
     image[:, :, :40] = 1
-    light, dark = (grad_cam(network, "mask", number, image) for number in range(2))
+    light, dark = (hires_cam(network, "mask", number, image) for number in range(2))
     assert light.shape == dark.shape == (15, 20)
     assert (light[:5] == 1).all() and not light[5:].any() and np.array_equal(dark, 1 - light)
 

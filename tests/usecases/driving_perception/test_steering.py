@@ -346,6 +346,9 @@ def test_the_report_says_what_the_pictures_before_are_worth(learnt: tuple[RoadNe
     assert list(worth) == ["alone", "1 before", f"{TURNS} before"]
     assert worth[f"{TURNS} before"] == pytest.approx(scores(predict, folder, "test")["steering_rmse"], abs=1e-4)
     assert len(set(worth.values())) == 3
+    batch = StoredScenes(folder / "test").batch(np.arange(len(StoredScenes(folder / "test"))))
+    off = predict({"image": batch["image"], "turn": np.zeros_like(batch["turn"])})["values"][:, 0] - batch["values"][:, 0]
+    assert worth["alone"] == pytest.approx(np.sqrt(np.square(off).mean()), abs=1e-4)
 
 
 def test_what_is_not_there_is_not_told(tmp_path: Path) -> None:
