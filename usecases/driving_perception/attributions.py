@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from usecases import charts
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
+from usecases.driving_perception.steering import SteeringHead
 
 SHOWN, CLASSES = 3, 4  # pictures of each, and of how many classes
 STEPS = 16  # of the path that integrated gradients follow
@@ -35,7 +36,11 @@ def attributions(network: RoadNetwork, folder: Path) -> list[dict[str, Any]]:
         blocks.append(_gallery("What objects are found by", "HiResCAM of the surest middle of a box: red speaks for it.", items))
     if "steering" in network.heads:
         items = _of_steering(network, scenes)
-        caption = f"Integrated gradients: red speaks for steering right, blue for left; patches of {SMALL} pixels."
+        trust = float(cast(SteeringHead, network.head("steering")).trust)
+        caption = (
+            f"Integrated gradients: red speaks for steering right, blue for left; patches of {SMALL} pixels. "
+            f"Pictures are trusted to {trust:.0%} beside what is told, as validation bears them out."
+        )
         blocks.append(_gallery("What is steered by", caption, items))
     if "signal" in network.heads:
         items = [item for number, name in enumerate(card["signals"]) for item in _of_signal(network, scenes, number, name)]

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; numbers before the last layer
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
 UNTOLD = 0.2  # share of the moments of training whose speed or earlier turns are kept back, so that a request may leave them out
+UNSEEN = 0.2  # weight in the loss of what is said without the picture, so that it may be trusted less (after ModDrop, Neverova 2016)
 HEARD = 5.0  # deviations of what is told for one of the picture's: a single number among a thousand would hardly be learnt from
 STRIDE = 16  # of the features, in pixels
 BINS, BEYOND = 21, 2  # steps of a value; how many of them lie beyond what was driven, at each end
+TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))
 SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
 
 
 class SteeringHead(Head):
     """features [N, F, h, w] to how likely each step of every value is: logits [N, K, BINS] (HL-Gauss, Imani 2018; Farebrother 2024).
 
-    Who taps keys steers by 0 and 1: one mean and deviation fit that worse than a histogram, whose mean is what is said.
+    Who taps keys steers by 0 and 1: one mean and deviation fit that worse than a histogram, whose mean is what is said. Of few moments a network
+    learns the pictures by heart, and less of them says more: how far they are trusted beside what is told is chosen by validation.
     """
 
     def __init__(self, features: int, dropout: float, card: dict[str, Any]) -> None:
@@ -42,26 +45,32 @@ class SteeringHead(Head):
         self.hidden = nn.Sequential(nn.Linear(known, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout))
         self.say = nn.Linear(HIDDEN, len(card["ranges"]) * BINS)
         self.steps: Tensor
+        self.trust: Tensor
         self.widening: Tensor
         self.usual = {name: tuple(map(float, card[name])) for name in self.counts}  # mean and deviation
         self.register_buffer("steps", torch.stack([steps(low, high) for low, high in card["ranges"]]))
+        self.register_buffer("trust", torch.ones(()))  # in the picture
         self.register_buffer("widening", torch.ones(len(card["ranges"])))
 
-    def forward(self, features: Tensor, size: tuple[int, int], **told: Tensor) -> tuple[Tensor]:
-        """`told` [N, 2 count] each as `scenes.told` says; what is left out is not known."""
+    def forward(self, features: Tensor, size: tuple[int, int], **told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`told` [N, 2 count] each as `scenes.told` says; what is left out is not known. Behind the logits what they are said by: of the picture, and what is told."""
         x = self.narrow(features)
         if tuple(x.shape[2:]) != self.cells:
             x = F.interpolate(x, size=self.cells, mode="bilinear", align_corners=False)
-        x = self.flat(x)
+        picture = self.flat(x)
         beside = [
-            self._standardised(told[name] if name in told else x.new_zeros(len(x), 2 * count), count, *self.usual[name]).to(x.dtype)
+            self._standardised(name, told[name] if name in told else x.new_zeros(len(x), 2 * count)).to(x.dtype)
             for name, count in self.counts.items()
         ]
-        x = torch.cat([x, *beside], 1)
-        return (self.say(self.hidden(x)).float().unflatten(1, self.steps.shape),)
+        known = torch.cat([picture[:, :0], *beside], 1)  # of no columns where nothing is told
+        return self._steps(picture if self.training else self.trust * picture, known), picture, known
 
-    def _standardised(self, told: Tensor, count: int, mean: float, deviation: float) -> Tensor:
+    def _steps(self, picture: Tensor, known: Tensor) -> Tensor:
+        return self.say(self.hidden(torch.cat([picture, known], 1))).float().unflatten(1, self.steps.shape)
+
+    def _standardised(self, name: str, told: Tensor) -> Tensor:
         """[N, 2 count]: numbers in deviations from the mean where they are known, else 0; and whether they are. In training fewer are, sometimes."""
+        count, (mean, deviation) = self.counts[name], self.usual[name]
         number, known = told.unflatten(1, (count, 2)).unbind(2)
         if self.training:
             cut, left = torch.rand(2, len(told), 1, device=told.device)
@@ -76,7 +85,9 @@ class SteeringHead(Head):
         return value, variance.sqrt() * self.widening
 
     def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        return surprise(said[0], self.steps, batch["values"])
+        logits, picture, known = said
+        unseen = self._steps(torch.zeros_like(picture), known)
+        return surprise(logits, self.steps, batch["values"]) + UNSEEN * surprise(unseen, self.steps, batch["values"])
 
     def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
         """The Kullback-Leibler divergence from the teacher's softened histograms (Hinton 2015)."""
@@ -84,12 +95,15 @@ class SteeringHead(Head):
         return F.kl_div(here, there, reduction="batchmean", log_target=True) * temperature**2
 
     def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
-        """The factor that makes the deviations as large as the errors are."""
-        off = []
-        for batch, one in said:
-            answer, deviation = self.answers(one)
-            off.append(((answer - torch.from_numpy(batch["values"])) / deviation).square())
-        self.widening.mul_(torch.cat(off).mean(0).sqrt().clamp(0.05, 20))
+        """How far the picture is trusted, by the errors of the steering; and the factor that makes the deviations as large as the errors are."""
+        truths, opinions = zip(*said, strict=True)
+        wanted = torch.cat([torch.from_numpy(truth["values"]) for truth in truths])
+        _, picture, known = (torch.cat(parts) for parts in zip(*opinions, strict=True))
+        answers = {trust: self.answers((self._steps(trust * picture, known),)) for trust in TRUSTS}
+        off = {trust: value - wanted for trust, (value, _) in answers.items()}
+        trust = min(TRUSTS, key=lambda trust: float(off[trust][:, 0].square().sum()))
+        self.trust.fill_(trust)
+        self.widening.mul_((off[trust] / answers[trust][1]).square().mean(0).sqrt().clamp(0.05, 20))
 
 
 def steps(low: float, high: float) -> Tensor:

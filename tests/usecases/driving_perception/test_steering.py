@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tasks.errors import BundleError, DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.attributions import attributions
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
@@ -204,6 +206,23 @@ def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwor
     assert np.sqrt(np.square((value - wanted) / deviation).mean(0)) == pytest.approx([1, 1], abs=0.01)
 
 
+def test_the_picture_is_trusted_as_far_as_validation_bears_it_out(learnt: tuple[RoadNetwork, Path]) -> None:
+    network, folder = copy.deepcopy(learnt[0]), learnt[1]
+    head, moments = cast(SteeringHead, network.head("steering")), SMALL.examples(folder, "validation")
+    driven = moments.batch(np.arange(len(moments)))
+    shown = {name: torch.from_numpy(array) for name, array in inputs_of(driven).items()}
+    trusts = []
+    for pictures in (shown["image"], shown["image"].flip(3)):  # mirrored they speak for the other side
+        with torch.no_grad():
+            head.calibrate(iter([(driven, network(**{**shown, "image": pictures})["steering"])]))
+        trusts.append(float(head.trust))
+    assert trusts[0] >= 0.9 and trusts[1] <= 0.1
+    head.trust.zero_()
+    assert "Pictures are trusted to 0%" in attributions(network, folder)[0]["caption"]
+    by_told = [network(**{**shown, "image": pictures})["steering"][0] for pictures in (shown["image"], shown["image"].flip(3))]
+    assert torch.equal(*by_told)
+
+
 def test_the_graph_is_the_twin_of_the_network(learnt: tuple[RoadNetwork, Path], tmp_path: Path) -> None:
     network, folder = learnt
     inputs = inputs_of(SMALL.examples(folder, "test").batch(np.arange(7)))
@@ -305,11 +324,11 @@ def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) ->
 def test_training_keeps_back_earlier_turns_and_not_later_ones() -> None:
     head = SteeringHead(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": TURNS})
     turns = torch.tensor([[0.5, 1.0] * TURNS]).repeat(2000, 1)
-    known = head._standardised(turns, TURNS, 0.0, 0.5)[:, 1::2]
+    known = head._standardised("turn", turns)[:, 1::2]
     assert (known.diff(dim=1) <= 0).all()
     assert float((known.sum(1) < TURNS).float().mean()) == pytest.approx(UNTOLD, abs=0.04)
     assert set(known.sum(1).tolist()) == set(range(TURNS + 1))
-    heard = head.eval()._standardised(turns, TURNS, 0.0, 0.5)
+    heard = head.eval()._standardised("turn", turns)
     assert (heard[:, ::2] == HEARD).all() and (heard[:, 1::2] == 1).all(), "as it is asked, all that is known is heard"
 
 
