@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; numbers before the last layer
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
 UNTOLD = 0.2  # share of the moments of training whose speed or earlier turns are kept back, so that a request may leave them out
-UNSEEN = 0.2  # weight in the loss of what is said without the picture, so that it may be trusted less (after ModDrop, Neverova 2016)
+UNSEEN = 0.2  # weight in the loss of what would be said without the picture (after ModDrop, Neverova 2016), so that it can be trusted less
 HEARD = 5.0  # deviations of what is told for one of the picture's: a single number among a thousand would hardly be learnt from
 STRIDE = 16  # of the features, in pixels
 BINS, BEYOND = 21, 2  # steps of a value; how many of them lie beyond what was driven, at each end
-TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))
+TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))  # in the picture; the first of equals is chosen
 SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
 
 

@@ -216,7 +216,7 @@ def test_the_picture_is_trusted_as_far_as_validation_bears_it_out(learnt: tuple[
         with torch.no_grad():
             head.calibrate(iter([(driven, network(**{**shown, "image": pictures})["steering"])]))
         trusts.append(float(head.trust))
-    assert trusts[0] >= 0.9 and trusts[1] <= 0.1
+    assert trusts[0] >= 0.7 and trusts[1] <= 0.1
     head.trust.zero_()
     assert "Pictures are trusted to 0%" in attributions(network, folder)[0]["caption"]
     by_told = [network(**{**shown, "image": pictures})["steering"][0] for pictures in (shown["image"], shown["image"].flip(3))]
