@@ -39,7 +39,7 @@ def attributions(network: RoadNetwork, folder: Path) -> list[dict[str, Any]]:
         trust = float(cast(SteeringHead, network.head("steering")).trust)
         caption = (
             f"Integrated gradients: red speaks for steering right, blue for left; patches of {SMALL} pixels. "
-            f"Pictures are trusted to {trust:.0%} beside what is told, as validation bears them out."
+            f"Pictures are trusted to {trust:.0%} beside what else is known, as validation bears them out."
         )
         blocks.append(_gallery("What is steered by", caption, items))
     if "signal" in network.heads:
