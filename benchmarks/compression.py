@@ -19,9 +19,9 @@ import torch
 from prefect import flow
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, Evaluation, Latency, OnnxModel
 from tasks.compress import compress
 from tasks.compression.search import search
+from tasks.contract.artifacts import Checkpoint, Dataset, Evaluation, Latency, OnnxModel
 from tasks.evaluate import evaluate
 from tasks.evaluation.choose import choose
 from tasks.evaluation.measure import THREADS, real_inputs, time_in_turns

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression.search import Search, search
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.exporting.export import export
 from tasks.settings import Budget, Fit
 from tasks.training import launch

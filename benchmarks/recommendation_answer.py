@@ -18,14 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks.artifacts import Dataset, OnnxModel
 from tasks.compression.quantize import apply
 from tasks.compression.recipes import MATMULS, Recipe
+from tasks.contract.artifacts import Dataset, OnnxModel
+from tasks.contract.capabilities import HasApproximation
+from tasks.contract.records import write_typed
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import write_graph
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import stored_graph
-from tasks.usecase import Arrays, UseCase, write_typed
 from usecases.recommendation import Recommendation
 from usecases.recommendation.network import NextItem
 
@@ -51,7 +54,7 @@ def measure(items: int, work: Path) -> None:
     with torch.no_grad():
         network.backbone.item.weight[1:] = kinds[torch.randint(KINDS, (items,))] + 0.5 * torch.randn(items, usecase.width)
     bundles = {"fp32": bundle(usecase, network, assets, work / "fp32")}
-    near = usecase.approximate(assets)
+    near = usecase.approximation(assets)
     if near:
         bundles["near items"] = bundle(near, network, assets, work / "near")
     for name, full in list(bundles.items()):
@@ -100,6 +103,7 @@ def recall(found: Bundle, exact: Bundle, items: int) -> float:
     for seed in range(20):
         history = np.random.default_rng(seed).integers(1, items + 1, (32, LENGTH))
         inputs: Arrays = {"history": history, "allowed": np.ones((32, items), bool)}
+        assert isinstance(found.usecase, HasApproximation)
         shares += found.usecase.agreement(found.predict(inputs), exact.predict(inputs)).values()
     return float(np.mean(shares))
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract.types import Arrays
 from tasks.settings import Fit
 from tasks.training import launch
-from tasks.usecase import Arrays
 from usecases.recommendation import Recommendation
 from usecases.recommendation.sequences import Events, read_catalogue
 

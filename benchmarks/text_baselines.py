@@ -42,7 +42,7 @@ def linear(usecase: TextClassification, folder: Path) -> float:
     assert isinstance(baseline, LinearText)
     network = baseline.network(folder / "assets").eval()
     with torch.no_grad():
-        baseline.solve(network, folder)
+        baseline.fit(network, folder)
     return baseline.score(torch_predict(baseline, network), folder, "test")["accuracy"]
 
 

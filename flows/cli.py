@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_LOGGING_LEVEL, PREFECT_SERVER_ANALYTICS_ENA
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
-from tasks.errors import SettingError, UserError
+from tasks.contract.errors import SettingError, UserError
 
 PRESETS = Path(__file__).parents[1] / "prefect.yaml"
 INTERRUPTED = 130  # what shells expect after Ctrl-C

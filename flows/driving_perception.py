@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from tasks.artifacts import Release
 from tasks.compress import compress
+from tasks.contract.artifacts import Release
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export

@@ -2,9 +2,9 @@
 
 from prefect import flow
 
-from tasks.artifacts import Release
 from tasks.baselines import baselines
 from tasks.compress import compress
+from tasks.contract.artifacts import Release
 from tasks.distil import distil
 from tasks.evaluate import evaluate
 from tasks.export import export

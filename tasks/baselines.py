@@ -8,21 +8,23 @@ from typing import Any
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.capabilities import HasBaselines
+from tasks.contract.usecase import UseCase
 from tasks.reporting.terminal import step
-from tasks.usecase import UseCase
 
 
 @task(persist_result=False)
 def baselines(dataset: Dataset) -> dict[str, Checkpoint]:
     """The use case's baselines by name, each filled in from the training split and scored on validation."""
-    simple = dataset.usecase.baselines()
+    usecase = dataset.usecase
+    simple = usecase.baselines() if isinstance(usecase, HasBaselines) else {}
     with step("baselines", needs=("prepare",)) as seen:
         found: dict[str, Checkpoint] = {}
-        for name, usecase in simple.items():
+        for name, baseline in simple.items():
             seen.say(name)
-            found[name], seen.cached = compute(name, usecase, dataset)
-        monitor = dataset.usecase.monitor
+            found[name], seen.cached = compute(name, baseline, dataset)
+        monitor = usecase.monitor
         seen.detail = ", ".join(f"{name} {checkpoint.scores[monitor]:.4f}" for name, checkpoint in found.items())
     return found
 

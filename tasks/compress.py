@@ -9,9 +9,10 @@ from functools import partial
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression.growing import largest
-from tasks.errors import SettingError, TrainingError
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.errors import SettingError, TrainingError
+from tasks.contract.records import Record
 from tasks.export import export
 from tasks.prune import prune
 from tasks.quantize import quantize
@@ -19,7 +20,6 @@ from tasks.quantize_aware import quantize_aware
 from tasks.reporting.terminal import remark
 from tasks.settings import Budget, Compression, Pruning, QuantizationAwareness, Sparsification
 from tasks.sparsify import sparsify
-from tasks.usecase import Record
 
 Named = tuple[Checkpoint, str]
 """What was made, and what it is called."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.distillation import Distillation
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.capabilities import Distillable
+from tasks.contract.errors import SettingError
 from tasks.settings import Fit, Teaching
 from tasks.train import fit_network, training_task
 
@@ -20,7 +21,8 @@ def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit, teaching: Teaching =
         SettingError: the bundle that is to teach cannot, or there is no student.
         TrainingError: with the root cause of the rank that failed first.
     """
-    smaller = teacher.usecase.smaller()
+    usecase = teacher.usecase
+    smaller = usecase.student_usecase() if isinstance(usecase, Distillable) else None
     if teaching.bundle and smaller is None:
         raise SettingError(f"--teaching.bundle {teaching.bundle} has nobody to teach: ask for a student by --usecase.student.")
     fit = fit.model_copy(update={"lora": 0})  # a student begins too far from its end for changes of a low rank

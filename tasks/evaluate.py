@@ -8,11 +8,11 @@ from prefect import task
 from pydantic import Field
 
 from tasks import store
-from tasks.artifacts import Dataset, Evaluation, OnnxModel
+from tasks.contract.artifacts import Dataset, Evaluation, OnnxModel
+from tasks.contract.records import Record
 from tasks.evaluation.measure import evaluate as measure
 from tasks.machine import cpu
 from tasks.reporting.terminal import step, steps_of
-from tasks.usecase import Record
 
 
 class Evaluations(Record):

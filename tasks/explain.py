@@ -9,7 +9,8 @@ from typing import Any
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, Explanation
+from tasks.contract.artifacts import Checkpoint, Dataset, Explanation
+from tasks.contract.capabilities import Attributable
 from tasks.reporting.terminal import step
 
 
@@ -20,7 +21,8 @@ def explain(checkpoint: Checkpoint, dataset: Dataset) -> Explanation:
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.checkpoints import load_network
 
-        blocks = checkpoint.usecase.attributions(load_network(checkpoint), dataset.folder)
+        usecase = checkpoint.usecase
+        blocks = usecase.attributions(load_network(checkpoint), dataset.folder) if isinstance(usecase, Attributable) else []
         (work / "blocks.json").write_text(json.dumps(blocks, ensure_ascii=False), encoding="utf-8")
         return {"usecase": checkpoint.usecase, "made_from": made_from}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
 from tasks.train import made_by
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.low_rank import LowRank
+from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.settings import Factorisation
 from tasks.train import fit_network, training_task
 

@@ -9,9 +9,10 @@ from typing import Any
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Dataset
+from tasks.contract.artifacts import Dataset
+from tasks.contract.capabilities import resolved
+from tasks.contract.usecase import UseCase
 from tasks.reporting.terminal import step
-from tasks.usecase import UseCase
 
 
 @task(persist_result=False)
@@ -31,4 +32,4 @@ def prepare(usecase: UseCase) -> Dataset:
     with step("prepare") as seen:
         dataset, seen.cached = store.make(Dataset, recipe, build)
         seen.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
-    return dataset.model_copy(update={"usecase": usecase.settled(dataset.card)})  # the data may serve several settings of the network
+    return dataset.model_copy(update={"usecase": resolved(usecase, dataset.card)})  # the data may serve several settings of the network

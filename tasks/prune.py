@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.pruning import StructuredPruning
+from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.settings import Pruning
 from tasks.train import fit_network, training_task
 

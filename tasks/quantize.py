@@ -7,7 +7,7 @@ from functools import partial
 from prefect import task
 
 from tasks import store
-from tasks.artifacts import Dataset, OnnxModel
+from tasks.contract.artifacts import Dataset, OnnxModel
 from tasks.machine import cpu
 from tasks.reporting.terminal import step
 from tasks.settings import Budget

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.qat import QuantizationAware
+from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.settings import QuantizationAwareness
 from tasks.train import fit_network, training_task
 

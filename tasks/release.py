@@ -14,7 +14,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, Evaluation, Explanation, OnnxModel, Release
+from tasks.contract.artifacts import Checkpoint, Dataset, Evaluation, Explanation, OnnxModel, Release
+from tasks.contract.capabilities import HasFigures
 from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
@@ -94,7 +95,8 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
 
 def _figures(chosen: OnnxModel, dataset: Dataset, explanation: Explanation | None) -> dict[str, Any]:
     """Of the model that is served, and of the trained network where it was explained."""
-    served = chosen.usecase.figures(open_bundle(chosen.folder).predict, dataset.folder)
+    usecase = chosen.usecase
+    served = usecase.figures(open_bundle(chosen.folder).predict, dataset.folder) if isinstance(usecase, HasFigures) else {}
     inside = explanation.read("blocks.json") if explanation else []
     return {**served, "blocks": [*served.get("blocks", []), *inside]}
 

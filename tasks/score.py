@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.artifacts import Release
+from tasks.contract.artifacts import Release
 from tasks.reporting.terminal import step
 from tasks.serving.bundle import open_bundle
 from tasks.serving.scoring import Scored

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.contract.records import Record
 from tasks.goals import EXAMPLES, read_goal
-from tasks.usecase import Record
 
 
 class Fit(Record):

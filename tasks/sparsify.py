@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.sparsity import HALF, Sparsity
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.errors import SettingError
 from tasks.settings import Sparsification
 from tasks.train import fit_network, training_task
 

@@ -27,9 +27,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tasks.artifacts import Artifact
-from tasks.errors import BundleError
-from tasks.usecase import Record
+from tasks.contract.artifacts import Artifact
+from tasks.contract.errors import BundleError
+from tasks.contract.records import Record
 
 A = TypeVar("A", bound=Artifact)
 R = TypeVar("R", bound=Record)

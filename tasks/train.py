@@ -15,14 +15,16 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
-from tasks.errors import Infrastructure, SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.capabilities import Adaptable, Pretrainable
+from tasks.contract.errors import Infrastructure, SettingError
+from tasks.contract.records import write_typed
+from tasks.contract.usecase import UseCase
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Adaptation, Fit
 from tasks.training.lora import LoRA
 from tasks.training.rehearsal import Rehearsal
 from tasks.training.technique import Technique
-from tasks.usecase import UseCase, write_typed
 
 Row = Mapping[str, Any]
 UPDATE_SECONDS = 3.0
@@ -41,7 +43,8 @@ def pretrain(dataset: Dataset, fit: Fit) -> Checkpoint | None:
     """A backbone that has seen the data but no labels; None where the use case or `fit.epochs` says to skip it."""
     if fit.lora:
         raise SettingError(f"--pretraining.lora {fit.lora}: pretraining learns all weights. Give --fit.lora, which is of fine-tuning.")
-    broad = dataset.usecase.pretraining()
+    usecase = dataset.usecase
+    broad = usecase.pretraining() if isinstance(usecase, Pretrainable) else None
     return fit_network("pretrain", broad, dataset, fit) if broad and fit.epochs else None
 
 
@@ -64,7 +67,8 @@ def adapt(checkpoint: Checkpoint, dataset: Dataset, adaptation: Adaptation) -> C
     Raises:
         TrainingError: with the root cause of the rank that failed first.
     """
-    if not adaptation.epochs or dataset.usecase.focus(dataset.folder) is None:
+    usecase = dataset.usecase
+    if not adaptation.epochs or not isinstance(usecase, Adaptable) or usecase.focus(dataset.folder) is None:
         return checkpoint
     technique = Rehearsal(trained=checkpoint, share=adaptation.rehearsal)
     return fit_network("adapt", dataset.usecase, dataset, adaptation, technique=technique)

@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     import numpy as np
     import torch
 
-    from tasks.artifacts import Dataset
+    from tasks.contract.artifacts import Dataset
     from tasks.exporting.bundle import write_bundle
     from tasks.exporting.export import write_graph
 

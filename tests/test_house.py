@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pytorch_lightning", "lightning", "transformers"}
 COMMANDS = {"usecases/driving_perception/overlay.py": "tasks.serving"}  # a command of a vertical may open a bundle
-CONTRACT = {"tasks.usecase", "tasks.artifacts", "tasks.errors", "tasks.findings"}
+CONTRACT = {"tasks.contract"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tasks import store
-from tasks.artifacts import Artifact, Dataset
-from tasks.errors import BundleError
-from tasks.usecase import Record, read_typed, write_typed
+from tasks.contract.artifacts import Artifact, Dataset
+from tasks.contract.errors import BundleError
+from tasks.contract.records import Record, read_typed, write_typed
 from tests.toy import ToyUseCase
 
 

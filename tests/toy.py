@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Takes, UseCase, silently
+from tasks.contract.capabilities import Adaptable, Computed, Distillable, HasBaselines, HasHiddenStates, Pretrainable
+from tasks.contract.codec import Codec, Takes
+from tasks.contract.types import Arrays, Predict, Say, Split, silently
+from tasks.contract.usecase import Examples, UseCase
 
 EAST = 1.0
 SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
@@ -41,19 +44,28 @@ class NumbersCodec:
         return [{"label": "ab"[row.argmax()], "probability": float(row.max())} for row in outputs["probabilities"]]
 
 
-class ToyUseCase(UseCase):
+class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Distillable, HasHiddenStates):
     """On which side of the circle is a point?"""
 
     name: ClassVar[str] = "toy"
-    monitor: ClassVar[str] = "accuracy"
-    input_names: ClassVar[tuple[str, ...]] = ("point",)
-    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
     seed: int = Field(default=0, description="of the points")
     hidden: int = Field(default=32, description="width of the network")
     depth: int = Field(default=1, description="hidden layers")
     fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
     east: bool = Field(default=False, description="whether to be best at the points in the east")
     slow: float = Field(default=0.0, description="seconds per step")
+
+    @property
+    def monitor(self) -> str:
+        return "accuracy"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("point",)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("probabilities",)
 
     def data_digest(self) -> str:
         return f"toy-{self.seed}"
@@ -88,7 +100,7 @@ class ToyUseCase(UseCase):
 
         return loss(self, network, batch)
 
-    def smaller(self) -> UseCase | None:
+    def student_usecase(self) -> UseCase | None:
         return ToyUseCase(seed=self.seed, hidden=self.hidden // 2)
 
     def logits(self, network: Any, batch: Any) -> Any:
@@ -103,7 +115,7 @@ class ToyUseCase(UseCase):
     def baselines(self) -> dict[str, UseCase]:
         return {"majority": ToyUseCase(seed=self.seed, hidden=1)}
 
-    def solve(self, network: Any, folder: Path) -> None:
+    def fit(self, network: Any, folder: Path) -> None:
         network.head.weight.zero_()
         network.head.bias[:] = network.head.bias.new_tensor(np.bincount(np.load(folder / "train" / "label.npy")))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tests.toy import ToyUseCase
 
 

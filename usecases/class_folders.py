@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.images import SUFFIXES
 
 SPLIT_NAMES = {

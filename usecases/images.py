@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 
 MOST_PIXELS = 64_000_000  # of one image: beyond that it is a mistake or an attack
 MOST_BYTES = 200_000_000

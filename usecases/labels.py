@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 
 
 def by_number(label: str) -> tuple[int, int, str]:

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.serving import graphs
 from benchmarks.serving.load import Load, answers, ask, request
-from tasks.artifacts import Dataset
+from tasks.contract.artifacts import Dataset
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import write_graph
 from tasks.serving.publishing import publish

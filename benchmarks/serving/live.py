@@ -21,13 +21,13 @@ import orjson
 import psutil
 
 from benchmarks.serving.load import request
+from tasks.contract.types import Arrays
 from tasks.serving.bundle import example_path, open_bundle
 from tasks.serving.graph_files import GRAPH
 from tasks.serving.messages import MESSAGES
 from tasks.serving.models import Models
 from tasks.serving.settings import Serving
 from tasks.serving.tensors import DATATYPES, NAMES
-from tasks.usecase import Arrays
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.artifacts import Checkpoint
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint
+from tasks.contract.capabilities import Distillable
+from tasks.contract.errors import SettingError
 from tasks.settings import Teaching
 from tasks.training.technique import Technique
-from tasks.usecase import UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +30,9 @@ class Distillation(Teaching, Technique):
         from tasks.training.checkpoints import load_network
 
         teacher = load_network(self.teacher)
-        learner.usecase.inherit(learner.network, teacher)
+        usecase = learner.usecase
+        assert isinstance(usecase, Distillable), usecase.name
+        usecase.initialise_student(learner.network, teacher)
         if self.bundle:
             from tasks.compression.onnx_teacher import open_teacher
 
@@ -50,37 +52,13 @@ class Distillation(Teaching, Technique):
 
 
 def teach(learner: Learner, teacher: nn.Module, weight: float, temperature: float) -> None:
-    """Make a part `weight` of the loss the distance to the teacher's opinion."""
+    """Make the share `weight` of the loss the distance to the teacher's predictions; nothing changes where the use case is not `Distillable`."""
+    usecase = learner.usecase
+    if not isinstance(usecase, Distillable):
+        return
     teacher.requires_grad_(False)
 
     def loss(student: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return learner.usecase.taught_loss(student, teacher.to(learner.device), batch, weight, temperature)
+        return usecase.distillation_loss(student, teacher.to(learner.device), batch, weight, temperature)
 
     learner.loss = loss
-
-
-def is_taught(usecase: UseCase) -> bool:
-    """Whether the vertical says what two of its networks are compared by."""
-    return any(getattr(type(usecase), method) is not getattr(UseCase, method) for method in ("logits", "taught_loss"))
-
-
-def mixed_loss(
-    usecase: UseCase, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
-) -> Tensor:
-    """What was observed and what the teacher thinks. Both draw the same random numbers, so that they see the same augmented or sampled batch."""
-    import torch
-    from torch.nn import functional as F
-
-    with torch.random.fork_rng(), torch.no_grad():
-        wanted, _ = usecase.logits(teacher, batch)
-    found, target = usecase.logits(student, batch)
-    return (1 - weight) * F.cross_entropy(found, target) + weight * soft_loss(found, wanted, temperature)
-
-
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the student's softened classes with the teacher's, [N, C] each; times T² so that gradients keep their size."""
-    import torch
-
-    wanted = torch.softmax(teacher.float() / temperature, dim=1)
-    found = torch.log_softmax(student.float() / temperature, dim=1)
-    return -(wanted * found.masked_fill(wanted == 0, 0)).sum(1).mean() * temperature**2

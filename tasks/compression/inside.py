@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.errors import SettingError
+from tasks.contract.capabilities import HasHiddenStates
+from tasks.contract.errors import SettingError
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.training.predicting import torch_predict
-from tasks.usecase import Arrays, UseCase
 
 if TYPE_CHECKING:
     from tasks.training.learner import Learner
@@ -34,12 +36,14 @@ def teach_inside(learner: Learner, teacher: nn.Module, hidden: float, attention:
         SettingError: the use case names no such layers of the network.
     """
     usecase, network, answers = learner.usecase, learner.network, learner.loss
+    compared = isinstance(usecase, HasHiddenStates)
     for weight, name, layers in (
-        (hidden, "hidden", usecase.hidden_layers(network)),
-        (attention, "attention", usecase.attention_layers(network)),
+        (hidden, "hidden", usecase.hidden_layers(network) if compared else []),
+        (attention, "attention", usecase.attention_layers(network) if compared else []),
     ):
         if weight and not layers:
             raise SettingError(f"--teaching.{name} {weight:g}: this network of {usecase.name} has none that could be compared. Leave it 0.")
+    assert isinstance(usecase, HasHiddenStates)
     if hidden:
         inputs = usecase.calibration_inputs(learner.data, np.arange(PROBED))
         network.add_module(PROJECTIONS, projections(usecase, network, teacher, inputs))
@@ -57,7 +61,7 @@ def forget(network: nn.Module) -> None:
 
 
 def inside_loss(
-    usecase: UseCase,
+    usecase: HasHiddenStates,
     student: nn.Module,
     teacher: nn.Module,
     batch: dict[str, Tensor],
@@ -70,7 +74,7 @@ def inside_loss(
     maps = matched(usecase.attention_layers(student), usecase.attention_layers(teacher)) if attention else []
     with watched(states, output_of) as seen_states, watched(maps, weights_of) as seen_maps:
         loss = answers()
-    known, device = usecase.known(student, batch), loss.device.type
+    known, device = usecase.padding_mask(student, batch), loss.device.type
     with torch.autocast(device, enabled=False):
         if states:
             through = cast(Sequence[nn.Module], getattr(student, PROJECTIONS, [nn.Identity()] * len(states)))
@@ -154,6 +158,7 @@ def mean_over(distance: Tensor, known: Tensor | None) -> Tensor:
 
 def projections(usecase: UseCase, student: nn.Module, teacher: nn.Module, inputs: Arrays) -> nn.ModuleList:
     """Linear layers from the width of each of the student's layers to that of the teacher's beside it; nothing where they are the same."""
+    assert isinstance(usecase, HasHiddenStates), usecase.name
     pairs = matched(usecase.hidden_layers(student), usecase.hidden_layers(teacher))
     with watched(pairs, output_of) as seen:
         for network in (student, teacher):

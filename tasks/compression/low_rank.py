@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint
-from tasks.compression.distillation import is_taught, teach
-from tasks.errors import SettingError
+from tasks.compression.distillation import teach
+from tasks.contract.artifacts import Checkpoint
+from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ class LowRank(Technique):
             raise SettingError(
                 f"--factorisation.share {self.share:g}: this network has no linear layer before its head that could save so much. Leave it 0."
             )
-        if is_taught(learner.usecase):
-            teach(learner, load_network(self.trained), TAUGHT, temperature=1.0)
+        teach(learner, load_network(self.trained), TAUGHT, temperature=1.0)
 
     def after(self, network: nn.Module) -> None:
         from tasks.compression.factors import multiply_out

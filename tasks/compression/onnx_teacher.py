@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import BundleError, SettingError
+from tasks.contract.codec import Codec
+from tasks.contract.errors import BundleError, SettingError
+from tasks.contract.usecase import UseCase
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.usecase import Codec, UseCase
 
 PROBABILITIES = "probabilities"
 LEAST = 1e-7  # probability: the logarithm of 0 has no end

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint, Dataset
-from tasks.compression.distillation import is_taught, teach
-from tasks.errors import SettingError
+from tasks.compression.distillation import teach
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class StructuredPruning(Technique):
         inputs = as_tensors(usecase.calibration_inputs(learner.data, np.arange(TRACED)))
         prune_channels(usecase.predictor(network), [inputs[name] for name in usecase.input_names], self.share)
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if is_taught(usecase):
-            teach(learner, load_network(self.teacher), self.weight, self.temperature)
+        teach(learner, load_network(self.teacher), self.weight, self.temperature)
 
 
 def is_prunable(checkpoint: Checkpoint, dataset: Dataset) -> bool:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint
+from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from tasks.artifacts import Dataset, OnnxModel
 from tasks.compression.recipes import MATMULS, Recipe
 from tasks.compression.tables import share_tables
+from tasks.contract.artifacts import Dataset, OnnxModel
+from tasks.contract.types import Arrays
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
 from tasks.serving.graph_files import GRAPH, read_graph, stored_graph
-from tasks.usecase import Arrays
 
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32

@@ -9,9 +9,9 @@ from typing import Literal
 import onnx
 from pydantic import Field
 
+from tasks.contract.records import Record
 from tasks.machine import cpu
 from tasks.settings import Target
-from tasks.usecase import Record
 
 MATMULS = ("MatMul", "Gemm")
 WITH_MATMULS = ("LSTM", "Gather")  # quantised dynamically where there are matrix products

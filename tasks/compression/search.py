@@ -13,16 +13,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tasks.artifacts import Dataset, Latency, OnnxModel
 from tasks.compression.quantize import Quantizer
 from tasks.compression.recipes import FOLLOWERS, Recipe, is_convolutional, is_here, is_mixed, layers, recipes
 from tasks.compression.sensitivity import fewest_in_float, operators_of, rank_operators
+from tasks.contract.artifacts import Dataset, Latency, OnnxModel
+from tasks.contract.records import Record
+from tasks.contract.types import Say, silently
 from tasks.evaluation.measure import real_inputs, time_in_turns
 from tasks.exporting.bundle import pack
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import GRAPH, PACKED, stored_graph
 from tasks.settings import Budget
-from tasks.usecase import Record, Say, silently
 
 ROUNDS = 6
 MOST_RANKED = 100  # operators, at a graph and a session each

@@ -11,8 +11,8 @@ from onnxruntime.quantization.registry import QDQRegistry
 
 from tasks.compression.quantize import Calibration, Quantizer
 from tasks.compression.recipes import Recipe
+from tasks.contract.types import Arrays, Say, silently
 from tasks.serving.sessions import open_session
-from tasks.usecase import Arrays, Say, silently
 
 
 def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) -> list[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint
+from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.artifacts import Interval
-from tasks.usecase import Tallies
+from tasks.contract.artifacts import Interval
+from tasks.contract.statistics import Statistics
 
 DRAWS = 2000
 AT_ONCE = 20_000_000  # numbers of the weights that are drawn together
 CERTAINTY = 0.95
 
 
-def difference(one: Tallies, other: Tallies, draws: int = DRAWS) -> Interval:
+def difference(one: Statistics, other: Statistics, draws: int = DRAWS) -> Interval:
     """The score of `one` minus that of `other`, on the same examples, and the interval in which it lies in 95 % of samples like these.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.artifacts import Evaluation, Rejection
+from tasks.contract.artifacts import Evaluation, Rejection
 from tasks.settings import Budget
 
 FORGIVEN = 2  # times the loss that the budget allows, where the examples are too few to tell it from none

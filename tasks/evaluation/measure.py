@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from tasks.artifacts import Dataset, Evaluation, Interval, Latency, OnnxModel
+from tasks.contract.artifacts import Dataset, Evaluation, Interval, Latency, OnnxModel
+from tasks.contract.capabilities import HasApproximation, HasStatistics
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Arrays, Say, Split, silently
+from tasks.contract.usecase import UseCase
 from tasks.evaluation import energy, memory
 from tasks.evaluation.bootstrap import difference
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
-from tasks.usecase import Arrays, Say, Tallies, silently
 
 THREADS = 1  # one request on one core: what a server gives it
 WARM_RUNS = 10
@@ -30,22 +32,22 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
 
     The compressed ones also say how far they agree with the first, which is the full one.
     """
-    bundles, seconds, scores, tallies = [], [], [], []
+    bundles, seconds, scores, statistics = [], [], [], []
     for model in models:
         say(model.label)
         started = time.perf_counter()
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)
         scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
-        tallies.append(model.usecase.tallies(bundles[-1].predict, dataset.folder, "test"))
+        statistics.append(_statistics(model.usecase, bundles[-1], dataset, "test"))
     examples = [real_inputs(model, dataset, max(BATCHES)) for model in models]
     for model, bundle, score in zip(models, bundles, scores, strict=True):
-        if model.role == "compressed":
+        if model.role == "compressed" and isinstance(model.usecase, HasApproximation):
             score |= model.usecase.agreement(bundle.predict(examples[0]), bundles[0].predict(examples[0]))
     latencies = time_in_turns(
         [partial(bundle.predict, real_inputs(model, dataset, 1)) for model, bundle in zip(models, bundles, strict=True)]
     )
-    gains = gains_over_best(models, scores, tallies)
+    gains = gains_over_best(models, scores, statistics)
     speeds = [throughput(bundle, inputs) for bundle, inputs in zip(bundles, examples, strict=True)]
     return [
         Evaluation(
@@ -66,16 +68,20 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
 
 
 def gains_over_best(
-    models: Sequence[OnnxModel], scores: Sequence[dict[str, float]], tallies: Sequence[Tallies | None]
+    models: Sequence[OnnxModel], scores: Sequence[dict[str, float]], statistics: Sequence[Statistics | None]
 ) -> list[Interval | None]:
     """Of each model, how far its monitored score is from that of the best one that was not compressed."""
     monitor = models[0].usecase.monitor
     best = max((i for i, model in enumerate(models) if model.role != "compressed"), key=lambda i: scores[i][monitor], default=0)
-    reference = tallies[best]
+    reference = statistics[best]
     return [
         difference(one, reference) if place != best and one is not None and reference is not None else None
-        for place, one in enumerate(tallies)
+        for place, one in enumerate(statistics)
     ]
+
+
+def _statistics(usecase: UseCase, bundle: Bundle, dataset: Dataset, split: Split) -> Statistics | None:
+    return usecase.statistics(bundle.predict, dataset.folder, split) if isinstance(usecase, HasStatistics) else None
 
 
 def real_inputs(model: OnnxModel, dataset: Dataset, count: int) -> Arrays:
@@ -94,7 +100,7 @@ def time_in_turns(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -
     for _ in range(rounds):
         for call, times in zip(calls, taken, strict=True):
             times += _one_turn(call)
-    return [Latency(p50=statistics.median(times), p95=float(np.percentile(times, 95))) for times in taken]
+    return [Latency(p50=float(np.median(times)), p95=float(np.percentile(times, 95))) for times in taken]
 
 
 def _one_turn(call: Callable[[], object]) -> list[float]:

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 
 PROJECT = Path(__file__).parents[2]
 LONGEST = 300  # seconds

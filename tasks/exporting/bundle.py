@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.artifacts import Dataset
+from tasks.contract.artifacts import Dataset
+from tasks.contract.records import write_typed
+from tasks.contract.usecase import UseCase
 from tasks.serving.bundle import open_bundle
 from tasks.serving.graph_files import GRAPH, MOST_TIMES_LARGER, PACKED, stored_graph
-from tasks.usecase import UseCase, write_typed
 
 WORTH_PACKING = 2 / 3  # of the plain size: what comes out larger is left as it is
 LEVEL = 6  # 9 takes ten times as long to save another 3 %

@@ -20,7 +20,7 @@ from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, conv
 from rich.console import Console
 from rich.table import Table
 
-from tasks.errors import BundleError, SettingError, UserError
+from tasks.contract.errors import BundleError, SettingError, UserError
 from tasks.evaluation import memory
 from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import TOLERANCE, difference, settled, silence

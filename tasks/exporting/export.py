@@ -15,15 +15,16 @@ import onnx
 import torch
 from torch import nn
 
-from tasks.artifacts import Checkpoint, Dataset
-from tasks.errors import BundleError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.exporting.attention import simplify_attention
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.low_rank import split_low_rank
 from tasks.serving.sessions import open_session
 from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
-from tasks.usecase import Arrays, UseCase
 
 OPSET = 20
 BATCHES = (1, 2, 7)

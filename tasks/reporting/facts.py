@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks.artifacts import Evaluation, Rejection
+from tasks.contract.artifacts import Evaluation, Rejection
+from tasks.contract.records import Record
 from tasks.reporting.words import quantity, score, times
-from tasks.usecase import Record
 
 
 class Step(Record):
@@ -51,7 +51,7 @@ class Facts(Record):
 
     flow: str
     settings: dict[str, dict[str, Any]] = Field(description="by argument of the flow: usecase, fit, budget, ...")
-    card: dict[str, Any] = Field(description="of the data set, see `tasks.artifacts.Dataset`")
+    card: dict[str, Any] = Field(description="of the data set, see `tasks.contract.artifacts.Dataset`")
     chosen: Evaluation
     reason: str
     rejected: tuple[Rejection, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.artifacts import Evaluation
+from tasks.contract.artifacts import Evaluation
 from tasks.reporting import blocks, charts, dag, origins, plane, training
 from tasks.reporting.facts import Facts, measures, verdict
 from tasks.reporting.html import Markup, join, tag

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tasks.artifacts import Evaluation, Release
-from tasks.errors import TrainingError
+from tasks.contract.artifacts import Evaluation, Release
+from tasks.contract.errors import TrainingError
+from tasks.contract.types import Say, silently
 from tasks.reporting.facts import Step
 from tasks.reporting.words import clock, duration, quantity, score
-from tasks.usecase import Say, silently
 
 Row = Mapping[str, Any]
 FITTING = ((80, 5), (56, 4), (0, 2))  # columns of the terminal, and numbers beside a candidate that fit it

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tasks.errors import SettingError, UserError
+from tasks.contract.errors import SettingError, UserError
 from tasks.serving.bundle import open_bundle
 from tasks.serving.guard import ALL, new_key
 from tasks.serving.publishing import publish

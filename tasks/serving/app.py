@@ -23,7 +23,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from tasks.errors import UserError
+from tasks.contract.errors import UserError
+from tasks.contract.types import Arrays
 from tasks.serving import protocol
 from tasks.serving.bundle import example_path
 from tasks.serving.guard import ANY, Client, Guard, key_in, read_keys
@@ -34,7 +35,6 @@ from tasks.serving.refusals import Gone, Refusal, TooLarge
 from tasks.serving.settings import Serving
 from tasks.serving.tensors import Inference, check_numbers, inflated, read_inference, write_answer
 from tasks.serving.tracing import Traces
-from tasks.usecase import Arrays
 
 T = TypeVar("T")
 DRAIN_SECONDS = 30

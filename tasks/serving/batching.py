@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from tasks.contract.types import Arrays, Predict
 from tasks.serving.refusals import Late, NotReady, Overloaded
-from tasks.usecase import Arrays, Predict
 
 Outcome = Arrays | Exception
 LONGER, SHORT = (

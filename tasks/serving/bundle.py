@@ -18,10 +18,14 @@ import numpy as np
 import onnxruntime as ort
 from pydantic import ValidationError
 
-from tasks.errors import BundleError
+from tasks.contract.capabilities import Explainable
+from tasks.contract.codec import Codec
+from tasks.contract.errors import BundleError
+from tasks.contract.records import read_typed
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.serving.graph_files import read_graph, stored_graph
 from tasks.serving.sessions import Device, open_session
-from tasks.usecase import Arrays, Codec, UseCase, read_typed
 
 LARGEST_SETTINGS = 1_000_000  # bytes
 DYNAMIC = b"DynamicQuantize"  # as the names of such operators begin
@@ -99,6 +103,8 @@ class Bundle:
                 parts.append(self.predict({name: array[start : start + FEW_ROWS] for name, array in inputs.items()}))
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+        if not isinstance(self.usecase, Explainable):
+            raise BundleError(f"A model of {self.usecase.name} does not explain its answers.")
         return self.usecase.explain(predict, self.codec, request)
 
     def example_request(self) -> Any:

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from tasks.contract.types import Arrays
 from tasks.serving.refusals import Late
-from tasks.usecase import Arrays
 
 OVERHEAD = 500  # bytes that an entry costs beside its arrays
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from tasks.serving.graph_files import stored_graph
 from tasks.serving.models import Models, Version
 from tasks.serving.settings import Serving
-from tasks.usecase import Arrays
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 
 GRAPH = "model.onnx"
 PACKED = "model.onnx.gz"  # in its place where that is much smaller, such as with many weights of zero

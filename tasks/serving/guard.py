@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.serving.refusals import Forbidden, Overloaded, Unnamed
 
 MOST_CLIENTS = 10_000  # whose pace is remembered

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.errors import BundleError
+from tasks.contract.codec import Codec
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from tasks.serving.batching import Batcher
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.cache import ResponseCache, key_of
@@ -26,7 +28,6 @@ from tasks.serving.logs import note
 from tasks.serving.predictions import PredictionLog
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
-from tasks.usecase import Arrays, Codec
 
 T = TypeVar("T")
 STATE = ".serving.json"  # in a model's folder: what was served, for the next start

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract.types import Arrays
 from tasks.serving.logs import note
-from tasks.usecase import Arrays
 
 Row = dict[str, Any]
 MOST_ROWS, MOST_BYTES = 1000, 16_000_000  # of a file

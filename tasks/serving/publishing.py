@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.serving.bundle import DTYPES, Bundle, open_bundle
 from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
 from tasks.serving.models import remembered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.errors import UserError
+from tasks.contract.errors import UserError
 
 
 class Refusal(UserError):

@@ -12,14 +12,14 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
-from tasks.errors import SettingError, UserError
+from tasks.contract.errors import SettingError, UserError
+from tasks.contract.types import Arrays
 from tasks.serving import protocol
 from tasks.serving.app import Server, told
 from tasks.serving.guard import key_in
 from tasks.serving.messages import MESSAGES, SERVICE
 from tasks.serving.refusals import Refusal
 from tasks.serving.tensors import NAMES, check_numbers, check_wanted, from_bytes, from_json
-from tasks.usecase import Arrays
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,

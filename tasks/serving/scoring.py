@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import BundleError, DataError, UserError
+from tasks.contract.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle
 
 Request = tuple[str, Callable[[], Any]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.serving import logs
 from tasks.serving.app import DRAIN_SECONDS, make_app
 from tasks.serving.sessions import providers_of

@@ -12,7 +12,7 @@ from typing import Literal
 
 import onnxruntime as ort
 
-from tasks.errors import BundleError, SettingError
+from tasks.contract.errors import BundleError, SettingError
 from tasks.machine import cpu
 from tasks.serving.graph_files import EDGE, LARGEST_GRAPH, PACKED, read_graph
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tasks.contract.records import Record
 from tasks.serving.sessions import Device
-from tasks.usecase import Record
 
 
 class Serving(Record):

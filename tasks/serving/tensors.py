@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from tasks.contract.types import Arrays
 from tasks.serving.refusals import Refusal, TooLarge
-from tasks.usecase import Arrays
 
 DATATYPES: dict[str, Any] = {
     "BOOL": np.bool_,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.usecase import Examples
+from tasks.contract.usecase import Examples
 
 AHEAD = 3  # batches read while the network computes
 POOL = 50  # batches whose examples are sorted by length

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from tasks.artifacts import Checkpoint
+from tasks.contract.artifacts import Checkpoint
 
 KEPT = 2  # a crash of the machine can spoil the newest
 

@@ -11,17 +11,21 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tasks.artifacts import Dataset
+from tasks.contract.artifacts import Dataset
+from tasks.contract.capabilities import Computed
+from tasks.contract.errors import ContractError
+from tasks.contract.usecase import UseCase
 from tasks.training.predicting import torch_predict
-from tasks.usecase import UseCase
 
 
 def compute(usecase: UseCase, dataset: Dataset, work: Path) -> dict[str, Any]:
     """Fill `work` with the checkpoint of a baseline; returns the fields of its `Checkpoint`."""
+    if not isinstance(usecase, Computed):
+        raise ContractError(f"The baseline {type(usecase).__name__} of {dataset.usecase.name} is not Computed: it has no method fit.")
     started = time.monotonic()
     network = usecase.network(dataset.assets).eval()
     with torch.no_grad():
-        usecase.solve(network, dataset.folder)
+        usecase.fit(network, dataset.folder)
     seconds = time.monotonic() - started
     scores = usecase.score(torch_predict(usecase, network), dataset.folder, "validation")
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, work / "weights.safetensors")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.settings import Fit
 
 Lightning = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import Field
 
+from tasks.contract.records import Record
+from tasks.contract.usecase import AnyUseCase
 from tasks.settings import Fit
 from tasks.training.technique import AnyTechnique
-from tasks.usecase import AnyUseCase, Record
 
 SCRATCH = ".work"  # in the work folder: what is not to be kept
 

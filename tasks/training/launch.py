@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks import errors
+from tasks.contract import errors
+from tasks.contract.usecase import UseCase
 from tasks.settings import Fit
 from tasks.training.job import SCRATCH, Job, Outcome, write_atomically
 from tasks.training.technique import Technique
-from tasks.usecase import UseCase
 
 PROJECT = Path(__file__).parents[2]
 POLL_SECONDS = 0.05

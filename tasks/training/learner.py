@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from tasks.errors import TrainingError
+from tasks.contract.errors import TrainingError
+from tasks.contract.usecase import UseCase
 from tasks.settings import Fit
 from tasks.training import checkpoints
 from tasks.training.batches import Batches
 from tasks.training.optimization import build_optimizer, learning_rate_factor
 from tasks.training.predicting import torch_predict
-from tasks.usecase import UseCase
 
 CHECKPOINT_SECONDS = float(os.environ.get("VERTICALS_CHECKPOINT_SECONDS", "60"))
 TELL_SECONDS = 0.25

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.contract.types import Arrays, Predict
+from tasks.contract.usecase import UseCase
 from tasks.training.batches import as_tensors
-from tasks.usecase import Arrays, Predict, UseCase
 
 
 def torch_predict(

@@ -24,7 +24,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from safetensors.torch import load_file, save_file
 
-from tasks.errors import DataError, UserError
+from tasks.contract.capabilities import Calibrated
+from tasks.contract.errors import DataError, UserError
 from tasks.training import checkpoints
 from tasks.training.batches import Batches
 from tasks.training.device import cores, resolve_precision
@@ -162,8 +163,9 @@ def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
     from tasks.training.predicting import torch_predict
 
     predict = torch_predict(usecase, network)
-    with torch.no_grad():
-        usecase.finish(network, predict, data)
+    if isinstance(usecase, Calibrated):
+        with torch.no_grad():
+            usecase.calibrate(network, predict, data)
     scores = usecase.score(predict, data, "validation")
     gap = mixed - scores[usecase.monitor]
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, work / "weights.safetensors")

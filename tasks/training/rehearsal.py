@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from tasks.artifacts import Checkpoint
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint
+from tasks.contract.capabilities import Adaptable
+from tasks.contract.errors import SettingError
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import Examples
 from tasks.training.technique import Technique
-from tasks.usecase import Arrays, Examples
 
 if TYPE_CHECKING:
     from tasks.training.learner import Learner
@@ -29,7 +31,8 @@ class Rehearsal(Technique):
         from tasks.training.batches import Batches
         from tasks.training.checkpoints import load_weights
 
-        focus = learner.usecase.focus(learner.data)
+        usecase = learner.usecase
+        focus = usecase.focus(learner.data) if isinstance(usecase, Adaptable) else None
         if focus is None or not len(focus):
             raise SettingError(f"There is nothing to adapt to: {learner.usecase.name} names no part of the training split.")
         load_weights(learner.network, self.trained)

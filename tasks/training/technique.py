@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from tasks.usecase import Record, read_typed, write_typed
+from tasks.contract.records import Record, read_typed, write_typed
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,10 +10,10 @@ import pytest
 
 from tasks import compress as module
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compress import compress
 from tasks.compression.growing import largest
-from tasks.errors import TrainingError
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.errors import TrainingError
 from tasks.export import export
 from tasks.prune import prune
 from tasks.quantize import quantize

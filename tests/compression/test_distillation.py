@@ -14,18 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.baselines import compute
-from tasks.compression.distillation import Distillation, soft_loss
+from tasks.compression.distillation import Distillation
 from tasks.compression.inside import PROJECTIONS
 from tasks.compression.onnx_teacher import open_teacher
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.capabilities import soft_loss
+from tasks.contract.errors import SettingError
+from tasks.contract.records import write_typed
 from tasks.distil import distil
-from tasks.errors import SettingError
 from tasks.exporting.export import export, write_graph
 from tasks.settings import Fit, Teaching
 from tasks.train import fit_network
 from tasks.training import launch
-from tasks.usecase import write_typed
 from tests.toy import ToyUseCase
 from usecases.image_classification import ImageClassification
 
@@ -58,7 +59,8 @@ def test_the_soft_loss_is_hintons() -> None:
 
 
 def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher: Checkpoint) -> None:
-    smaller = teacher.usecase.smaller()
+    assert isinstance(teacher.usecase, ToyUseCase)
+    smaller = teacher.usecase.student_usecase()
     assert smaller is not None
     student = fit_network("distil", smaller, dataset, QUICK, technique=Distillation(teacher=teacher))
     assert student.scores["accuracy"] > teacher.scores["accuracy"] - 0.05
@@ -134,7 +136,7 @@ def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None
     write_graph(usecase, network, {"image": image}, bundle / "model.onnx")
     shutil.copytree(data / "assets", bundle / "assets")
     (bundle / "usecase.json").write_text(json.dumps(write_typed(usecase)))
-    student = usecase.smaller()
+    student = usecase.student_usecase()
     assert student is not None and student.smaller() is None
     taught = open_teacher(bundle, student, data)
     in_torch = network(torch.from_numpy(image).float() / 255).softmax(1).detach().numpy()
@@ -177,6 +179,7 @@ def upside_down(teacher: Checkpoint, work: Path) -> dict[str, object]:
 
 
 def test_a_baseline_is_computed_once(dataset: Dataset) -> None:
+    assert isinstance(dataset.usecase, ToyUseCase)
     majority = dataset.usecase.baselines()["majority"]
     first, cached = compute("majority", majority, dataset)
     again, found = compute("majority", majority, dataset)

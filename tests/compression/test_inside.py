@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.compression.inside import PROJECTIONS, forget, inside_loss, map_distance, matched, projections, state_distance
-from tasks.usecase import UseCase
+from tasks.contract.capabilities import Distillable, HasHiddenStates, resolved
+from tasks.contract.usecase import UseCase
 from usecases.image_classification import ImageClassification
 from usecases.nlp import EntityRecognition, TextClassification
 from usecases.nlp.windows import NO_TAG
@@ -45,7 +46,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
         if name not in made:
             student, larger = VERTICALS[name]
             folder = tmp_path_factory.mktemp("data")
-            student = student.settled(student.prepare(folder))
+            student = resolved(student, student.prepare(folder))
             made[name] = student, student.model_copy(update=larger), folder
         return made[name]
 
@@ -64,8 +65,10 @@ def apart(usecase: UseCase, student: nn.Module, teacher: nn.Module, batch: dict[
 
     def answers() -> Tensor:
         torch.manual_seed(1)  # augmentation
-        return 0 * usecase.taught_loss(student, teacher, batch, 0.5, 1.0)
+        assert isinstance(usecase, Distillable)
+        return 0 * usecase.distillation_loss(student, teacher, batch, 0.5, 1.0)
 
+    assert isinstance(usecase, HasHiddenStates)
     return inside_loss(usecase, student, teacher, batch, answers, 1 - attention, attention)
 
 
@@ -125,6 +128,7 @@ def test_a_student_learns_where_its_teacher_looks(name: str, case: Callable[[str
     usecase, wider, folder = case(name)
     student, teacher, batch = networks(usecase, wider, folder)
     with torch.no_grad():
+        assert isinstance(usecase, HasHiddenStates)
         for layer in usecase.attention_layers(teacher):
             layer.query.weight.mul_(8)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
     assert float(apart(usecase, student, student, batch, attention=1)) == pytest.approx(0, abs=1e-6)

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression.low_rank import LowRank
 from tasks.compression.masks import weighty_layers
 from tasks.compression.qat import QuantizationAware
@@ -23,7 +22,8 @@ from tasks.compression.quantize import quantize
 from tasks.compression.recipes import MATMULS, Recipe
 from tasks.compression.rounding import round_weight
 from tasks.compression.sparsity import Sparsity
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.errors import SettingError
 from tasks.exporting.export import export
 from tasks.factorise import factorise
 from tasks.quantize_aware import quantize_aware

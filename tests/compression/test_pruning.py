@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
 from tasks.compression.pruning import (
     StructuredPruning,
     as_tuple,
@@ -27,7 +26,10 @@ from tasks.compression.pruning import (
     removable,
     shapes,
 )
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.capabilities import resolved
+from tasks.contract.errors import SettingError
+from tasks.contract.usecase import UseCase
 from tasks.exporting.export import export
 from tasks.prune import prune
 from tasks.settings import Fit, Pruning
@@ -35,7 +37,6 @@ from tasks.train import fit_network
 from tasks.training.batches import as_tensors
 from tasks.training.checkpoints import load_network, resize
 from tasks.training.predicting import torch_predict
-from tasks.usecase import UseCase
 from tests.toy import ToyUseCase
 from usecases.driving_perception import DrivingPerception
 from usecases.image_classification import ImageClassification
@@ -74,7 +75,7 @@ def prepared(usecase: UseCase) -> Dataset:
         return {"usecase": usecase, "sizes": card["sizes"]}
 
     dataset, _ = store.make(Dataset, {"for": "pruning", "of": usecase.data_digest()}, build)
-    return dataset.model_copy(update={"usecase": usecase.settled(dataset.card)})
+    return dataset.model_copy(update={"usecase": resolved(usecase, dataset.card)})
 
 
 def fresh(dataset: Dataset) -> nn.Module:

@@ -12,19 +12,19 @@ import onnx
 import pytest
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.compression import recipes as offers
 from tasks.compression import search as searching
 from tasks.compression.quantize import Quantizer, apply, quantize
 from tasks.compression.recipes import FOLLOWERS, MATMULS, Recipe, recipes
 from tasks.compression.search import Bench, is_wanted, mend, search
 from tasks.compression.sensitivity import fewest_in_float, rank_operators
+from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.records import write_typed
 from tasks.exporting.export import export
 from tasks.serving.bundle import open_bundle
 from tasks.serving.graph_files import GRAPH
 from tasks.settings import Budget, Fit
 from tasks.train import fit_network
-from tasks.usecase import write_typed
 from tests.toy import ToyUseCase
 
 

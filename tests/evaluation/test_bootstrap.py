@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.artifacts import Interval
+from tasks.contract.artifacts import Interval
+from tasks.contract.statistics import Statistics, mean_of
 from tasks.evaluation.bootstrap import difference
 from tasks.evaluation.choose import choose
 from tasks.settings import Budget
-from tasks.usecase import Tallies, mean_of
 from tests.evaluation.test_choose import FULL, SMALL, candidate
 
 
-def accuracy(right: np.ndarray) -> Tallies:
-    return Tallies(right.astype(np.float64)[:, None], mean_of)
+def accuracy(right: np.ndarray) -> Statistics:
+    return Statistics(right.astype(np.float64)[:, None], mean_of)
 
 
 def test_the_interval_is_that_of_the_paired_difference() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.artifacts import Evaluation, Latency, OnnxModel
+from tasks.contract.artifacts import Evaluation, Latency, OnnxModel
 from tasks.evaluation.choose import choose
 from tasks.settings import Budget
 from tests.toy import ToyUseCase

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from tasks.evaluation.energy import counters, millijoules
 from tasks.evaluation.memory import needed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from tasks.exporting import edge
 from tasks.serving.__main__ import main as serving
 from tasks.serving.bundle import open_bundle

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from tasks.exporting.export import check_parity, check_symbolic_axes, difference, settled, write_graph
 from tests.toy import ToyUseCase
 

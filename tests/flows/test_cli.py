@@ -10,7 +10,7 @@ import pytest
 
 from flows.cli import parse, presets
 from flows.image_classification import image_classification
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 
 ROOT = Path(__file__).parents[2]
 

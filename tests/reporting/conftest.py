@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import Evaluation, Latency, OnnxModel, Rejection
+from tasks.contract.artifacts import Evaluation, Latency, OnnxModel, Rejection
 from tasks.reporting.facts import Facts, Stage, Step
 from usecases.image_classification import ImageClassification
 

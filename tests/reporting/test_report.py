@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import Evaluation, Interval, Rejection
+from tasks.contract.artifacts import Evaluation, Interval, Rejection
 from tasks.reporting import charts, dag, plane
 from tasks.reporting.blocks import draw
 from tasks.reporting.facts import Facts, Step, verdict

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = """
-from tasks.artifacts import Release
+from tasks.contract.artifacts import Release
 from tasks.reporting import terminal
 from tests.reporting.conftest import facts_with
 

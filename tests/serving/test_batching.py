@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.contract.types import Arrays
 from tasks.serving.batching import Batcher
 from tasks.serving.cache import ResponseCache, key_of
 from tasks.serving.refusals import Late, NotReady, Overloaded
-from tasks.usecase import Arrays
 
 
 def numbers(*values: float) -> Arrays:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from tasks.artifacts import Dataset
-from tasks.errors import BundleError
+from tasks.contract.artifacts import Dataset
+from tasks.contract.errors import BundleError
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import write_graph
 from tasks.serving.bundle import Bundle, open_bundle

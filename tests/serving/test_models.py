@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from onnxruntime.quantization import quantize_dynamic
 
-from tasks.errors import BundleError, SettingError
+from tasks.contract.codec import Codec
+from tasks.contract.errors import BundleError, SettingError
+from tasks.contract.types import Arrays, Predict
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.models import Models
 from tasks.serving.publishing import publish, remove_old
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
-from tasks.usecase import Arrays, Codec, Predict
 from tests.toy import ToyUseCase
 
 POINT = {"point": np.array([[0.3, -0.2]], dtype=np.float32)}

@@ -15,10 +15,10 @@ import onnx
 import pytest
 import torch
 
-from tasks.artifacts import Dataset, OnnxModel
 from tasks.compression.masks import mask_smallest, weighty_layers
 from tasks.compression.quantize import Recipe, quantize
-from tasks.errors import BundleError
+from tasks.contract.artifacts import Dataset, OnnxModel
+from tasks.contract.errors import BundleError
 from tasks.exporting.bundle import pack, write_bundle
 from tasks.exporting.export import write_graph
 from tasks.serving.bundle import open_bundle

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.artifacts import Evaluation, Latency, OnnxModel, Release
-from tasks.errors import BundleError, DataError
+from tasks.contract.artifacts import Evaluation, Latency, OnnxModel, Release
+from tasks.contract.errors import BundleError, DataError
 from tasks.score import score as score_task
 from tasks.serving import open_bundle, open_bundle_async
 from tasks.serving.refusals import NotReady

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tasks.errors import BundleError, SettingError
+from tasks.contract.errors import BundleError, SettingError
 from tasks.serving.bundle import open_bundle
 from tasks.serving.sessions import open_session
 

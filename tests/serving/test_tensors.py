@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.errors import UserError
+from tasks.contract.errors import UserError
 from tasks.serving.refusals import Refusal, TooLarge
 from tasks.serving.tensors import DATATYPES, Inference, check_numbers, inflated, read_inference, write_answer
 

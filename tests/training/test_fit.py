@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tasks import errors
+from tasks.contract import errors
 from tasks.settings import Fit
 from tasks.store import file_digest
 from tasks.training import launch

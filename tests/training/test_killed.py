@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from tasks.errors import Infrastructure
+from tasks.contract.errors import Infrastructure
 from tasks.settings import Fit
 from tasks.training.launch import fit
 from tests.toy import ToyUseCase

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from tasks import store
-from tasks.artifacts import Checkpoint, Dataset
-from tasks.errors import SettingError
+from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.errors import SettingError
 from tasks.settings import Adaptation, Fit
 from tasks.train import adapt, fit_network
 from tasks.training.rehearsal import Rehearsal, rehearsed

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.contract.capabilities import HasStatistics, resolved
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Predict
+from tasks.contract.usecase import UseCase
 from tasks.training.predicting import torch_predict
-from tasks.usecase import Predict, Tallies, UseCase
 from usecases.driving_perception import DrivingPerception
 from usecases.image_classification import ImageClassification
 from usecases.nlp import TextClassification
@@ -25,8 +28,9 @@ SMALL: dict[str, UseCase] = {
 
 
 def made_of_its_tallies(usecase: UseCase, predict: Predict, folder: Path) -> None:
-    tallies = usecase.tallies(predict, folder, "test")
-    assert isinstance(tallies, Tallies)
+    assert isinstance(usecase, HasStatistics)
+    tallies = usecase.statistics(predict, folder, "test")
+    assert isinstance(tallies, Statistics)
     score = usecase.score(predict, folder, "test")[usecase.monitor]
     several = np.stack([tallies.counts.mean(0)] * 3)
     assert tallies.value(several) == pytest.approx([score] * 3, abs=1e-6), "many samples are scored at once"
@@ -35,7 +39,7 @@ def made_of_its_tallies(usecase: UseCase, predict: Predict, folder: Path) -> Non
 @pytest.mark.parametrize("case", SMALL)
 def test_the_monitored_score_is_made_of_its_tallies(case: str, tmp_path: Path) -> None:
     card = SMALL[case].prepare(tmp_path)
-    usecase = SMALL[case].settled(card)
+    usecase = resolved(SMALL[case], card)
     torch.manual_seed(0)
     predict = torch_predict(usecase, usecase.network(tmp_path / "assets").eval())
     made_of_its_tallies(usecase, predict, tmp_path)
@@ -47,4 +51,4 @@ def test_what_is_no_sum_over_examples_is_not_taken_apart(tmp_path: Path) -> None
     usecase = ROADS.model_copy(update={"heads": ("boxes",)})
     usecase.prepare(tmp_path)
     predict = torch_predict(usecase, usecase.network(tmp_path / "assets").eval())
-    assert usecase.tallies(predict, tmp_path, "test") is None
+    assert usecase.statistics(predict, tmp_path, "test") is None

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
+from tasks.contract.capabilities import (
+    Adaptable,
+    Attributable,
+    Calibrated,
+    Distillable,
+    Explainable,
+    HasFigures,
+    HasHiddenStates,
+    HasStatistics,
+    Resolvable,
+)
+from tasks.contract.codec import Codec
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Arrays, Predict, Say, Split, silently
+from tasks.contract.usecase import Examples, UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +38,9 @@ READ_BY_PREPARE = {
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
-class DrivingPerception(UseCase):
+class DrivingPerception(
+    UseCase, Resolvable, Adaptable, Distillable, HasHiddenStates, Calibrated, HasStatistics, Explainable, Attributable, HasFigures
+):
     """One network with a head for each of: the class of every pixel, boxes, steering, signs and lights. Advice for study: it is no safety system."""
 
     name: ClassVar[str] = "driving_perception"
@@ -96,20 +112,20 @@ class DrivingPerception(UseCase):
     colour: float = Field(default=0.3, ge=0, lt=1, description="training changes light, contrast and colour by up to this share")
 
     @property
-    def monitor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def monitor(self) -> str:
         """Of one head its main score: miou, map, steering_r2 or macro_recall; of several their mean; where a scenario is adapted to, there."""
         from usecases.driving_perception.scores import monitor_of
 
         return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
 
     @property
-    def input_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def input_names(self) -> tuple[str, ...]:
         from usecases.driving_perception.scenes import TOLD
 
         return ("image", *(name for name in TOLD if getattr(self, name) == "yes"))
 
     @property
-    def output_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def output_names(self) -> tuple[str, ...]:
         from usecases.driving_perception.scenes import OUTPUTS
 
         return tuple(name for head in OUTPUTS if head in self.heads for name in OUTPUTS[head])
@@ -124,7 +140,7 @@ class DrivingPerception(UseCase):
 
         return prepare(self, folder, say)
 
-    def settled(self, card: dict[str, Any]) -> UseCase:
+    def resolve(self, card: dict[str, Any]) -> UseCase:
         """With the heads that the data have something for, and what the network is told where they know it."""
         from usecases.driving_perception.scenes import TOLD
 
@@ -154,12 +170,14 @@ class DrivingPerception(UseCase):
 
         return loss(self, cast("RoadNetwork", network), batch)
 
-    def smaller(self) -> UseCase | None:
+    def student_usecase(self) -> UseCase | None:
         """Two thirds of the channels, less than half of the weights."""
         channels = max(LEAST_CHANNELS, self.channels * 2 // 3 // 8 * 8)
         return self.model_copy(update={"channels": channels}) if channels < self.channels else None
 
-    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+    def distillation_loss(
+        self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+    ) -> Tensor:
         from usecases.driving_perception.network import taught_loss
 
         return taught_loss(self, cast("RoadNetwork", student), cast("RoadNetwork", teacher), batch, weight, temperature)
@@ -167,7 +185,7 @@ class DrivingPerception(UseCase):
     def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
         return cast("RoadNetwork", network).backbone.layers()[1:]
 
-    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+    def calibrate(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         from usecases.driving_perception.network import calibrate
 
         calibrate(cast("RoadNetwork", network), cast("StoredScenes", self.examples(folder, "validation")))
@@ -182,7 +200,7 @@ class DrivingPerception(UseCase):
 
         return scores(predict, folder, split)
 
-    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies | None:
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
         from usecases.driving_perception.scores import tallies
 
         return tallies(predict, folder, split, self.scenario)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.driving_perception.boxes import Found, found_boxes
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
 

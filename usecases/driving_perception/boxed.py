@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import yaml
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of, split_of
 from usecases.images import SUFFIXES
 

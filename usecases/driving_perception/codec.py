@@ -13,8 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tasks.errors import BundleError
-from tasks.usecase import Arrays, Takes
+from tasks.contract.codec import Takes
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.class_folders import Item, class_tree
 from usecases.driving_perception.frames import Frame, Source
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.convolutions import conv_norm
 from usecases.driving_perception.boxes import STRIDE, found_boxes, overlaps
 from usecases.driving_perception.head import Head, Said

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.scenes import FASTEST
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from tasks.usecase import Codec, Predict
+from tasks.contract.codec import Codec
+from tasks.contract.types import Predict
 from usecases import charts
 from usecases.driving_perception.codec import RoadCodec, unpacked
 from usecases.driving_perception.drawing import overlay

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.usecase import Predict
+from tasks.contract.types import Predict
 from usecases import charts
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY

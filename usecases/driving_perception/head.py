@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception

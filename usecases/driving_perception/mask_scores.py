@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.driving_perception.scenes import IGNORED, StoredScenes
 
 BINS = 15

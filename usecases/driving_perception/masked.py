@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import SPLITS, Frame, Source, listed_splits, recording_of
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import SUFFIXES

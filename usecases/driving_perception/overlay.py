@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tasks.errors import BundleError, DataError, UserError
+from tasks.contract.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle, open_bundle
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
-from tasks.errors import DataError
-from tasks.findings import Findings
-from tasks.usecase import Say
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from tasks.contract.types import Say
 from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.masks import colours, read_mask, resized
 from usecases.driving_perception.scenes import IGNORED, NOTHING, OUTPUTS, TOLD, TURNS, UNCOUNTED, to_pixels, told

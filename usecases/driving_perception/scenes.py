@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 
 Array = TypeVar("Array")
 

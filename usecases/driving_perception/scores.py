@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tasks.errors import DataError
-from tasks.usecase import Arrays, Predict, Split, Tallies
+from tasks.contract.errors import DataError
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Arrays, Predict, Split
 from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.mask_scores import MaskJudge
 from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
@@ -89,7 +90,7 @@ def scores(predict: Predict, folder: Path, split: Split) -> dict[str, float]:
     return measured
 
 
-def tallies(predict: Predict, folder: Path, split: Split, scenario: str) -> Tallies | None:
+def tallies(predict: Predict, folder: Path, split: Split, scenario: str) -> Statistics | None:
     """Of the score that a network is chosen by; None where boxes are part of it: their precision is no sum over frames."""
     found = judged(predict, folder, split)
     judges = [judge for judge in (found.scenarios[scenario] if scenario else found.whole).values() if not isinstance(judge, BoxJudge)]
@@ -105,7 +106,7 @@ def tallies(predict: Predict, folder: Path, split: Split, scenario: str) -> Tall
         told = [judge.value(part) for judge, part in zip(judges, np.split(means, ends, axis=-1), strict=True)]
         return np.mean(told, axis=0)
 
-    return Tallies(np.concatenate(parts, axis=1), value)
+    return Statistics(np.concatenate(parts, axis=1), value)
 
 
 def _of(judges: dict[str, AnyJudge], several: bool) -> dict[str, float]:

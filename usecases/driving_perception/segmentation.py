@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.calibration import best_temperature
 from usecases.driving_perception.head import Head, Said
 from usecases.driving_perception.scenes import IGNORED

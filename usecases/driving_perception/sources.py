@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.driving_perception.boxed import find_boxed
 from usecases.driving_perception.crops import find_crops
 from usecases.driving_perception.drives import find_drives

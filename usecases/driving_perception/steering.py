@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.driving_perception.head import Head, Said
 from usecases.driving_perception.scenes import counts_told
 

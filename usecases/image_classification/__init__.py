@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from tasks.usecase import Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
+from tasks.contract.capabilities import Calibrated, Distillable, HasFigures, HasHiddenStates, HasStatistics, Pretrainable
+from tasks.contract.codec import Codec
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Predict, Say, Split, silently
+from tasks.contract.usecase import Examples, UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,13 +73,10 @@ class ImageSettings(UseCase):
         return folder / "example.png"
 
 
-class ImageClassification(ImageSettings):
+class ImageClassification(ImageSettings, Pretrainable, Distillable, HasHiddenStates, Calibrated, HasStatistics, HasFigures):
     """Names the class of an image."""
 
     name: ClassVar[str] = "image_classification"
-    monitor: ClassVar[str] = "accuracy"
-    input_names: ClassVar[tuple[str, ...]] = ("image",)
-    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     dropout: float = Field(default=0.0, ge=0, lt=1, description="before the head")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="probability spread over the other classes")
@@ -90,6 +91,18 @@ class ImageClassification(ImageSettings):
         le=256,
         description="width of a student, a network of ours that is also taught by the trained one; a candidate like any other; 0: none",
     )
+
+    @property
+    def monitor(self) -> str:
+        return "accuracy"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("image",)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("probabilities",)
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.image_classification.objective import classifier
@@ -106,7 +119,7 @@ class ImageClassification(ImageSettings):
 
         return network(augmented(self, batch["image"])), batch["label"]
 
-    def smaller(self) -> UseCase | None:
+    def student_usecase(self) -> UseCase | None:
         return self.model_copy(update={"width": self.student, "backbone": "", "student": 0}) if self.student else None
 
     def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
@@ -118,7 +131,7 @@ class ImageClassification(ImageSettings):
         shared = {field: getattr(self, field) for field in ImageSettings.model_fields}
         return ViewInvariance(**shared)
 
-    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+    def calibrate(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         from usecases.image_classification.objective import fit_temperature
 
         fit_temperature(network, predict, self.examples(folder, "validation"))
@@ -133,7 +146,7 @@ class ImageClassification(ImageSettings):
 
         return scores(predict, self.examples(folder, split))
 
-    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
         from usecases.image_classification.scores import tallies
 
         return tallies(predict, self.examples(folder, split))
@@ -148,9 +161,18 @@ class ViewInvariance(ImageSettings):
     """Pretraining without labels: two views of an image should have the same features (Barlow Twins, Zbontar 2021)."""
 
     name: ClassVar[str] = "image_view_invariance"
-    monitor: ClassVar[str] = "invariance"
-    input_names: ClassVar[tuple[str, ...]] = ("image",)
-    output_names: ClassVar[tuple[str, ...]] = ("embedding",)
+
+    @property
+    def monitor(self) -> str:
+        return "invariance"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("image",)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("embedding",)
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.image_classification.objective import view_network

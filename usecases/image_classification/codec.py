@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tasks.usecase import Arrays, Takes
+from tasks.contract.codec import Takes
+from tasks.contract.types import Arrays
 from usecases.images import read_file, requested, to_pixels
 
 TOP = 5

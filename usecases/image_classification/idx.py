@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.class_folders import Item, Source, split_of
 
 NAME = re.compile(r"^(?P<split>.+?)[-_.](?P<what>images|labels)[-_.]idx\d.*?(\.gz)?$", re.IGNORECASE)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.class_folders import Item, Source, class_tree, hidden, is_class_tree, split_of
 from usecases.image_classification import idx, tables
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from usecases.convolutions import Normalise, Residual, conv_norm
 
 OUR_WEIGHTS = "weights.safetensors"

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.usecase import Examples, Predict
+from tasks.contract.types import Predict
+from tasks.contract.usecase import Examples
 from usecases.calibration import best_temperature
 from usecases.image_classification.augment import augmentation, mix
 from usecases.image_classification.network import (

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from tasks.errors import DataError
-from tasks.findings import Findings
-from tasks.usecase import Arrays, Say
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from tasks.contract.types import Arrays, Say
 from usecases.class_folders import Item
 from usecases.image_classification.layouts import find_source
 from usecases.images import UnusableImage, as_png, decode, has_colour, to_pixels

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.errors import DataError
-from tasks.usecase import Examples, Predict, Tallies, mean_of
+from tasks.contract.errors import DataError
+from tasks.contract.statistics import Statistics, mean_of
+from tasks.contract.types import Predict
+from tasks.contract.usecase import Examples
 from usecases import charts
 
 BATCH = 256
@@ -44,10 +46,10 @@ def scores(predict: Predict, examples: Examples) -> dict[str, float]:
     return {name: float(value) for name, value in measured.items()}
 
 
-def tallies(predict: Predict, examples: Examples) -> Tallies:
+def tallies(predict: Predict, examples: Examples) -> Statistics:
     """Of accuracy."""
     predicted, true = _predictions(predict, examples)
-    return Tallies((predicted.argmax(1) == true).astype(np.float64)[:, None], mean_of)
+    return Statistics((predicted.argmax(1) == true).astype(np.float64)[:, None], mean_of)
 
 
 def invariance(predict: Predict, examples: Examples) -> dict[str, float]:

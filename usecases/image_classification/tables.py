@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.class_folders import SPLIT_NAMES, Item, Source, split_of
 from usecases.images import SUFFIXES
 

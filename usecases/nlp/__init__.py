@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
+from tasks.contract.capabilities import (
+    Attributable,
+    Calibrated,
+    Computed,
+    Distillable,
+    Explainable,
+    HasBaselines,
+    HasFigures,
+    HasHiddenStates,
+    HasStatistics,
+    Pretrainable,
+    Resolvable,
+)
+from tasks.contract.codec import Codec
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Arrays, Predict, Say, Split, silently
+from tasks.contract.usecase import Examples, UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +36,6 @@ if TYPE_CHECKING:
 class TextSettings(UseCase):
     """What pretraining, classification and entity recognition share: the data, the tokenizer and the encoder."""
 
-    input_names: ClassVar[tuple[str, ...]] = ("tokens",)
     variable_axes: ClassVar[tuple[str, ...]] = ("length",)
 
     data: str = Field(
@@ -81,6 +96,10 @@ class TextSettings(UseCase):
     kept_layers: float = Field(default=1.0, gt=0, le=1, description="share of a pretrained encoder's layers that is kept")
     student: bool = Field(default=True, description="also teach a student of about half the size; a candidate like any other")
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("tokens",)
+
     def data_digest(self) -> str:
         from usecases.nlp.reading.layouts import data_digest
 
@@ -91,7 +110,20 @@ class TextSettings(UseCase):
 
         return prepare(self, folder, say)
 
-    def settled(self, card: dict[str, Any]) -> UseCase:
+    def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
+        """All of one length, since the histograms of a calibration cannot be merged otherwise."""
+        from usecases.nlp.windows import to_length
+
+        return to_length(super().calibration_inputs(folder, rows), self, folder)
+
+    def example_request(self, folder: Path) -> Path:
+        return folder / "example.txt"
+
+
+class TextModel(TextSettings, Resolvable, Pretrainable, Distillable, HasHiddenStates):
+    """What classification and entity recognition share: they are fine-tuned, distilled and served."""
+
+    def resolve(self, card: dict[str, Any]) -> UseCase:
         """Classification or entities, as the data are."""
         kind = EntityRecognition if card["task"] == "entities" else TextClassification
         return kind(**self.model_dump())
@@ -100,13 +132,7 @@ class TextSettings(UseCase):
         """Masked-language modelling, unless the encoder was pretrained elsewhere or reads in one direction at a time."""
         return None if self.encoder or self.model == "lstm" else HiddenTokens(**self.model_dump())
 
-    def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
-        """All of one length, since the histograms of a calibration cannot be merged otherwise."""
-        from usecases.nlp.windows import to_length
-
-        return to_length(super().calibration_inputs(folder, rows), self, folder)
-
-    def smaller(self) -> UseCase | None:
+    def student_usecase(self) -> UseCase | None:
         """Every other layer, and tokens of a third of the numbers."""
         if not self.student:
             return None
@@ -114,7 +140,7 @@ class TextSettings(UseCase):
 
         return self.model_copy(update=smaller(self))
 
-    def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
+    def initialise_student(self, student: nn.Module, teacher: nn.Module) -> None:
         from usecases.nlp.students import inherit
 
         inherit(student, teacher)
@@ -129,19 +155,22 @@ class TextSettings(UseCase):
 
         return attention_layers(network)
 
-    def known(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def padding_mask(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return batch["tokens"] != cast("TextNetwork", network).padding
 
-    def example_request(self, folder: Path) -> Path:
-        return folder / "example.txt"
 
-
-class TextClassification(TextSettings):
+class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Explainable, Attributable, HasFigures):
     """Names the class of a text, or its classes."""
 
     name: ClassVar[str] = "text_classification"
-    monitor: ClassVar[str] = "accuracy"
-    output_names: ClassVar[tuple[str, ...]] = ("probabilities",)
+
+    @property
+    def monitor(self) -> str:
+        return "accuracy"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("probabilities",)
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import LabelledTexts
@@ -158,15 +187,17 @@ class TextClassification(TextSettings):
 
         return classification_loss(self, network, batch)
 
-    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+    def distillation_loss(
+        self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+    ) -> Tensor:
         from usecases.nlp.objective import taught_classes
 
         return taught_classes(self, student, teacher, batch, weight, temperature)
 
-    def baselines(self) -> dict[str, UseCase]:
+    def baselines(self) -> dict[str, LinearText]:
         return {"linear": LinearText(**self.model_dump())}
 
-    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
+    def calibrate(self, network: nn.Module, predict: Predict, folder: Path) -> None:
         from usecases.nlp.objective import fit_temperature
 
         fit_temperature(network, predict, self.codec(folder / "assets"), folder)
@@ -186,7 +217,7 @@ class TextClassification(TextSettings):
 
         return judged_classes(predict, self.codec(folder / "assets"), folder, split)
 
-    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
         from usecases.nlp.judging import class_tallies
 
         return class_tallies(predict, self.codec(folder / "assets"), folder, split)
@@ -207,12 +238,18 @@ class TextClassification(TextSettings):
         return class_figures(predict, self.codec(folder / "assets"), folder)
 
 
-class EntityRecognition(TextSettings):
+class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Attributable, HasFigures):
     """Finds the names in a text, and of what kind they are."""
 
     name: ClassVar[str] = "entity_recognition"
-    monitor: ClassVar[str] = "entity_f1"
-    output_names: ClassVar[tuple[str, ...]] = ("scores", "transitions")
+
+    @property
+    def monitor(self) -> str:
+        return "entity_f1"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("scores", "transitions")
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import TaggedTexts
@@ -229,12 +266,14 @@ class EntityRecognition(TextSettings):
 
         return tagging_loss(self, network, batch)
 
-    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+    def distillation_loss(
+        self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+    ) -> Tensor:
         from usecases.nlp.objective import taught_tags
 
         return taught_tags(self, student, teacher, batch, weight, temperature)
 
-    def baselines(self) -> dict[str, UseCase]:
+    def baselines(self) -> dict[str, CrfEntities]:
         return {"crf": CrfEntities(**self.model_dump())}
 
     def attributions(self, network: nn.Module, folder: Path) -> list[dict[str, Any]]:
@@ -252,7 +291,7 @@ class EntityRecognition(TextSettings):
 
         return judged_entities(predict, self.codec(folder / "assets"), folder, split)
 
-    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies:
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
         from usecases.nlp.judging import entity_tallies
 
         return entity_tallies(predict, self.codec(folder / "assets"), folder, split)
@@ -277,8 +316,14 @@ class HiddenTokens(TextSettings):
     """Pretraining: tokens that are hidden, guessed from those around them (Devlin 2019)."""
 
     name: ClassVar[str] = "hidden_tokens"
-    monitor: ClassVar[str] = "masked_accuracy"
-    output_names: ClassVar[tuple[str, ...]] = ("token",)
+
+    @property
+    def monitor(self) -> str:
+        return "masked_accuracy"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("token",)
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import MaskedTexts
@@ -309,11 +354,14 @@ class HiddenTokens(TextSettings):
         raise NotImplementedError("what was pretrained is not served")
 
 
-class LinearText(TextClassification):
+class LinearText(TextClassification, Computed):
     """Words and n-grams counted, and a linear model: what a network must beat to be released."""
 
-    input_names: ClassVar[tuple[str, ...]] = ("ngrams", "counts")
     variable_axes: ClassVar[tuple[str, ...]] = ("ngrams",)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("ngrams", "counts")
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import Encoded
@@ -327,14 +375,11 @@ class LinearText(TextClassification):
         card = read_labels(assets)
         return Network(len(card["labels"]), bool(card["multi"]))
 
-    def solve(self, network: nn.Module, folder: Path) -> None:
+    def fit(self, network: nn.Module, folder: Path) -> None:
         from usecases.nlp.baselines import LinearText as Network
         from usecases.nlp.baselines import solve_linear
 
         solve_linear(cast(Network, network), folder)
-
-    def finish(self, network: nn.Module, predict: Predict, folder: Path) -> None:
-        return
 
     def predictor(self, network: nn.Module) -> nn.Module:
         return network
@@ -345,11 +390,14 @@ class LinearText(TextClassification):
         return LinearCodec(assets)
 
 
-class CrfEntities(EntityRecognition):
+class CrfEntities(EntityRecognition, Computed):
     """Features of words and a linear-chain CRF: what a network must beat to be released."""
 
-    input_names: ClassVar[tuple[str, ...]] = ("features",)
     variable_axes: ClassVar[tuple[str, ...]] = ("words",)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("features",)
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import Encoded
@@ -362,7 +410,7 @@ class CrfEntities(EntityRecognition):
 
         return CrfTagger(read_labels(assets)["labels"])
 
-    def solve(self, network: nn.Module, folder: Path) -> None:
+    def fit(self, network: nn.Module, folder: Path) -> None:
         from usecases.nlp.baselines import CrfTagger, solve_crf
 
         solve_crf(cast(CrfTagger, network), folder)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.labels import note_similar_names
 from usecases.nlp.sources import Item, Source, Span
 from usecases.splits import SPLITS

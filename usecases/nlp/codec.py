@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tasks.errors import BundleError
-from tasks.usecase import Arrays, Takes
+from tasks.contract.codec import Takes
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from usecases.nlp.ngrams import encode_features, encode_ngrams, places_of
 from usecases.nlp.scores import LIKELY
 from usecases.nlp.sources import Span

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from tasks.errors import BundleError
-from tasks.usecase import Codec, Predict
+from tasks.contract.codec import Codec
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Predict
 from usecases.nlp.codec import ClassCodec, EntityCodec, text_of
 from usecases.nlp.ngrams import places_of
 

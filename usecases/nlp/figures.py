@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.usecase import Predict
+from tasks.contract.types import Predict
 from usecases import charts
 from usecases.nlp.codec import ClassCodec, EntityCodec
 from usecases.nlp.explaining import class_weights

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tasks.usecase import Predict, Split, Tallies, mean_of
+from tasks.contract.statistics import Statistics, mean_of
+from tasks.contract.types import Predict, Split
 from usecases.nlp.codec import ClassCodec, EntityCodec, Found
 from usecases.nlp.scores import classification_scores, decided, entity_scores, hit
 from usecases.nlp.texts import Texts
@@ -34,19 +35,21 @@ def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: S
     return entity_scores(found, texts.spans(range(len(texts))))
 
 
-def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Tallies:
+def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Statistics:
     """Of accuracy."""
     right = right_labels(folder, split, tuple(codec.labels))
-    return Tallies(hit(decided(probabilities_of(predict, codec, Texts(folder / split)), codec.multi), right, codec.multi)[:, None], mean_of)
+    return Statistics(
+        hit(decided(probabilities_of(predict, codec, Texts(folder / split)), codec.multi), right, codec.multi)[:, None], mean_of
+    )
 
 
-def entity_tallies(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> Tallies:
+def entity_tallies(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> Statistics:
     """Of entity_f1: of each text the entities that were found and are right, found, and right."""
     texts = Texts(folder / split)
     found = [{span for span, _ in one} for one in entities_of(predict, codec, texts)]
     right = [set(spans) for spans in texts.spans(range(len(texts)))]
     counts = [(len(said & true), len(said), len(true)) for said, true in zip(found, right, strict=True)]
-    return Tallies(np.array(counts, dtype=np.float64), f1_of)
+    return Statistics(np.array(counts, dtype=np.float64), f1_of)
 
 
 def f1_of(means: np.ndarray) -> np.ndarray:

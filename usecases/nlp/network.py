@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from usecases.nlp.tokenizer import TextTokenizer
 from usecases.nlp.tokens import ENCODER
 from usecases.nlp.windows import read_labels, read_tokenizer

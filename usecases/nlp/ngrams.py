@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.nlp.words import words
 
 BUCKETS = 2**20  # of the n-grams of a text, the padding among them

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.usecase import Predict
+from tasks.contract.types import Predict
 from usecases.calibration import best_temperature
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.judging import probabilities_of

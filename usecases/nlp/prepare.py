@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import DataError
-from tasks.findings import Findings
-from tasks.usecase import Say
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from tasks.contract.types import Say
 from usecases.labels import by_number
 from usecases.nlp.checks import check, labels_of, note_copies, usable
 from usecases.nlp.reading.layouts import find_source

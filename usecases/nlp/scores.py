@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.nlp.sources import Span
 
 BINS = 15

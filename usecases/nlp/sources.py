@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 
 Task = Literal["classification", "entities"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import SettingError
-from tasks.usecase import Say
+from tasks.contract.errors import SettingError
+from tasks.contract.types import Say
 from usecases.nlp.sources import Span
 from usecases.nlp.tags import spans_to_tags
 from usecases.nlp.texts import Texts

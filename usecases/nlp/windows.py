@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.usecase import Arrays, Split
+from tasks.contract.types import Arrays, Split
 from usecases.nlp.texts import Texts
 from usecases.nlp.tokenizer import TextTokenizer, text_windows
 

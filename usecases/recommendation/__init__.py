@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 import numpy as np
 from pydantic import Field
 
-from tasks.usecase import Arrays, Codec, Examples, Predict, Say, Split, Tallies, UseCase, silently
+from tasks.contract.capabilities import (
+    Computed,
+    Distillable,
+    Explainable,
+    HasApproximation,
+    HasBaselines,
+    HasFigures,
+    HasHiddenStates,
+    HasStatistics,
+    Pretrainable,
+)
+from tasks.contract.codec import Codec
+from tasks.contract.statistics import Statistics
+from tasks.contract.types import Arrays, Predict, Say, Split, silently
+from tasks.contract.usecase import Examples, UseCase
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,13 +32,12 @@ if TYPE_CHECKING:
 Method = Literal["popular", "recent", "markov", "itemknn", "ease"]
 
 
-class Recommendation(UseCase):
+class Recommendation(
+    UseCase, Pretrainable, HasBaselines, Distillable, HasHiddenStates, HasApproximation, HasStatistics, Explainable, HasFigures
+):
     """Names the items that a person will want next, from the history of what the person did."""
 
     name: ClassVar[str] = "recommendation"
-    monitor: ClassVar[str] = "ndcg@10"
-    input_names: ClassVar[tuple[str, ...]] = ("history", "allowed")
-    output_names: ClassVar[tuple[str, ...]] = ("item", "score")
 
     data: str = Field(
         default="sample", description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
@@ -80,6 +93,18 @@ class Recommendation(UseCase):
     scanned: float = Field(default=0.03, gt=0, le=1, description="share of the catalogue that the approximate index looks at")
     student: bool = Field(default=True, description="also teach a student of about half the size; a candidate like any other")
 
+    @property
+    def monitor(self) -> str:
+        return "ndcg@10"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("history", "allowed")
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("item", "score")
+
     def data_digest(self) -> str:
         from usecases.recommendation.prepare import data_digest
 
@@ -106,7 +131,7 @@ class Recommendation(UseCase):
             return None
         return AllBehaviour(**self.model_dump())
 
-    def baselines(self) -> dict[str, UseCase]:
+    def baselines(self) -> dict[str, Baseline]:
         return {method: Baseline(**self.model_dump(), method=method) for method in get_args(Method)}
 
     def network(self, assets: Path) -> nn.Module:
@@ -119,7 +144,7 @@ class Recommendation(UseCase):
 
         return next_item_loss(self, network, batch)
 
-    def smaller(self) -> UseCase | None:
+    def student_usecase(self) -> UseCase | None:
         """Of the same width, without the parts that hold most weights: numbers per item, and half of the blocks' inner networks or of the recurrence."""
         if not self.student:
             return None
@@ -128,7 +153,7 @@ class Recommendation(UseCase):
         # a teacher is against overfitting too: on MovieLens-1M half the dropout gains .007 of NDCG@10
         return self.model_copy(update={**pruned, "item_rank": rank, "dropout": self.dropout / 2})
 
-    def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
+    def initialise_student(self, student: nn.Module, teacher: nn.Module) -> None:
         from usecases.recommendation.pruning import inherit
 
         inherit(cast("NextItem", student), cast("NextItem", teacher))
@@ -141,22 +166,24 @@ class Recommendation(UseCase):
 
         return attention_layers(network)
 
-    def known(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def padding_mask(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return batch["history"] > 0
 
-    def taught_loss(self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+    def distillation_loss(
+        self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
+    ) -> Tensor:
         from usecases.recommendation.objective import objective_of, taught_over_all
 
         if objective_of(self, student) == "softmax":  # in parts: the scores of a large catalogue do not fit into memory twice
             return taught_over_all(student, teacher, batch, weight, temperature)
-        return super().taught_loss(student, teacher, batch, weight, temperature)
+        return super().distillation_loss(student, teacher, batch, weight, temperature)
 
     def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         from usecases.recommendation.objective import compared
 
         return compared(self, network, batch)
 
-    def approximate(self, assets: Path) -> UseCase | None:
+    def approximation(self, assets: Path) -> UseCase | None:
         from usecases.recommendation.sequences import read_catalogue
 
         large = len(read_catalogue(assets)["items"]) > self.exact_up_to
@@ -177,7 +204,7 @@ class Recommendation(UseCase):
 
         return scores(predict, self.examples(folder, split), folder, with_sampled=split == "test")
 
-    def tallies(self, predict: Predict, folder: Path, split: Split) -> Tallies | None:
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
         from usecases.recommendation.scores import tallies
 
         return tallies(predict, self.examples(folder, split))
@@ -216,7 +243,7 @@ class NearItems(Recommendation):
         return NearestItems(cast("NextItem", network), self.scanned)
 
 
-class Baseline(Recommendation):
+class Baseline(Recommendation, Computed):
     """What is computed from the log in seconds, and what a trained network must beat to be released."""
 
     method: Method = Field(default="markov", description="popular, recent (popular of late), markov, itemknn or ease")
@@ -226,7 +253,7 @@ class Baseline(Recommendation):
 
         return empty(self, assets)
 
-    def solve(self, network: nn.Module, folder: Path) -> None:
+    def fit(self, network: nn.Module, folder: Path) -> None:
         from usecases.recommendation.baselines import solve
 
         solve(self, network, folder)

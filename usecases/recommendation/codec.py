@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tasks.errors import BundleError
-from tasks.usecase import Arrays, Takes
+from tasks.contract.codec import Takes
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from usecases.recommendation.sequences import read_catalogue
 
 KNOWN = ("history", "k", "filter_seen", "allow", "deny", "category")

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from tasks.usecase import Arrays, Codec, Predict
+from tasks.contract.codec import Codec
+from tasks.contract.types import Arrays, Predict
 from usecases.recommendation.codec import HistoryCodec
 
 LATEST = 10  # events that are looked at

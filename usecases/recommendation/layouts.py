@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation

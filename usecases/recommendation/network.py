@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from usecases.recommendation.sequences import read_catalogue
 from usecases.transformer import Block, FactoredEmbedding, build_embedding
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from tasks.errors import DataError
-from tasks.findings import NAMED, Findings
-from tasks.usecase import Say
+from tasks.contract.errors import DataError
+from tasks.contract.findings import NAMED, Findings
+from tasks.contract.types import Say
 from usecases.recommendation.layouts import Catalogue, Log, files_of, find_log
 from usecases.recommendation.splits import Sequences, cut, k_core, without_repeats
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.errors import DataError
-from tasks.usecase import Arrays, Examples, Predict, Tallies, mean_of
+from tasks.contract.errors import DataError
+from tasks.contract.statistics import Statistics, mean_of
+from tasks.contract.types import Arrays, Predict
+from tasks.contract.usecase import Examples
 from usecases.recommendation.explaining import drivers
 from usecases.recommendation.sequences import Questions, read_catalogue
 
@@ -39,10 +41,10 @@ def scores(predict: Predict, examples: Examples, folder: Path, with_sampled: boo
     return found
 
 
-def tallies(predict: Predict, examples: Examples) -> Tallies:
+def tallies(predict: Predict, examples: Examples) -> Statistics:
     """Of ndcg@10."""
     rank, _ = ranked(predict, examples)
-    return Tallies(gains(rank, 10)[:, None], mean_of)
+    return Statistics(gains(rank, 10)[:, None], mean_of)
 
 
 def ranked(predict: Predict, examples: Examples, among: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.usecase import Arrays, Examples, Split
+from tasks.contract.types import Arrays, Split
+from tasks.contract.usecase import Examples
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation

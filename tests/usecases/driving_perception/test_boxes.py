@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from tests.usecases.driving_perception.roads import prepared, save
@@ -287,7 +287,7 @@ def learnt(sample: Path) -> RoadNetwork:
 def test_boxes_are_learnt_and_their_certainty_is_honest(learnt: RoadNetwork, sample: Path) -> None:
     predict = torch_predict(SMALL, learnt)
     before = scores(predict, sample, "test")
-    SMALL.finish(learnt, predict, sample)
+    SMALL.calibrate(learnt, predict, sample)
     after = scores(predict, sample, "test")
     assert after["map50"] > 0.4 and after["map50"] == pytest.approx(before["map50"], abs=0.01), "being sure changes no ranking"
     said, right = [], []

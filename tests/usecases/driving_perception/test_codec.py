@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.sample import CLASSES, draw

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tests.usecases.driving_perception.roads import LAYOUTS, camvid_of_segnet, frames, pairs_without_anything, prepared, save
 from usecases import driving_perception
 from usecases.driving_perception import READ_BY_PREPARE, DrivingPerception

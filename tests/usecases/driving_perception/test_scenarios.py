@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tasks.training.predicting import torch_predict
 from tests.usecases.driving_perception.roads import camvid_of_segnet, save
 from usecases.driving_perception import DrivingPerception
@@ -47,8 +47,8 @@ def test_a_scenario_is_a_word_in_the_name(name: str, scenario: str) -> None:
 def test_what_is_adapted_to_is_known_and_scored_by_itself(tmp_path: Path) -> None:
     adverse(tmp_path / "data")
     usecase = SMALL.model_copy(update={"data": str(tmp_path / "data"), "scenario": "night"})
-    settled = usecase.settled(usecase.prepare(tmp_path / "out"))
-    assert settled.monitor == "miou/night"
+    settled = usecase.resolve(usecase.prepare(tmp_path / "out"))
+    assert isinstance(settled, DrivingPerception) and settled.monitor == "miou/night"
     train = StoredScenes(tmp_path / "out" / "train")
     focus = settled.focus(tmp_path / "out")
     assert focus is not None and {train.names()[row].split("/")[1] for row in focus} == {"night"} and 0 < len(focus) < len(train)

@@ -32,7 +32,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[DrivingPerception
     usecase = DrivingPerception(data=data, channels=8, dropout=0.0)
     card = usecase.prepare(folder / "out")
     assert card["heads"] == list(ALL) and "KITTI" in card["layout"] and "Donkeycar" in card["layout"]
-    settled = usecase.settled(card)
+    settled = usecase.resolve(card)
     assert isinstance(settled, DrivingPerception) and settled.monitor == "mean_of_heads"
     return settled, folder / "out"
 
@@ -114,11 +114,11 @@ def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: fl
 def test_a_student_is_smaller_and_taught_on_the_frames_that_its_teacher_sees(several: tuple[DrivingPerception, Path]) -> None:
     usecase, folder = several
     large = usecase.model_copy(update={"channels": 24})
-    small = large.smaller()
-    assert isinstance(small, DrivingPerception) and small.channels == 16 and usecase.smaller() is None
+    small = large.student_usecase()
+    assert isinstance(small, DrivingPerception) and small.channels == 16 and usecase.student_usecase() is None
     student, teacher = small.network(folder / "assets"), large.network(folder / "assets").eval()
     batch = {name: torch.from_numpy(array) for name, array in StoredScenes(folder / "train").batch(np.arange(4)).items()}
-    small.taught_loss(student, teacher, batch, 0.5, 2.0).backward()
+    small.distillation_loss(student, teacher, batch, 0.5, 2.0).backward()
     assert all(p.grad is not None for p in student.parameters()) and all(p.grad is None for p in teacher.parameters())
     beside = projections(small, student, teacher, small.calibration_inputs(folder, np.arange(2)))
     assert [tuple(layer.weight.shape) for layer in beside if isinstance(layer, torch.nn.Linear)] == [(24, 16), (48, 32), (80, 48)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
@@ -78,7 +78,7 @@ def test_lights_are_told_apart(tmp_path: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
     predict = torch_predict(usecase, network.eval())
-    usecase.finish(network, predict, tmp_path / "out")
+    usecase.calibrate(network, predict, tmp_path / "out")
     measured = usecase.score(predict, tmp_path / "out", "test")
     assert measured["macro_recall"] > 0.9 and measured["red_as_green"] == 0
 
@@ -144,7 +144,7 @@ def test_lights_train_beside_roads(tmp_path: Path) -> None:
     lights(tmp_path / "lights")
     camvid_of_segnet(tmp_path / "roads")
     usecase = DrivingPerception(data=f"{tmp_path / 'roads'},{tmp_path / 'lights'}", channels=8)
-    settled = usecase.settled(usecase.prepare(tmp_path / "out"))
+    settled = usecase.resolve(usecase.prepare(tmp_path / "out"))
     assert isinstance(settled, DrivingPerception) and settled.heads == ("mask", "signal") and settled.monitor == "mean_of_heads"
     train = StoredScenes(tmp_path / "out" / "train")
     rows = np.array([train.rows_with("mask")[0], train.rows_with("signal")[0]])

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.errors import BundleError, DataError
+from tasks.contract.errors import BundleError, DataError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
@@ -97,7 +97,7 @@ def test_drives_are_read(layout: Callable[[Path], None], tmp_path: Path) -> None
     card = prepared(tmp_path / "data", tmp_path / "out")
     speed = "no" if layout is tub else "yes"
     assert card["heads"] == ["steering"]
-    assert DrivingPerception().settled(card) == DrivingPerception(heads=("steering",), speed=speed, turn="yes")
+    assert DrivingPerception().resolve(card) == DrivingPerception(heads=("steering",), speed=speed, turn="yes")
     test = StoredScenes(tmp_path / "out" / "test")
     moments = [int("".join(c for c in Path(name).stem.partition("_")[0 if layout is tub else 2] if c.isdigit())) for name in test.names()]
     assert test.arrays["values"][:, 0] == pytest.approx([angle(moment) for moment in moments], abs=1e-3)
@@ -196,7 +196,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoadNetwork, Path]
 def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwork, Path]) -> None:
     network, folder = learnt
     predict = torch_predict(SMALL, network)
-    SMALL.finish(network, predict, folder)
+    SMALL.calibrate(network, predict, folder)
     found = scores(predict, folder, "test")
     assert found["steering_rmse"] < 0.5 * found["steering_rmse_mean"]
     assert found["steering_r2"] == pytest.approx(1 - (found["steering_rmse"] / found["steering_rmse_mean"]) ** 2, abs=1e-6)
@@ -254,7 +254,7 @@ def test_answers_say_how_sure_they_are(learnt: tuple[RoadNetwork, Path]) -> None
 def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: Path) -> None:
     simulator(tmp_path / "data")
     asked = DrivingPerception(data=str(tmp_path / "data"), channels=8, dropout=0.0, colour=0.0, steadiness=0.0, turn="no")
-    usecase = asked.settled(asked.prepare(tmp_path / "out"))
+    usecase = asked.resolve(asked.prepare(tmp_path / "out"))
     assert usecase.input_names == ("image", "speed")
     train, folder = StoredScenes(tmp_path / "out" / "train"), tmp_path / "out"
     at = zip(train.names(), train.arrays["speed"].tolist(), strict=True)
@@ -305,7 +305,7 @@ def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) ->
         picture.paste((moment, moment, moment), (0, 100, 320, 160))  # a road that is of no other moment
         picture.save(tmp_path / "data" / "images" / f"{moment}_cam_image_array_.jpg")
     asked = SMALL.model_copy(update={"data": str(tmp_path / "data"), "turn": "auto"})
-    usecase = asked.settled(asked.prepare(tmp_path / "out"))
+    usecase = asked.resolve(asked.prepare(tmp_path / "out"))
     assert usecase.input_names == ("image", "turn")
     told = {}
     for split in SPLITS:

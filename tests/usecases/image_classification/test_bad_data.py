@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tests.usecases.image_classification.pictures import class_tree, encoded, picture
 from tests.usecases.image_classification.test_data import idx_bytes, prepared, write_idx, write_list, write_parquet, write_splits
 

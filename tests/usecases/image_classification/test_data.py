@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from tests.usecases.image_classification.pictures import class_tree, encoded, picture
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.codec import ImageCodec

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.errors import SettingError
+from tasks.contract.errors import SettingError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.augment import augmentation, mix

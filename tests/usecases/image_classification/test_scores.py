@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import DataError
-from tasks.usecase import Arrays
+from tasks.contract.errors import DataError
+from tasks.contract.types import Arrays
 from usecases.image_classification.scores import figures, invariance, scores
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tests.usecases.nlp.texts import (
     CLASS_LAYOUTS,
     ENTITIES,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.contract.types import Arrays
 from tasks.exporting.export import OPSET, silence
-from tasks.usecase import Arrays
 from usecases.nlp.baselines import CrfTagger, LinearText, solve_crf, solve_linear
 from usecases.nlp.ngrams import BUCKETS, FEATURES, WORD_BUCKETS, encode_features, encode_ngrams
 from usecases.nlp.scores import classification_scores, entity_scores

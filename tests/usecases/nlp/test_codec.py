@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.errors import BundleError
-from tasks.usecase import Arrays
+from tasks.contract.errors import BundleError
+from tasks.contract.types import Arrays
 from usecases.nlp import EntityRecognition, TextClassification
 from usecases.nlp.codec import LONGEST, NetworkClassCodec, NetworkEntityCodec
 from usecases.nlp.explaining import explain_class, explain_entities, shapley

@@ -122,7 +122,7 @@ def test_columns_by_name_or_number(tmp_path: Path) -> None:
 def test_the_hub(tmp_path: Path) -> None:
     import datasets
 
-    from tasks.findings import Findings
+    from tasks.contract.findings import Findings
     from usecases.nlp.reading.arrow import from_datasets
     from usecases.nlp.reading.records import read_tables
 

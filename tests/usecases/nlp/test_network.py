@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import SettingError
+from tasks.contract.capabilities import Computed
+from tasks.contract.errors import SettingError
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
-from tasks.usecase import Arrays, UseCase
 from usecases.nlp import EntityRecognition, HiddenTokens, TextClassification
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.network import Classifier, Tagger
@@ -196,7 +198,7 @@ def test_a_student_of_nothing_but_its_teacher_comes_to_agree(which: str, request
     before = apart(student, teacher, batch)
     for _ in range(40):
         optimizer.zero_grad()
-        usecase.taught_loss(student, teacher, batch, 1.0, 1.0).backward()
+        usecase.distillation_loss(student, teacher, batch, 1.0, 1.0).backward()
         optimizer.step()
     assert apart(student, teacher, batch) < 0.5 * before
 
@@ -247,9 +249,9 @@ def test_minilm_without_package_and_hub_is_told(tmp_path: Path, monkeypatch: pyt
 
 def twins(folder: Path, usecase: UseCase, work: Path) -> None:
     network = built(usecase, folder)
-    if usecase.input_names != ("tokens",):
+    if isinstance(usecase, Computed):
         with torch.no_grad():
-            usecase.solve(network, folder)
+            usecase.fit(network, folder)
     examples = usecase.examples(folder, "test")
     sample: Arrays = {name: array for name, array in examples.batch(np.arange(7)).items() if name in usecase.input_names}
     write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, work / "model.onnx")
@@ -297,10 +299,10 @@ def test_a_student_begins_as_its_teacher(model: str, messages: Path) -> None:
 
 
 def begins_as_its_teacher(usecase: TextClassification, folder: Path) -> None:
-    smaller = usecase.smaller()
+    smaller = usecase.student_usecase()
     assert isinstance(smaller, TextClassification)
     teacher, student = built(usecase, folder), built(smaller, folder)
-    smaller.inherit(student, teacher)
+    smaller.initialise_student(student, teacher)
     theirs, own = teacher.state_dict(), student.state_dict()
     last = [name for name in theirs if name.endswith(("3.down.weight", "3.output.dense.weight", "onward.3.weight_ih_l0"))]
     mirrored = [name.replace(".3.", ".1.") for name in last]

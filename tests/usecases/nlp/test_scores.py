@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.nlp.scores import classification_scores, entity_scores
 from usecases.nlp.sources import Span
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tasks.usecase import Codec, Examples, Predict, Say, Split, silently
+from tasks.contract.codec import Codec
+from tasks.contract.types import Predict, Say, Split, silently
+from tasks.contract.usecase import Examples
 from usecases.nlp import TextSettings
 from usecases.nlp.prepare import read_and_split
 from usecases.nlp.reading.layouts import data_digest, find_source
@@ -51,7 +53,14 @@ class Read(TextSettings):
     """The settings of a vertical that reads its data, and no more."""
 
     name: ClassVar[str] = "read"
-    monitor: ClassVar[str] = "none"
+
+    @property
+    def monitor(self) -> str:
+        return "none"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ()
 
     def data_digest(self) -> str:
         return data_digest(self)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from tests.usecases.recommendation.logs import HISTORIES, LAYOUTS, ROWS, histories, prepared, recbole, write
 
 HEADER = "user,item,time\n"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.errors import BundleError
+from tasks.contract.errors import BundleError
 from tests.usecases.recommendation.logs import GENRES, HISTORIES, TITLES, prepared, recbole
 from usecases.recommendation.codec import HistoryCodec
 

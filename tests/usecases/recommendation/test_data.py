@@ -54,7 +54,7 @@ def test_a_split_by_time_never_learns_what_came_later(tmp_path: Path) -> None:
 
 def sample_times(tmp_path: Path) -> np.ndarray:
     """The times of the sample's events in the order that `prepare` writes them."""
-    from tasks.findings import Findings
+    from tasks.contract.findings import Findings
     from usecases.recommendation.layouts import find_log
     from usecases.recommendation.prepare import _coded, _ordered  # pyright: ignore[reportPrivateUsage]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.usecase import Arrays
+from tasks.contract.types import Arrays
 from usecases.recommendation import Recommendation
 from usecases.recommendation.nearest import NearestItems, inverted_lists
 from usecases.recommendation.network import NextItem, Recommender, SelfAttentive
@@ -76,7 +76,7 @@ def test_only_large_catalogues_get_one(tmp_path_factory: pytest.TempPathFactory)
     from tests.usecases.recommendation.logs import prepared
 
     assets = prepared("sample", tmp_path_factory.mktemp("shop"))[1] / "assets"
-    assert Recommendation().approximate(assets) is None
-    found = Recommendation(exact_up_to=100, width=16).approximate(assets)
+    assert Recommendation().approximation(assets) is None
+    found = Recommendation(exact_up_to=100, width=16).approximation(assets)
     assert found is not None
     assert found.settings()["width"] == 16

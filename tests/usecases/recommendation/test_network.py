@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.compression.distillation import soft_loss
-from tasks.errors import SettingError
+from tasks.contract.capabilities import Computed, soft_loss
+from tasks.contract.errors import SettingError
+from tasks.contract.types import Arrays
+from tasks.contract.usecase import UseCase
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
-from tasks.usecase import Arrays, UseCase
 from tests.usecases.recommendation.logs import prepared
 from usecases.pruning import low_rank
 from usecases.recommendation import NearItems, Recommendation
@@ -118,14 +119,14 @@ def test_a_student_is_taught_hintons_loss_in_parts() -> None:
 @pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
 def test_a_student_begins_as_its_teacher_in_half_the_size(model: str, shop: Path) -> None:
     usecase = Recommendation(**{**SMALL, "width": 32}, model=model)  # pyright: ignore[reportArgumentType]
-    smaller = usecase.smaller()
+    smaller = usecase.student_usecase()
     assert isinstance(smaller, Recommendation)
     teacher = cast(NextItem, usecase.network(shop / "assets").eval())
     with torch.no_grad():  # vectors that lie near a plane, as learnt ones do
         rank = smaller.item_rank
         teacher.backbone.item.weight[1:] = torch.randn(len(teacher.items()), rank) @ torch.randn(rank, 32) / 6
     student = cast(NextItem, smaller.network(shop / "assets").eval())
-    smaller.inherit(student, teacher)
+    smaller.initialise_student(student, teacher)
     every = torch.arange(len(teacher.items()) + 1)
     assert torch.allclose(student.backbone.item(every), teacher.backbone.item(every), atol=1e-4)
     if model == "sasrec":
@@ -185,9 +186,9 @@ def candidates() -> list[UseCase]:
 def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = usecase.network(shop / "assets").eval()
-    if hasattr(usecase, "method"):
+    if isinstance(usecase, Computed):
         with torch.no_grad():
-            usecase.solve(network, shop)
+            usecase.fit(network, shop)
     batch = usecase.examples(shop, "test").batch(np.arange(7))
     sample: Arrays = {name: batch[name] for name in usecase.input_names}
     sample["history"][0] = 0  # nobody we know

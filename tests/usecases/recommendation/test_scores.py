@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
+from tasks.contract.types import Arrays, Predict
 from tasks.training.predicting import torch_predict
-from tasks.usecase import Arrays, Predict
 from tests.usecases.recommendation.logs import LAYOUTS, prepared
 from usecases.recommendation import Recommendation
 from usecases.recommendation.explaining import drivers
@@ -94,7 +94,7 @@ def test_the_simulated_structure_is_found_by_the_markov_table(shop: Path) -> Non
     for name, baseline in usecase.baselines().items():
         network = baseline.network(shop / "assets").eval()
         with torch.no_grad():
-            baseline.solve(network, shop)
+            baseline.fit(network, shop)
         found[name] = baseline.score(torch_predict(baseline, network), shop, "test")["hr@10"]
     assert set(found) == {"popular", "recent", "markov", "itemknn", "ease"}
     assert found["markov"] > 0.6  # half of all steps go to the companion, the rest to the kind
@@ -105,7 +105,7 @@ def test_the_event_that_drove_a_recommendation_is_named(shop: Path) -> None:
     usecase = Recommendation(k_core=1).baselines()["markov"]
     network = usecase.network(shop / "assets").eval()
     with torch.no_grad():
-        usecase.solve(network, shop)
+        usecase.fit(network, shop)
     predict = torch_predict(usecase, network)
     questions, latest = usecase.examples(shop, "test"), 0
     for row in range(50):

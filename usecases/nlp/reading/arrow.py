@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.nlp.reading.tables import Rows, Table
 from usecases.nlp.sources import Found, split_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.sources import Item, Source
 

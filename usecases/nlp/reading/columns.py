@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 from usecases.nlp.reading.charspans import is_spans
 from usecases.nlp.reading.tables import Table
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from tasks.errors import DataError
-from tasks.findings import NAMED, Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import NAMED, Findings
 from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.reading.schemes import Decoder, is_tag
 from usecases.nlp.sources import Found, Item, Source, Span

@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.nlp.reading import tables
 from usecases.nlp.reading.columns import KNOWN
 from usecases.nlp.reading.conll import is_conll

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.nlp.reading import arrow, tables
 from usecases.nlp.reading.classlists import is_class_list, with_names
 from usecases.nlp.reading.columns import KNOWN, NoLabels

@@ -8,8 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.nlp.reading.columns import as_list
 from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.sources import SPLIT_NAMES, Found, Item, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.nlp.reading import charspans
 from usecases.nlp.reading.columns import Columns, Look, NoLabels, as_label, as_list, choose, text_columns
 from usecases.nlp.reading.conll import Sentences

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.sources import Found, split_of
 

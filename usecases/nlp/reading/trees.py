@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.findings import Findings
+from tasks.contract.findings import Findings
 from usecases.nlp.reading.encodings import MARKS, guessed
 from usecases.nlp.sources import Item, Source, split_of
 

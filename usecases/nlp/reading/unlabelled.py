@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import DataError
-from tasks.findings import Findings
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from usecases.nlp.reading import tables
 from usecases.nlp.reading.arrow import parquet
 from usecases.nlp.reading.columns import KNOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.errors import DataError
+from tasks.contract.errors import DataError
 
 NAMED = 20  # of each kind, in the report
 QUOTED = 3  # of each kind, in an error

@@ -39,3 +39,7 @@ class Stalled(TrainingError):
 
 class Cancelled(TrainingError):
     kind = "cancelled"
+
+
+class ContractError(TypeError):
+    """A use case, codec or method breaks the contract: a fault of its author, found when its class is made or checked."""

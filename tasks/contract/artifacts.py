@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks.usecase import AnyUseCase, Record
+from tasks.contract.capabilities import HasApproximation
+from tasks.contract.records import Record
+from tasks.contract.usecase import AnyUseCase
 
 
 class Artifact(Record):
@@ -60,7 +62,7 @@ class Checkpoint(Artifact):
 
     def approximate(self) -> Checkpoint | None:
         """The same weights behind the use case's approximate way to its answers; None where that would not pay."""
-        usecase = self.usecase.approximate(self.assets)
+        usecase = self.usecase.approximation(self.assets) if isinstance(self.usecase, HasApproximation) else None
         return self.model_copy(update={"usecase": usecase}) if usecase else None
 
 
