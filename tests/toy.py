@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.contract.capabilities import Adaptable, Computed, Distillable, HasBaselines, HasHiddenStates, Pretrainable
+from tasks.contract.capabilities import Adaptable, Computed, Distillable, HasBaselines, HasHiddenStates, HasStatistics, Pretrainable
 from tasks.contract.codec import Codec, Takes
+from tasks.contract.statistics import Statistics, mean_of
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
 from tasks.contract.usecase import Examples, UseCase
 
@@ -132,3 +133,12 @@ class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Disti
 
     def example_request(self, folder: Path) -> Path:
         return folder / "example.json"
+
+
+class CountedToy(ToyUseCase, HasStatistics):
+    """The toy whose accuracy is taken apart by example."""
+
+    def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
+        examples = self.examples(folder, split).batch(np.arange(SIZES[split]))
+        label = examples.pop("label")
+        return Statistics((predict(examples)["probabilities"].argmax(1) == label).astype(np.float64)[:, None], mean_of)

@@ -1,6 +1,8 @@
-"""Whether two models differ in quality, or only in luck: the paired bootstrap (Efron 1979; Koehn 2004)."""
+"""Whether two models differ in quality, or only by chance: the paired bootstrap (Efron 1979; Koehn 2004)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,17 +15,28 @@ CERTAINTY = 0.95
 
 
 def difference(one: Statistics, other: Statistics, draws: int = DRAWS) -> Interval:
-    """The score of `one` minus that of `other`, on the same examples, and the interval in which it lies in 95 % of samples like these.
+    """The score of `one` minus that of `other`, on the same examples, and the interval in which it lies in 95 % of samples like these."""
+    return differences([one], other, draws)[0]
+
+
+def differences(each: Sequence[Statistics], reference: Statistics, draws: int = DRAWS) -> list[Interval]:
+    """The score of each model minus that of the reference, and the interval in which it lies in 95 % of samples like these.
 
     Args:
-        one, other: of the same N examples in the same order.
-        draws: samples of N examples, drawn with replacement; both models are scored on each.
+        each: of the N examples of the reference, in the same order.
+        reference: what is subtracted.
+        draws: samples of N examples, drawn with replacement; all models are scored on each, so that the differences are paired.
     """
-    count, random = len(one.counts), np.random.default_rng(0)
+    count, random = len(reference.counts), np.random.default_rng(0)
     step, found = max(1, AT_ONCE // count), []
     for start in range(0, draws, step):
         weights = random.multinomial(count, np.full(count, 1 / count), size=min(step, draws - start)) / count
-        found.append(one.value(weights @ one.counts) - other.value(weights @ other.counts))
-    low, high = np.quantile(np.concatenate(found), [(1 - CERTAINTY) / 2, (1 + CERTAINTY) / 2])
-    measured = float(one.value(one.counts.mean(0)) - other.value(other.counts.mean(0)))
-    return Interval(measured=measured, low=float(low), high=float(high))
+        scores = reference.value(weights @ reference.counts)
+        found.append([one.value(weights @ one.counts) - scores for one in each])
+    drawn = np.concatenate(found, axis=1) if each else np.zeros((0, draws))
+    low, high = np.quantile(drawn, [(1 - CERTAINTY) / 2, (1 + CERTAINTY) / 2], axis=1)
+    base = reference.value(reference.counts.mean(0))
+    return [
+        Interval(measured=float(one.value(one.counts.mean(0)) - base), low=float(low[row]), high=float(high[row]))
+        for row, one in enumerate(each)
+    ]

@@ -1,0 +1,76 @@
+"""The rule by which a loss is accepted, and scores for which a split is run once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.contract.artifacts import Interval
+from tasks.contract.types import Arrays
+from tasks.evaluation.validation import Comparison, compare, is_within, remembering, score_split
+from tests.toy import CountedToy, Points, ToyUseCase
+
+
+@pytest.mark.parametrize(
+    ("loss", "high", "within"),
+    [
+        (0.004, None, True),
+        (0.004, -0.001, True),  # certainly a loss, but one that is allowed
+        (0.006, None, False),
+        (0.006, 0.001, True),  # it may be none
+        (0.006, -0.001, False),
+        (0.010, 0.020, True),
+        (0.011, 0.020, False),  # more than twice of what is allowed
+    ],
+)
+def test_a_loss_is_accepted_up_to_what_is_allowed_or_up_to_twice_as_much_where_it_may_be_chance(
+    loss: float, high: float | None, within: bool
+) -> None:
+    gain = None if high is None else Interval(measured=-loss, low=-0.03, high=high)
+    assert is_within(loss, gain, 0.005) == within
+    assert Comparison(score=0.5 - loss, reference=0.5, gain=gain).is_within(0.005 + 1e-12) == within
+
+
+class Circle:
+    """A predictor of the toy that takes points outside of a circle for the second class, and counts the rows that it was asked for."""
+
+    def __init__(self, radius: float) -> None:
+        self.radius, self.asked = radius, 0
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        self.asked += len(inputs["point"])
+        outside = (np.square(inputs["point"]).sum(1) > self.radius).astype(np.float32)
+        return {"probabilities": np.stack([1 - outside, outside], axis=1)}
+
+
+def test_a_split_is_run_once_for_scores_and_statistics(toy_data: Path) -> None:
+    predict = Circle(1.0)
+    scored = score_split(CountedToy(), predict, toy_data)
+    label = Points(toy_data / "validation").label
+    assert predict.asked == len(label)
+    assert scored.statistics is not None
+    assert scored.value == pytest.approx(float(scored.statistics.counts.mean()))
+    exact = compare(scored, score_split(CountedToy(), Circle(1.4), toy_data))
+    assert exact.reference == 1 and exact.gain is not None
+    assert exact.gain.measured == pytest.approx(-exact.loss) and exact.gain.low <= exact.gain.measured <= exact.gain.high
+    plain = score_split(ToyUseCase(), predict, toy_data)
+    assert compare(plain, plain) == Comparison(score=scored.value, reference=scored.value, gain=None)
+
+
+def test_only_what_fits_the_memory_is_remembered_and_other_inputs_are_not_mixed_up() -> None:
+    calls: list[float] = []
+
+    def double(inputs: Arrays) -> Arrays:
+        calls.append(float(inputs["x"][0]))
+        return {"y": 2 * inputs["x"]}
+
+    batches = [{"x": np.full(10, value)} for value in (1.0, 2.0, 3.0)]
+    predict = remembering(double, memory=160)
+    for _ in range(2):
+        for batch in batches:
+            assert np.array_equal(predict(batch)["y"], 2 * batch["x"])
+    assert calls == [1, 2, 3, 3], "the third did not fit"
+    predict({"x": batches[0]["x"].reshape(2, 5)[0]})
+    assert len(calls) == 5, "the same numbers in another shape"
