@@ -1,10 +1,10 @@
-# make install | demo | serve | test | lint | up | down | lock
+# make install | demo | serve | test | test-slow | test-matrix | lint | up | down | lock
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SERVER := http://127.0.0.1:4200/api
 
-.PHONY: install demo serve test test-slow lint up down lock clean
+.PHONY: install demo serve test test-slow test-matrix lint up down lock clean
 
 install: .venv/installed ## the virtual environment, from the lock
 
@@ -22,11 +22,17 @@ serve: install ## the newest version of every model that a flow released
 	@mkdir -p .verticals/models
 	@$(BIN)/python -m tasks.serving .verticals/models --grpc_port 8001 --watch_seconds 2 --graph_cache .verticals/graphs
 
-test: install ## the tests that fit a laptop
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" tests
+# A run that collects no test fails, as pytest says it (exit code 5).
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: install
-	@$(BIN)/python -m pytest -q -m "slow" tests
+test: install ## the fast tests: under 8 minutes on two cores
+	@$(PYTEST) -m "not slow and not matrix and not gpu" tests
+
+test-slow: install ## whole flows, workers, kills, browsers, and a tenth of each matrix
+	@$(PYTEST) -m "slow and not gpu" tests
+
+test-matrix: install ## every combination, and long fuzzing: an hour or more
+	@$(PYTEST) -m "matrix and not gpu" tests
 
 lint: install
 	@$(BIN)/ruff check .

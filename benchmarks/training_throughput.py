@@ -55,7 +55,8 @@ def plain_loop(data: Path, width: int, batch_size: int, seconds: float) -> float
     """What a person would write for this one network."""
     import torch
 
-    from tasks.training.device import cores, resolve_precision
+    from tasks.contract.cores import cores
+    from tasks.training.device import resolve_precision
     from tasks.training.optimization import build_optimizer
 
     usecase = ImageClassification(width=width)

@@ -14,13 +14,20 @@ from typing import Any, NoReturn
 import yaml
 from prefect import Flow
 from prefect.logging.configuration import setup_logging
-from prefect.settings import PREFECT_LOGGING_LEVEL, PREFECT_SERVER_ANALYTICS_ENABLED, PREFECT_SERVER_LOGGING_LEVEL, temporary_settings
+from prefect.settings import (
+    PREFECT_LOGGING_LEVEL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_SERVER_LOGGING_LEVEL,
+    temporary_settings,
+)
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from tasks.contract.errors import SettingError, UserError
 
 PRESETS = Path(__file__).parents[1] / "prefect.yaml"
+START_SECONDS = 120  # that Prefect's own server may take to start on a busy machine, where nobody says otherwise
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 
@@ -128,7 +135,7 @@ def _run(flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any:
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
     warnings.simplefilter("ignore")
-    with temporary_settings(quiet):
+    with temporary_settings(quiet, set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS}):
         setup_logging()
         os.environ["PREFECT_LOGGING_ROOT_LEVEL"] = "CRITICAL"  # and so does its database, which no setting reaches
         return flow(**parameters)

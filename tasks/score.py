@@ -15,8 +15,15 @@ from tasks.serving.scoring import score as score_all
 
 
 @task(persist_result=False)
-def score(released: Release, source: Path, out: Path, batch: int = 32, threads: int = 2) -> Scored:
+def score(released: Release, source: Path, out: Path, batch: int = 32, threads: int = 0) -> Scored:
     """A line of JSON in `out` for each file of a folder, or each line of a .jsonl or .txt file.
+
+    Args:
+        released: whose bundle answers.
+        source: of the requests.
+        out: the file to write, such as answers.jsonl.
+        batch: requests that are computed together.
+        threads: CPU threads; 0: the cores that are really available.
 
     Raises:
         DataError: there is no request.

@@ -35,6 +35,7 @@ class Fit(Record):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="auto: mixed where the device gains by it")
     accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="where to train")
     devices: int = Field(default=0, ge=0, description="ranks; 0: every GPU, or one process on the CPU")
+    threads: int = Field(default=0, ge=0, description="CPU threads of all ranks together; 0: the cores that are really available")
     seed: int = Field(default=0, ge=0, description="one seed, one result, on one device")
 
 

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.contract.cores import cores
+
 _home = tempfile.TemporaryDirectory(prefix="verticals-tests-")
 os.environ.update(
     VERTICALS_HOME=f"{_home.name}/store",
@@ -17,10 +19,18 @@ os.environ.update(
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
 )
 os.environ.pop("PREFECT_API_URL", None)
+# processes of pytest-xdist share the cores: each and what it starts computes with its part of them
+os.environ["OMP_NUM_THREADS"] = str(cores(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 import pytest  # noqa: E402
 
+from tests import tiers  # noqa: E402
 from tests.toy import ToyUseCase  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.assign(items)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def _score(arguments: Sequence[str]) -> int:
     parser.add_argument("source", type=Path, help="a folder with a file for each request, or a .jsonl or .txt file with one in each line")
     parser.add_argument("out", type=Path, help="the file to write, such as answers.jsonl")
     parser.add_argument("--batch", type=int, default=32, help="requests that are computed together (default: 32)")
-    parser.add_argument("--threads", type=int, default=2, help="of the computation (default: 2)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: 0, the cores that are really available)")
     given = parser.parse_args(arguments)
     bundle = open_bundle(given.bundle, given.threads)
     requests = find_requests(given.source, bundle)

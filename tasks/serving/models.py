@@ -487,7 +487,9 @@ def opened(folder: Path, settings: Serving) -> list[Bundle]:
         BundleError: it cannot be opened, or does not answer.
     """
     optimised = Path(settings.graph_cache) if settings.graph_cache else None
-    bundles = [open_bundle(folder, settings.threads, device=settings.device, optimised=optimised) for _ in range(settings.sessions)]
+    bundles = [
+        open_bundle(folder, settings.session_threads(), device=settings.device, optimised=optimised) for _ in range(settings.sessions)
+    ]
     for bundle in bundles:
         try:
             bundle.answer([bundle.example_request()])

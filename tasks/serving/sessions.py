@@ -12,6 +12,7 @@ from typing import Literal
 
 import onnxruntime as ort
 
+from tasks.contract.cores import cores
 from tasks.contract.errors import BundleError, SettingError
 from tasks.machine import cpu
 from tasks.serving.graph_files import EDGE, LARGEST_GRAPH, PACKED, read_graph
@@ -27,7 +28,7 @@ def open_session(
 
     Args:
         graph: an ONNX file, plain or packed, or one in ONNX Runtime's own format: opened as it was optimised, and with little memory.
-        threads: for one request.
+        threads: for one request; 0: the cores that are really available.
         spinning: threads wait busily: a little faster, at the cost of whoever else uses the CPU.
         optimise: False: as it was written.
         device: auto: a GPU where this ONNX Runtime has one.
@@ -72,7 +73,7 @@ def providers_of(device: Device) -> list[str]:
 
 def _options(threads: int, spinning: bool, optimise: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")

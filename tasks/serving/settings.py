@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tasks.contract.cores import cores
 from tasks.contract.records import Record
 from tasks.serving.sessions import Device
 
@@ -13,7 +14,12 @@ class Serving(Record):
     port: int = Field(default=8000, ge=0, le=65535, description="of HTTP; 0: any that is free")
     grpc_port: int = Field(default=0, ge=0, le=65535, description="of gRPC, such as 8001; 0: none")
     sessions: int = Field(default=1, ge=1, le=64, description="of each model, each in a thread of its own")
-    threads: int = Field(default=1, ge=1, le=256, description="of one session")
+    threads: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="CPU threads of one session; 0: the cores that are really available, shared out among the sessions",
+    )
     device: Device = Field(default="auto", description="that computes: cpu, cuda, or auto: a GPU where this ONNX Runtime has one")
     graph_cache: str = Field(default="", description="folder for graphs as they were optimised, so that they open sooner; empty: none")
     max_batch: int = Field(default=32, ge=1, description="rows of requests that are run together at most")
@@ -33,3 +39,7 @@ class Serving(Record):
     requests_per_second: float = Field(default=0.0, ge=0, description="of one client, on average; 0: any")
     certificate: str = Field(default="", description="file of the TLS certificate; empty: HTTP without TLS")
     certificate_key: str = Field(default="", description="file of its private key")
+
+    def session_threads(self) -> int:
+        """CPU threads of one session."""
+        return self.threads or cores(self.sessions)

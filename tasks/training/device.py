@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -23,11 +22,6 @@ def cpu_flags() -> set[str]:
     except OSError:
         return set()
     return set(found[1].split()) if found else set()
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve_device(fit: Fit) -> tuple[Literal["cpu", "gpu"], int]:

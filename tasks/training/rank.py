@@ -25,10 +25,11 @@ from pytorch_lightning.strategies import DDPStrategy
 from safetensors.torch import load_file, save_file
 
 from tasks.contract.capabilities import Calibrated
+from tasks.contract.cores import cores
 from tasks.contract.errors import DataError, UserError
 from tasks.training import checkpoints
 from tasks.training.batches import Batches
-from tasks.training.device import cores, resolve_precision
+from tasks.training.device import resolve_precision
 from tasks.training.job import Job, Outcome, write_atomically
 from tasks.training.learner import TELL_SECONDS, Learner
 from tasks.training.sizing import resolve_batch_size
@@ -63,7 +64,7 @@ def describe(error: BaseException) -> dict[str, str]:
 def fit(job: Job, rank: int) -> None:
     """This rank's part of a job, in the calling process; rank 0 leaves the result."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(max(1, cores() // job.ranks))
+    torch.set_num_threads(max(1, job.fit.threads // job.ranks) if job.fit.threads else cores(job.ranks))
     # part of deterministic mode that finds faulty code, for 5 % of the time
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     tell = progress_writer(job.progress) if rank == 0 else _silent

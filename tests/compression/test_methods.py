@@ -35,6 +35,7 @@ from tasks.train import fit_network
 from tasks.training import launch
 from tasks.training.checkpoints import load_network
 from tasks.training.technique import Technique
+from tests.tiers import matrix
 from tests.toy import ToyUseCase
 
 QUICK: dict[str, Any] = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
@@ -46,7 +47,7 @@ METHODS: dict[str, Method] = {
     "2:4": lambda trained: Sparsity(trained=trained, share=0.5, pattern="2:4"),
     "low rank": lambda trained: LowRank(trained=trained, share=0.5),
 }
-each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+each_method = pytest.mark.parametrize("method", matrix(METHODS, keep=2))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_the_same_seed_gives_the_same_weights_also_when_resumed(
     assert len(set(digests)) == 1
 
 
-@pytest.mark.parametrize("changes", [{"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}, {"scope": "layer"}], ids=str)
+@pytest.mark.parametrize("changes", matrix([{"scope": "layer"}, {"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}]), ids=str)
 def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, Any], trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
     sparse = sparsify.fn(checkpoint, dataset, Sparsification.model_validate(QUICK | {"share": 0.625} | changes))

@@ -37,6 +37,7 @@ from tasks.train import fit_network
 from tasks.training.batches import as_tensors
 from tasks.training.checkpoints import load_network, resize
 from tasks.training.predicting import torch_predict
+from tests.tiers import matrix
 from tests.toy import ToyUseCase
 from usecases.driving_perception import DrivingPerception
 from usecases.image_classification import ImageClassification
@@ -151,7 +152,7 @@ def size(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("usecase", NETWORKS, ids=name)
+@pytest.mark.parametrize("usecase", matrix(NETWORKS, keep=5), ids=name)
 def test_what_is_left_answers_as_if_the_rest_had_been_zero(usecase: UseCase) -> None:
     """So nothing was cut that belongs to another channel; and a network of the old sizes takes the new ones."""
     network, inputs = ready(usecase)
@@ -172,7 +173,7 @@ def test_what_is_left_answers_as_if_the_rest_had_been_zero(usecase: UseCase) -> 
         assert torch.equal(one, again)
 
 
-@pytest.mark.parametrize("usecase", VERTICALS, ids=name)
+@pytest.mark.parametrize("usecase", matrix(VERTICALS, keep=2), ids=name)
 def test_a_pruned_checkpoint_is_one_like_any_other(usecase: UseCase, tmp_path: Path) -> None:
     dataset = prepared(usecase)
     whole = kept(dataset)

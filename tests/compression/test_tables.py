@@ -21,19 +21,20 @@ from usecases.recommendation.network import NextItem, SelfAttentive
 ITEMS, LENGTH, WIDTH = 500, 8, 32
 
 
-@pytest.fixture(params=[0, 16], ids=["whole", "factored"])
-def quantised(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module", params=[0, 16], ids=["whole", "factored"])
+def quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recommender's graph in int8, beside `full.onnx`."""
+    folder = tmp_path_factory.mktemp("quantised")
     torch.manual_seed(0)
     usecase = Recommendation(length=LENGTH, width=WIDTH, blocks=1, item_rank=request.param)
     network = NextItem(SelfAttentive(usecase, ITEMS), torch.rand(ITEMS)).eval()
-    write_graph(usecase, network, requests(2), tmp_path / "full.onnx")
+    write_graph(usecase, network, requests(2), folder / "full.onnx")
     with silence():
-        quant_pre_process(tmp_path / "full.onnx", tmp_path / "prepared.onnx", skip_symbolic_shape=True)
+        quant_pre_process(folder / "full.onnx", folder / "prepared.onnx", skip_symbolic_shape=True)
         kinds = ["MatMul", "Gemm", "Gather"]
         settings = {"op_types_to_quantize": kinds, "per_channel": True, "weight_type": QuantType.QInt8}
-        quantize_dynamic(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", **settings)
-    return tmp_path / "int8.onnx"
+        quantize_dynamic(folder / "prepared.onnx", folder / "int8.onnx", **settings)
+    return folder / "int8.onnx"
 
 
 def requests(rows: int) -> dict[str, np.ndarray]:
@@ -58,7 +59,7 @@ def test_a_table_is_stored_once_and_answers_stay(quantised: Path, tmp_path: Path
         np.put_along_axis(found, item, score, 1)
         return found
 
-    full, before, after = (scores(path) for path in (tmp_path / "full.onnx", quantised, shared))
+    full, before, after = (scores(path) for path in (quantised.with_name("full.onnx"), quantised, shared))
     both = np.isfinite(full) & np.isfinite(after) & np.isfinite(before)
     assert both.mean() > 0.1
     off_before, off_after = (np.abs(found - full)[both].mean() for found in (before, after))

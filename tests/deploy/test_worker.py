@@ -21,8 +21,9 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Scheduled
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-RUN_SECONDS = 420
+RUN_SECONDS = 1500  # after which a run is taken for hung
 
 
 def free_port() -> int:
@@ -40,7 +41,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
     environment = clean | {"PREFECT_PORT": str(port), "VERTICALS_HOME": str(home)}
 
     def local(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "deploy.local", *arguments], cwd=ROOT, env=environment, check=True, timeout=240)
+        subprocess.run([sys.executable, "-m", "deploy.local", *arguments], cwd=ROOT, env=environment, check=True)
 
     local()
     try:
@@ -70,7 +71,6 @@ def final_state(client: SyncPrefectClient, run: UUID) -> State:
 SMALL = {"usecase": {"data": "sample", "width": 8}, "pretraining": {"epochs": 1}, "fit": {"epochs": 2}, "budget": {}}
 
 
-@pytest.mark.timeout(900)
 def test_a_worker_runs_what_is_triggered(client: SyncPrefectClient, deployment: UUID) -> None:
     run = client.create_flow_run_from_deployment(deployment, parameters=SMALL, state=Scheduled())
     state = final_state(client, run.id)
@@ -80,13 +80,12 @@ def test_a_worker_runs_what_is_triggered(client: SyncPrefectClient, deployment: 
     }
 
 
-@pytest.mark.timeout(900)
 def test_a_worker_runs_what_is_scheduled(client: SyncPrefectClient, deployment: UUID) -> None:
     every_minute = IntervalSchedule(interval=timedelta(minutes=1))
     created = client.create_deployment_schedules(deployment, [(every_minute, True)], parameters=SMALL)[0]
     client.set_deployment_paused_state(deployment, paused=False)
     ours = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + RUN_SECONDS
     scheduled: list[UUID] = []
     while not scheduled and time.monotonic() < deadline:
         runs = client.read_flow_runs(deployment_filter=ours, sort=FlowRunSort.EXPECTED_START_TIME_ASC)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 QUICK = ["--preset", "smoke", "--usecase.channels", "16", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
 QUICK += ["--usecase.scenario", "night", "--adaptation.epochs", "4"]
@@ -18,7 +19,7 @@ QUICK += ["--usecase.scenario", "night", "--adaptation.epochs", "4"]
 
 def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"VERTICALS_HOME": str(home)}
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 QUICK = ["--usecase.width", "8", "--pretraining.epochs", "1", "--fit.epochs", "3", "--json"]
 
@@ -19,7 +20,7 @@ QUICK = ["--usecase.width", "8", "--pretraining.epochs", "1", "--fit.epochs", "3
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"VERTICALS_HOME": str(home)}
     command = [sys.executable, "-m", "flows.image_classification", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 QUICK = [
     "--usecase.width",
@@ -29,7 +30,7 @@ FIT = ["--fit.epochs", "6", "--fit.batch_size", "32", "--budget.max_loss", "0.02
 
 def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"VERTICALS_HOME": str(home)}
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

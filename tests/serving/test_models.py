@@ -24,6 +24,7 @@ from tests.toy import ToyUseCase
 
 POINT = {"point": np.array([[0.3, -0.2]], dtype=np.float32)}
 PLAIN = Serving(cache_megabytes=0)
+HUNG_SECONDS = 200.0  # after which what is waited for will not come
 
 
 @pytest.fixture
@@ -148,7 +149,9 @@ def test_a_canary_gets_its_share_and_a_shadow_copies_of_all(made: list[Path], re
         await models.split("toy", shadow="2")
         before = models.get("toy", "2").statistics.requests
         assert {(await told(models))[0] for _ in range(20)} == {"1"}
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(HUNG_SECONDS):
+            while models.get("toy", "2").statistics.requests < before + 20:
+                await asyncio.sleep(0.01)
         assert models.get("toy", "2").statistics.requests == before + 20
         with pytest.raises(Refusal, match="lies between 0 and 1"):
             await models.split("toy", canary="2", share=1.5)
@@ -164,7 +167,7 @@ def test_the_repository_is_watched(made: list[Path], repository: Path) -> None:
         publish(made[1], repository, "toy")
         broken = publish(made[0], repository, "other")
         (broken / "model.onnx").write_bytes(b"no graph")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_SECONDS):
             while models.get("toy").version != "2":
                 await asyncio.sleep(0.02)
             while "other" not in models.models or not models.models["other"].refused:
@@ -179,7 +182,7 @@ def test_the_repository_is_watched(made: list[Path], repository: Path) -> None:
             await asyncio.sleep(0.3)
             assert "other" not in models.models, "what was unloaded is not loaded again by looking"
         shutil.rmtree(repository / "toy")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_SECONDS):
             while "toy" in models.models:
                 await asyncio.sleep(0.02)
         assert not watching.done()
@@ -232,19 +235,21 @@ def test_an_explanation_is_run_a_few_rows_at_a_time_and_ends_with_its_deadline(r
             return run(self, inputs)
 
         monkeypatch.setattr(Bundle, "predict", counted)
-        answer = await models.answer(served, [0.1, 0.2], explain=True, seconds=20)
+        answer = await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert answer["explanation"] == {"rows": 1001} and max(rows) <= 8
         with pytest.raises(Late, match="not there in time"):
             await models.answer(served, [9, 9], explain=True, seconds=0.3)
-        endless = [asyncio.ensure_future(models.answer(served, [9, 9], explain=True, seconds=20)) for _ in range(8)]
-        await asyncio.sleep(0.3)
+        endless = [asyncio.ensure_future(models.answer(served, [9, 9], explain=True, seconds=HUNG_SECONDS)) for _ in range(8)]
+        async with asyncio.timeout(HUNG_SECONDS):
+            while models._explaining < len(endless):
+                await asyncio.sleep(0.01)
         with pytest.raises(Overloaded, match="8 explanations wait already"):
-            await models.answer(served, [0.1, 0.2], explain=True, seconds=20)
+            await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert (await models.answer(served, [0.1, 0.2], explain=False))["label"] in "ab", "answers alone are not kept waiting"
         for one in endless:
             one.cancel()
         await asyncio.gather(*endless, return_exceptions=True)
-        assert (await models.answer(served, [0.1, 0.2], explain=True, seconds=20))["explanation"] == {"rows": 1001}, (
+        assert (await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS))["explanation"] == {"rows": 1001}, (
             "who left is not explained to"
         )
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def running(repository: Path, *options: str) -> Iterator[Running]:
         yield Running(found[0], repository, process, errors, reader)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,12 @@ def repository(made: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def server(repository: Path) -> Iterator[Running]:
     with running(repository, "--max_megabytes", "1", "--max_rows", "64") as found:
         yield found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other threads do; pytest's own limit ends it where it does not come."""
+    while not condition():
+        time.sleep(0.01)
 
 
 def request(points: list[list[float]] = POINT, **changes: Any) -> dict[str, Any]:
@@ -203,12 +209,13 @@ def test_a_hot_swap_over_http_fails_no_request(server: Running, made: list[Path]
             pool.submit(ask)
         try:
             for number in (2, 3):
-                time.sleep(0.2)
+                until(lambda number=number: (200, str(number - 1)) in seen)
                 publish(made[(number + 1) % 2], server.repository, "swapped")
                 assert http.post("/v2/repository/models/swapped/load").json()["version"] == str(number)
                 assert http.post("/v2/models/swapped/infer", json=request()).json()["model_version"] == str(number)
             assert http.post("/v2/repository/models/swapped/rollback").json()["version"] == "2"
-            time.sleep(0.1)
+            before = len(seen)
+            until(lambda: len(seen) > before + 8)
         finally:
             stop.set()
     assert {status for status, _ in seen} == {200} and {version for _, version in seen} == {"1", "2", "3"}
@@ -284,7 +291,7 @@ def test_keys_open_what_they_say(repository: Path, tmp_path: Path) -> None:
 
     (all_key, all_line), (other_key, other_line) = new("ann"), new("bob", "--models", "other")
     (tmp_path / "keys").write_text(f"{all_line}\n{other_line}  # of another model\n")
-    with running(repository, "--keys", str(tmp_path / "keys"), "--requests_per_second", "5") as server:
+    with running(repository, "--keys", str(tmp_path / "keys"), "--requests_per_second", "0.02") as server:
         with server.client() as http:
             assert http.get("/v2/health/ready").status_code == 200
             missing = http.post("/v2/models/toy/infer", json=request())
@@ -295,7 +302,7 @@ def test_keys_open_what_they_say(repository: Path, tmp_path: Path) -> None:
             assert http.post("/v2/models/toy/infer", json=request()).status_code == 403
             assert http.post("/v2/repository/models/toy/unload").status_code == 403
         with server.client(**{"X-Api-Key": all_key}) as http:
-            answers = [http.post("/v2/models/toy/infer", json=request()) for _ in range(12)]
+            answers = [http.post("/v2/models/toy/infer", json=request()) for _ in range(3)]
             assert answers[0].status_code == 200 and answers[-1].status_code == 429
             assert int(answers[-1].headers["Retry-After"]) >= 1
 
@@ -314,9 +321,9 @@ def test_a_terminated_server_answers_what_it_was_asked(repository: Path) -> None
 
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(ask) for _ in range(4)]
-            time.sleep(0.4)
+            until(lambda: len(answered) > 20)
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(30) in (0, -signal.SIGTERM)
+            assert server.process.wait() in (0, -signal.SIGTERM)
             failures = [one.exception() for one in asked]
         assert answered and set(answered) == {200}
         assert all(error is None or isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) for error in failures)
@@ -324,11 +331,9 @@ def test_a_terminated_server_answers_what_it_was_asked(repository: Path) -> None
 
 def test_it_comes_back_after_a_kill(repository: Path) -> None:
     for _ in range(2):
-        started = time.monotonic()
         with running(repository) as server:
             with server.client() as http:
                 assert http.post("/v2/models/toy/infer", json=request()).json()["model_version"] == "1"
-            assert time.monotonic() - started < 30
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
 

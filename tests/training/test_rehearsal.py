@@ -53,6 +53,7 @@ def test_adapting_goes_on_from_what_was_trained(trained: tuple[Dataset, Checkpoi
     assert adapt.fn(checkpoint, dataset, fit.model_copy(update={"epochs": 0})) == checkpoint
 
 
+@pytest.mark.slow
 def test_without_rehearsal_only_the_part_is_seen(trained: tuple[Dataset, Checkpoint]) -> None:
     """Nearly all points in the east are outside the circle: seen alone, they drown what was learnt; gone over with the rest they do not."""
     dataset, checkpoint = trained

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from tasks.contract.cores import cores
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Say
@@ -198,7 +198,7 @@ def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int
 def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Iterable[Item]) -> Iterator[T]:
     """The results in order. Files are read one after the other, and decoded beside that by a few threads."""
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for item in items:
             waiting.append(pool.submit(work, item, _read(item)))
             if len(waiting) > AHEAD:

@@ -284,6 +284,7 @@ def learnt(sample: Path) -> RoadNetwork:
     return network.eval()
 
 
+@pytest.mark.slow
 def test_boxes_are_learnt_and_their_certainty_is_honest(learnt: RoadNetwork, sample: Path) -> None:
     predict = torch_predict(SMALL, learnt)
     before = scores(predict, sample, "test")
@@ -303,8 +304,10 @@ def test_boxes_are_learnt_and_their_certainty_is_honest(learnt: RoadNetwork, sam
     assert abs(np.mean(said) - np.mean(right)) < 0.2
 
 
-def test_the_graph_is_the_twin_of_the_network(learnt: RoadNetwork, sample: Path, tmp_path: Path) -> None:
+def test_the_graph_is_the_twin_of_the_network(sample: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = cast(RoadNetwork, SMALL.network(sample / "assets")).eval()
     inputs = {"image": SMALL.examples(sample, "test").batch(np.arange(7))["image"]}
-    write_graph(SMALL, learnt, {"image": inputs["image"][:2]}, tmp_path / "model.onnx")
+    write_graph(SMALL, network, {"image": inputs["image"][:2]}, tmp_path / "model.onnx")
     check_symbolic_axes(tmp_path / "model.onnx")
-    check_parity(SMALL, learnt, inputs, tmp_path / "model.onnx")
+    check_parity(SMALL, network, inputs, tmp_path / "model.onnx")

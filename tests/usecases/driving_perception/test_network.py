@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
+from tests.tiers import matrix
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.augment import Window, augmented, cut, cut_boxes, cut_mask, draw_window, recoloured
 from usecases.driving_perception.mask_scores import iou, mean_iou, overlaps
@@ -115,7 +116,7 @@ def _scenes(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(batch["image"], batch["mask"], strict=True))
 
 
-@pytest.mark.parametrize("size", [(120, 160), (90, 162)])
+@pytest.mark.parametrize("size", matrix([(90, 162), (120, 160)]))
 def test_the_graph_is_the_twin_of_the_network(size: tuple[int, int], sample: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = cast(RoadNetwork, SMALL.network(sample / "assets")).eval()
@@ -126,6 +127,7 @@ def test_the_graph_is_the_twin_of_the_network(size: tuple[int, int], sample: Pat
     check_parity(SMALL, network, inputs, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_scenes_are_learnt(sample: Path) -> None:
     torch.manual_seed(0)
     network = SMALL.network(sample / "assets").train()

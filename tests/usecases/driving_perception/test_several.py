@@ -12,6 +12,7 @@ from PIL import Image
 
 from tasks.compression.inside import projections
 from tasks.training.predicting import torch_predict
+from tests.tiers import matrix
 from tests.usecases.driving_perception.roads import camvid_of_segnet
 from tests.usecases.driving_perception.test_boxes import kitti
 from tests.usecases.driving_perception.test_steering import tub
@@ -85,7 +86,7 @@ def test_a_picture_of_any_of_the_shapes_is_not_doubted_for_it(tmp_path: Path) ->
         assert any("shape" in doubt for doubt in doubts_of(texture.resize(size), ratios)) == doubted
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("temperature", matrix([1.0, 4.0], keep=0))
 def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: float, several: tuple[DrivingPerception, Path]) -> None:
     usecase, folder = several
     torch.manual_seed(0)

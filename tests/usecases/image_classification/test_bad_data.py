@@ -149,7 +149,7 @@ def test_refused_before_training(make: Make, words: str, tmp_path: Path) -> None
 
 
 def test_the_hub_out_of_reach_or_a_wrong_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it was read on import
     with pytest.raises(DataError, match="hf://nobody/nothing cannot be had from the hub"):
         from usecases.image_classification import ImageClassification
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from tasks.contract.errors import SettingError
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
+from tests.tiers import matrix
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.augment import augmentation, mix
 from usecases.image_classification.network import SmallBackbone
@@ -33,7 +34,7 @@ def assets(folder: Path, size: int, channels: int, classes: int = 3) -> Path:
 
 @pytest.mark.parametrize(
     ("backbone", "size", "channels"),
-    [("", 8, 1), ("", 28, 1), ("", 96, 3), ("config:resnet", 64, 3), ("config:vit", 32, 1), ("config:convnext", 64, 3)],
+    matrix([["", 8, 1], ["", 28, 1], ["", 96, 3], ["config:resnet", 64, 3], ["config:vit", 32, 1], ["config:convnext", 64, 3]], keep=3),
 )
 def test_a_network_takes_pixels_and_exports(backbone: str, size: int, channels: int, tmp_path: Path) -> None:
     usecase = ImageClassification(backbone=backbone, width=8)
@@ -70,7 +71,7 @@ def test_a_checkpoint_of_other_data_is_a_start(tmp_path: Path) -> None:
     ],
 )
 def test_a_backbone_that_cannot_be_had(backbone: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it was read on import
     with pytest.raises(SettingError, match=words):
         ImageClassification(backbone=backbone).network(assets(tmp_path, 32, 3))
 

@@ -17,6 +17,7 @@ from tasks.contract.errors import SettingError
 from tasks.contract.types import Arrays
 from tasks.contract.usecase import UseCase
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
+from tests.tiers import matrix
 from usecases.nlp import EntityRecognition, HiddenTokens, TextClassification
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.network import Classifier, Tagger
@@ -261,7 +262,7 @@ def twins(folder: Path, usecase: UseCase, work: Path) -> None:
     check_parity(usecase, network, longer, work / "model.onnx")
 
 
-@pytest.mark.parametrize("settings", [{}, {"model": "lstm"}, {"model": "lstm", "depth": 1}, {"token_rank": 8}], ids=str)
+@pytest.mark.parametrize("settings", matrix([{}, {"token_rank": 8}, {"model": "lstm"}, {"model": "lstm", "depth": 1}]), ids=str)
 def test_a_classifiers_graph_is_the_twin_of_its_network(settings: dict[str, Any], messages: Path, tmp_path: Path) -> None:
     twins(messages, TextClassification(**{**SMALL, **settings}), tmp_path)
 
@@ -270,12 +271,14 @@ def test_a_taggers_graph_is_the_twin_of_its_network(names: Path, tmp_path: Path)
     twins(names, EntityRecognition(**SMALL), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_graphs_of_baselines_are_twins_of_their_networks(messages: Path, names: Path, tmp_path: Path) -> None:
     for folder, usecase in ((messages, TextClassification(**SMALL)), (names, EntityRecognition(**SMALL))):
         for baseline in usecase.baselines().values():
             twins(folder, baseline, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_goes_all_the_way(encoder: str, tmp_path: Path) -> None:
     """Its weights are what training starts from; its checkpoint needs nothing but the assets."""
     usecase = TextClassification(**SMALL, encoder=encoder)

@@ -14,6 +14,7 @@ from tasks.contract.errors import SettingError
 from tasks.contract.types import Arrays
 from tasks.contract.usecase import UseCase
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
+from tests.tiers import matrix
 from tests.usecases.recommendation.logs import prepared
 from usecases.pruning import low_rank
 from usecases.recommendation import NearItems, Recommendation
@@ -182,7 +183,7 @@ def candidates() -> list[UseCase]:
     return [usecase, Recommendation(**SMALL, model="gru4rec"), near, *usecase.baselines().values()]
 
 
-@pytest.mark.parametrize("usecase", candidates(), ids=lambda u: getattr(u, "method", f"{type(u).__name__}-{u.model}"))
+@pytest.mark.parametrize("usecase", matrix(candidates()), ids=lambda u: getattr(u, "method", f"{type(u).__name__}-{u.model}"))
 def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = usecase.network(shop / "assets").eval()
