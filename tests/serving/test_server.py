@@ -270,6 +270,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 390])
 def test_the_page_asks_and_shows_the_answer_in_a_browser(width: int, server: Running, tmp_path: Path) -> None:
     assert BROWSER is not None
