@@ -65,11 +65,11 @@ def on_digits(scratch: Path) -> tuple[OnnxModel, Dataset]:
         folder.mkdir()
     card = usecase.prepare(data)
     (data / "card.json").write_text(json.dumps(card))
-    dataset = Dataset(digest="data", location=str(data), usecase=usecase, sizes=card["sizes"])
+    dataset = Dataset(digest="data", usecase=usecase, sizes=card["sizes"]).at(data)
     outcome = launch.fit(usecase, data, FIT, fitted)
     told = outcome.model_dump(include={"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"})
-    checkpoint = Checkpoint(digest="fitted", location=str(fitted), usecase=usecase, **told)
-    return OnnxModel(digest="bundle", location=str(bundle), **export(checkpoint, dataset, bundle)), dataset
+    checkpoint = Checkpoint(digest="fitted", usecase=usecase, **told).at(fitted)
+    return OnnxModel(digest="bundle", **export(checkpoint, dataset, bundle)).at(bundle), dataset
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def bundle(usecase: UseCase, network: torch.nn.Module, assets: Path, folder: Pat
 
 def quantised(full: Bundle, folder: Path) -> Bundle:
     folder.mkdir()
-    model = OnnxModel(digest="", location=str(full.folder), usecase=full.usecase, label="", megabytes=0)
-    apply(DYNAMIC, model, Dataset(digest="", location="", usecase=full.usecase, sizes={}), folder / "model.onnx")
+    model = OnnxModel(digest="", usecase=full.usecase, label="", megabytes=0).at(full.folder)
+    apply(DYNAMIC, model, Dataset(digest="", usecase=full.usecase, sizes={}), folder / "model.onnx")
     return opened(full.usecase, full.folder / "assets", folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import os
 import re
 import sys
@@ -43,7 +44,7 @@ def main(flow: Flow[Any, Any]) -> NoReturn:
         print("\nStopped. The same command resumes where it was.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     if as_json:
-        print(release.model_dump_json())
+        print(json.dumps(release.as_json()))
     sys.exit(0)
 
 

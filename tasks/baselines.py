@@ -19,7 +19,7 @@ def baselines(dataset: Dataset) -> dict[str, Checkpoint]:
     """The use case's baselines by name, each filled in from the training split and scored on validation."""
     usecase = dataset.usecase
     simple = usecase.baselines() if isinstance(usecase, HasBaselines) else {}
-    with step("baselines", needs=("prepare",)) as seen:
+    with step("baselines") as seen:
         found: dict[str, Checkpoint] = {}
         for name, baseline in simple.items():
             seen.say(name)
@@ -37,11 +37,4 @@ def compute(name: str, usecase: UseCase, dataset: Dataset) -> tuple[Checkpoint, 
 
         return compute(usecase, dataset, work)
 
-    recipe = {
-        "name": name,
-        "usecase": usecase.settings(),
-        "made_from": (dataset.digest,),
-        "fit": {},
-        "code": store.code_version("tasks.training", usecase.package()),
-    }
-    return store.make(Checkpoint, recipe, build)
+    return store.make(Checkpoint, {"usecase": usecase}, build, (dataset,), step=name)

@@ -11,8 +11,7 @@ from tasks import store
 from tasks.contract.artifacts import Dataset, Evaluation, OnnxModel
 from tasks.contract.records import Record
 from tasks.evaluation.measure import evaluate as measure
-from tasks.machine import cpu
-from tasks.reporting.terminal import step, steps_of
+from tasks.reporting.terminal import step
 
 
 class Evaluations(Record):
@@ -24,13 +23,13 @@ class Evaluations(Record):
 @task(persist_result=False)
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
     """Quality on the test split, latency, throughput, size, memory, energy and load time of each candidate, on this machine."""
-    recipe = {
-        "models": [(model.label, model.digest) for model in models],
-        "data": dataset.digest,
-        "cpu": cpu(),
-        "code": store.code_version("tasks.evaluation", "tasks.serving", dataset.usecase.package()),
-    }
-    with step("evaluate", needs=("prepare", *steps_of("export", "quantize"))) as seen:
-        found, seen.cached = store.remember(Evaluations, recipe, lambda: Evaluations(each=tuple(measure(models, dataset, seen.say))))
+
+    def measured() -> Evaluations:
+        return Evaluations(each=tuple(measure(models, dataset, seen.say)))
+
+    labels = [model.label for model in models]
+    with step("evaluate") as seen:
+        found, seen.cached = store.remember(Evaluations, {"labels": labels}, measured, (*models, dataset), step="evaluate", machine=True)
+        seen.uses.give(*found.each)
         seen.detail = f"{len(models)} candidates"
     return list(found.each)

@@ -24,11 +24,9 @@ def explain(checkpoint: Checkpoint, dataset: Dataset) -> Explanation:
         usecase = checkpoint.usecase
         blocks = usecase.attributions(load_network(checkpoint), dataset.folder) if isinstance(usecase, Attributable) else []
         (work / "blocks.json").write_text(json.dumps(blocks, ensure_ascii=False), encoding="utf-8")
-        return {"usecase": checkpoint.usecase, "made_from": made_from}
+        return {"usecase": checkpoint.usecase}
 
-    made_from = (checkpoint.digest, dataset.digest)
-    recipe = {"made_from": made_from, "explain": checkpoint.usecase.settings(), "code": store.code_version(checkpoint.usecase.package())}
-    with step("explain", needs=("prepare", store.manifest(checkpoint.digest)["recipe"]["name"])) as seen:
-        explanation, seen.cached = store.make(Explanation, recipe, build)
+    with step("explain") as seen:
+        explanation, seen.cached = store.make(Explanation, {}, build, (checkpoint, dataset), step="explain")
         seen.detail = f"{len(explanation.read('blocks.json'))} views"
     return explanation

@@ -10,7 +10,6 @@ from prefect import task
 from tasks import store
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.reporting.terminal import step
-from tasks.train import made_by
 
 Role = Literal["full", "compressed", "baseline", "before"]
 
@@ -27,16 +26,8 @@ def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: 
 
         return {**export_graph(checkpoint, dataset, work, label), "role": role}
 
-    made_from = (checkpoint.digest, dataset.digest)
-    recipe = {
-        "made_from": made_from,
-        "label": label,
-        "role": role,
-        "usecase": checkpoint.usecase.settings(),
-        "code": store.code_version("tasks.exporting", checkpoint.usecase.package()),
-    }
-    maker = "baselines" if role == "baseline" else made_by(checkpoint.digest)
-    with step("export" if role == "full" else f"export {label}", needs=("prepare", maker)) as seen:
-        model, seen.cached = store.make(OnnxModel, recipe, build)
+    name = "export" if role == "full" else f"export {label}"
+    with step(name) as seen:
+        model, seen.cached = store.make(OnnxModel, {"label": label, "role": role}, build, (checkpoint, dataset), step=name)
         seen.detail = f"{model.megabytes:.2f} MB"
     return model

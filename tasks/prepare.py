@@ -28,8 +28,9 @@ def prepare(usecase: UseCase) -> Dataset:
         (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
         return {"usecase": usecase, "sizes": card["sizes"]}
 
-    recipe = {"data": usecase.data_digest(), "code": store.code_version(usecase.package())}
+    read = usecase.model_dump(mode="json", include=usecase.prepare_settings())
+    settings = {"usecase": type(usecase), "read": read, "data": usecase.data_digest()}
     with step("prepare") as seen:
-        dataset, seen.cached = store.make(Dataset, recipe, build)
+        dataset, seen.cached = store.make(Dataset, settings, build, step="prepare")
         seen.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
     return dataset.model_copy(update={"usecase": resolved(usecase, dataset.card)})  # the data may serve several settings of the network

@@ -8,7 +8,6 @@ from prefect import task
 
 from tasks import store
 from tasks.contract.artifacts import Dataset, OnnxModel
-from tasks.machine import cpu
 from tasks.reporting.terminal import step
 from tasks.settings import Budget
 
@@ -20,15 +19,17 @@ def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxMod
     from tasks.compression.recipes import is_here
     from tasks.compression.search import Search, search
 
-    facts = {"made_from": (model.digest, dataset.digest), "code": store.code_version("tasks.compression", "tasks.exporting"), "cpu": cpu()}
-    asked = {**facts, "budget": budget.model_dump(exclude={"max_latency_ms"})}
-    of = "" if model.role == "full" else f" {model.label}"
-    with step(f"quantize{of}", needs=("prepare", f"export{of}")) as seen:
-        found, seen.cached = store.remember(Search, asked, lambda: search(model, dataset, budget, seen.say))
+    def measured() -> Search:
+        return search(model, dataset, budget, seen.say)
+
+    name = "quantize" if model.role == "full" else f"quantize {model.label}"
+    asked = budget.model_dump(mode="json", exclude={"max_latency_ms"})
+    with step(name) as seen:
+        found, seen.cached = store.remember(Search, {"budget": asked}, measured, (model, dataset), step=name, machine=True)
         made = []
         for recipe in found.recipes:
             build = partial(write_quantized, model, dataset, recipe, found.tried)
-            quantized, _ = store.make(OnnxModel, {**facts, "recipe": recipe.model_dump(mode="json")}, build)
+            quantized, _ = store.make(OnnxModel, {"recipe": recipe}, build, (model, dataset), step=name, machine=True)
             made.append(quantized)
         seen.detail = ", ".join(m.label for m in made)
         if not is_here(budget.target):

@@ -22,7 +22,7 @@ from tasks.reporting.facts import Facts, Stage
 from tasks.reporting.report import write_report
 from tasks.reporting.terminal import step, summary, take_steps
 from tasks.serving import publishing
-from tasks.serving.bundle import open_bundle
+from tasks.serving.bundle import example_path, open_bundle
 from tasks.settings import Budget
 
 KEPT_VERSIONS = 10  # of a model in the repository of `make serve`
@@ -32,26 +32,29 @@ KEPT_VERSIONS = 10  # of a model in the repository of `make serve`
 def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Release:
     """The chosen candidate, why, why not the others, and its answer to the example request that travels with it."""
     usecase = dataset.usecase
-    with step("choose", needs=("evaluate",)) as seen:
+    with step("choose") as seen:
+        seen.uses.take(*evaluations)
         chosen, reason, rejected = choose(evaluations, usecase.monitor, budget)
+        seen.uses.give(chosen)
         seen.detail = chosen.label
-    with step("answer", needs=("choose",)) as seen:
+    with step("answer") as seen:
+        seen.uses.take(chosen)
         answer = answer_example(chosen.model.folder)
         seen.detail = prefect_text.one_line(answer)
-    report = store.home() / "reports" / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
+    report = Path("reports") / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
     released = Release(
         chosen=chosen,
         reason=reason,
         rejected=tuple(rejected),
-        bundle=chosen.model.location,
-        registered=str(register(chosen.model)),
+        registered=str(register(chosen.model).relative_to(store.home())),
         report=str(report),
         answer=answer,
         seconds=_seconds_so_far(),
     )
-    with step("report", needs=("choose",)):
+    with step("report") as seen:
+        seen.uses.take(chosen)
         facts = gather(released, dataset, budget, explanation)
-        write_report(facts, report)
+        write_report(facts, store.home() / report)
         publish(facts)
     summary(released, facts.next_commands)
     return released
@@ -102,7 +105,7 @@ def _figures(chosen: OnnxModel, dataset: Dataset, explanation: Explanation | Non
 
 
 def _settings(dataset: Dataset, manifests: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    fits = {m["recipe"]["name"]: m["recipe"]["fit"] for m in reversed(manifests) if m["kind"] == "checkpoint"}
+    fits = {m["step"]: m["settings"].get("fit", {}) for m in reversed(manifests) if m["kind"] == "checkpoint"}
     return {"usecase": dataset.usecase.model_dump(mode="json"), **fits}
 
 
@@ -111,7 +114,7 @@ def _stage(manifest: dict[str, Any]) -> Stage:
     checkpoint = Checkpoint.model_validate(manifest["record"])
     history = tuple(json.loads((folder / "history.json").read_text()))
     return Stage(
-        name=manifest["recipe"]["name"],
+        name=manifest["step"],
         monitor=checkpoint.usecase.monitor,
         history=history,
         seconds=checkpoint.seconds,
@@ -123,10 +126,10 @@ def _stage(manifest: dict[str, Any]) -> Stage:
 
 
 def _next_commands(released: Release) -> tuple[str, ...]:
-    example = next(iter(sorted((Path(released.bundle) / "example").glob("request*"))))
-    python, flow = _from_here(Path(sys.executable)), released.chosen.model.usecase.package().rpartition(".")[2]
+    example = example_path(released.bundle)
+    python, flow = _from_here(Path(sys.executable)), type(released.chosen.model.usecase).__module__.rpartition(".")[2]
     return (
-        f"{python} -m tasks.serving predict {_from_here(Path(released.bundle))} {_from_here(example)}",
+        f"{python} -m tasks.serving predict {_from_here(released.bundle)} {_from_here(example)}",
         "make serve    # answers at http://127.0.0.1:8000, a page to try it out and its API",
         f"{python} -m flows.{flow} --usecase.data YOUR_DATA --preset default",
         "make up    # the same flow on a schedule and on a worker",

@@ -18,7 +18,6 @@ from tasks import store
 from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.contract.capabilities import Adaptable, Pretrainable
 from tasks.contract.errors import Infrastructure, SettingError
-from tasks.contract.records import write_typed
 from tasks.contract.usecase import UseCase
 from tasks.reporting.terminal import training_progress
 from tasks.settings import Adaptation, Fit
@@ -83,16 +82,6 @@ def fit_network(
     technique: Technique | None = None,
 ) -> Checkpoint:
     """Train in a supervised process, or find the same training in the store; a killed one resumes."""
-    made_from = (dataset.digest, *([start.digest] if start else []), *(technique.made_from() if technique else ()))
-    recipe = {
-        "name": name,
-        "usecase": usecase.settings(),
-        "made_from": made_from,
-        "fit": fit.model_dump(mode="json"),
-        "code": store.code_version("tasks.training", usecase.package()),
-        **({"technique": write_typed(technique), "technique_code": store.code_version("tasks.compression")} if technique else {}),
-    }
-    needs = ("prepare", *(made_by(digest) for digest in made_from[1:]))
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
@@ -105,18 +94,15 @@ def fit_network(
 
         outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, show, technique)
         told = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
-        return {"usecase": usecase, "made_from": made_from, **outcome.model_dump(include=told)}
+        return {"usecase": usecase, **outcome.model_dump(include=told)}
 
-    with training_progress(name, needs) as seen:
-        checkpoint, seen.cached = store.make(Checkpoint, recipe, build)
+    settings = {"usecase": usecase, "fit": fit, "technique": technique}
+    inputs = (dataset, *([start] if start else []), *(technique.inputs() if technique else ()))
+    with training_progress(name) as seen:
+        checkpoint, seen.cached = store.make(Checkpoint, settings, build, inputs, step=name)
         bought = technique.buys() if technique else ""
         seen.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", bought)))
     return checkpoint
-
-
-def made_by(digest: str) -> str:
-    """The step that an artifact comes from."""
-    return store.manifest(digest)["recipe"]["name"]
 
 
 def _prefect_bar(name: str) -> Callable[[Row], None]:

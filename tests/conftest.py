@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ os.environ.update(
 os.environ.pop("PREFECT_API_URL", None)
 # processes of pytest-xdist share the cores: each and what it starts computes with its part of them
 os.environ["OMP_NUM_THREADS"] = str(cores(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+# the toy is a use case of another package, which is found by its entry point as any installed one
+_outside = str(Path(__file__).with_name("outside"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_outside, os.environ.get("PYTHONPATH"))))
+sys.path.insert(0, _outside)
 
 import pytest  # noqa: E402
 
@@ -54,13 +59,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     data = tmp_path_factory.mktemp("data")
     usecase = ToyUseCase()
     (data / "card.json").write_text(json.dumps(usecase.prepare(data)))
-    dataset = Dataset(digest="0" * 64, location=str(data), usecase=usecase, sizes={"train": 1})
+    dataset = Dataset(digest="0" * 64, usecase=usecase, sizes={"train": 1}).at(data)
     folders = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         folder = tmp_path_factory.mktemp(f"bundle{seed}")
         write_graph(usecase, usecase.network(data).eval(), {"point": np.zeros((2, 2), np.float32)}, folder / "model.onnx")
-        write_bundle(folder, "fp32", usecase, data / "assets", dataset, ())
+        write_bundle(folder, "fp32", usecase, data / "assets", dataset)
         folders.append(folder)
     return folders
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,24 +31,9 @@ def write(folder: Path) -> dict[str, Any]:
     return {"usecase": ToyUseCase(), "sizes": {"train": 3}}
 
 
-def test_a_change_of_what_verticals_share_makes_their_results_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "usecases" / "some"
-    package.mkdir(parents=True)
-    for path in (package / "__init__.py", package / "own.py", tmp_path / "usecases" / "shared.py"):
-        path.write_text("one = 1")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(origin=str(package / "__init__.py")))
-    store.code_version.cache_clear()
-    versions = [store.code_version("usecases.some")]
-    for path in (package / "own.py", tmp_path / "usecases" / "shared.py"):
-        path.write_text("two = 2")
-        store.code_version.cache_clear()
-        versions.append(store.code_version("usecases.some"))
-    assert len(set(versions)) == 3
-
-
 def test_the_same_recipe_is_made_once_and_comes_back_as_the_same_record() -> None:
     made, cached = store.make(Dataset, {"data": "x"}, write)
-    again, cached_again = store.make(Dataset, {"data": "x"}, lambda folder: pytest.fail("built twice"))
+    again, cached_again = store.make(Dataset, {"data": "x"}, write)
     assert (cached, cached_again) == (False, True)
     assert again == made
     assert type(again.usecase) is ToyUseCase
@@ -72,31 +58,100 @@ def test_a_damaged_artifact_is_made_anew(damage: Any) -> None:
 
 
 def test_killed_work_is_there_for_the_next_attempt() -> None:
-    def die(folder: Path) -> dict[str, Any]:
-        (folder / "half").write_text("done so far")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        store.make(Dataset, {"data": "x"}, die)
     seen: list[bool] = []
 
-    def resume(folder: Path) -> dict[str, Any]:
+    def build(folder: Path) -> dict[str, Any]:
         seen.append((folder / "half").exists())
+        (folder / "half").write_text("done so far")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
         return write(folder)
 
-    store.make(Dataset, {"data": "x"}, resume)
-    assert seen == [True]
+    with pytest.raises(KeyboardInterrupt):
+        store.make(Dataset, {"data": "x"}, build)
+    store.make(Dataset, {"data": "x"}, build)
+    assert seen == [False, True]
 
 
 def test_lineage_leads_back_to_the_data() -> None:
     data, _ = store.make(Dataset, {"data": "x"}, write)
-    child, _ = store.make(Artifact, {"of": data.digest}, lambda f: {**_no_sizes(write(f), f), "made_from": (data.digest,)})
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "own").touch()
+        return {"usecase": ToyUseCase()}
+
+    child, _ = store.make(Artifact, {}, build, (data,), step="child")
+    assert child.made_from == (data.digest,)
     assert [m["digest"] for m in store.lineage(child.digest)] == [child.digest, data.digest]
+    assert store.manifest(child.digest)["step"] == "child"
 
 
-def _no_sizes(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
-    (folder / "own").touch()
-    return {"usecase": fields["usecase"]}
+def test_a_store_works_where_it_was_moved_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = store.make(Dataset, {"data": "x"}, write)
+    assert str(tmp_path) not in json.dumps(store.manifest(made.digest)), "no absolute path"
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("VERTICALS_HOME", str(tmp_path / "elsewhere"))
+    again, cached = store.make(Dataset, {"data": "x"}, write)
+    assert cached and again == made and again.folder.is_relative_to(tmp_path / "elsewhere") and store.intact(again)
+
+
+def test_other_recipes_with_the_same_content_leave_it_to_its_readers() -> None:
+    """A reader in a tight loop never misses a file while others make the same content again."""
+    made, _ = store.make(Dataset, {"data": 0}, write)
+    inode, stop, failed = made.folder.stat().st_ino, threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                (made.assets / "labels.txt").read_text()
+            except OSError as error:
+                failed.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 30):
+        again, cached = store.make(Dataset, {"data": number}, write)
+        assert not cached and again.digest == made.digest
+    stop.set()
+    reader.join()
+    assert not failed and made.folder.stat().st_ino == inode
+
+
+def test_a_damaged_artifact_is_moved_aside_and_not_deleted() -> None:
+    made, _ = store.make(Dataset, {"data": "x"}, write)
+    with (made.assets / "labels.txt").open() as opened:
+        (made.folder / "new").touch()
+        store.make(Dataset, {"data": "x"}, write)
+        assert opened.read() == "a\nb\n"
+    assert len(list((store.home() / "trash").iterdir())) == 1
+
+
+def test_what_is_asked_for_again_is_made_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def build(folder: Path) -> dict[str, Any]:
+        counts.append(1)
+        return write(folder)
+
+    for refresh, expected in (("", 1), ("", 1), ("prepare", 2), ("prepare", 2), ("export", 2)):
+        monkeypatch.setenv("VERTICALS_REFRESH", refresh)
+        store.make(Dataset, {"data": "x"}, build, step="prepare")
+        assert len(counts) == expected, refresh
+
+
+def test_what_a_release_without_formats_wrote_is_read(tmp_path: Path) -> None:
+    folder = store.home() / "checkpoint" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    old = {
+        "kind": "checkpoint",
+        "digest": "0123456789abcdef",
+        "made_from": [],
+        "recipe": {"name": "fine_tune", "fit": {"epochs": 1}},
+        "record": {"location": "/gone"},
+    }
+    (folder / "manifest.json").write_text(json.dumps(old))
+    found = store.manifest("0123456789abcdef")
+    assert (found["format"], found["step"], found["settings"]["fit"], found["record"]) == (0, "fine_tune", {"epochs": 1}, {})
 
 
 def test_only_classes_of_ours_are_read() -> None:
@@ -104,6 +159,26 @@ def test_only_classes_of_ours_are_read() -> None:
     for foreign in ("os:PathLike", "subprocess:Popen", "tasks.store:home", "usecases.nowhere:X"):
         with pytest.raises(BundleError, match=foreign):
             read_typed({"type": foreign})
+
+
+def test_tests_are_trusted_by_their_entry_point_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.contract.plugins.entry_points", dict)
+    with pytest.raises(BundleError, match=r"entry point in verticals\.usecases"):
+        read_typed(write_typed(ToyUseCase()))
+
+
+def test_a_later_format_is_refused_and_an_earlier_one_read() -> None:
+    written = write_typed(ToyUseCase())
+    with pytest.raises(BundleError, match="in format 99; this release reads formats up to 1"):
+        read_typed({**written, "format": 99})
+    del written["format"]
+    assert read_typed(written) == ToyUseCase()
+
+
+def test_a_class_that_was_renamed_is_found_by_its_old_name() -> None:
+    from usecases.nlp import MaskedLanguageModelling
+
+    assert type(read_typed({"type": "usecases.nlp:HiddenTokens"})) is MaskedLanguageModelling
 
 
 def test_a_record_refuses_a_misspelt_field() -> None:

@@ -103,7 +103,7 @@ def bundled(folder: Path, heavy: bool) -> tuple[Path, Path]:
     (data / "card.json").write_text(json.dumps(card))
     torch.manual_seed(0)
     write_graph(usecase, usecase.network(data).eval(), {"point": np.zeros((2, 2), np.float32)}, bundle / "model.onnx")
-    write_bundle(bundle, "fp32", usecase, data / "assets", Dataset(digest="0" * 64, location=str(data), usecase=usecase, sizes={}), ())
+    write_bundle(bundle, "fp32", usecase, data / "assets", Dataset(digest="0" * 64, usecase=usecase, sizes={}).at(data))
     graphs.write(bundle / "model.onnx", heavy)
     publish(bundle, folder / "repository", "toy")
     return folder / "repository", Path(shutil.copy(bundle / "model.onnx", folder / "model.onnx"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.contract.artifacts import Checkpoint
+from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.capabilities import Distillable
 from tasks.contract.errors import SettingError
 from tasks.settings import Teaching
@@ -23,8 +23,8 @@ class Distillation(Teaching, Technique):
     teacher: Checkpoint
     bundle_digest: str = ""
 
-    def made_from(self) -> tuple[str, ...]:
-        return (self.teacher.digest,)
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.teacher,)
 
     def before(self, learner: Learner) -> None:
         from tasks.training.checkpoints import load_network

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tasks.compression.distillation import teach
-from tasks.contract.artifacts import Checkpoint
+from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
@@ -29,8 +29,8 @@ class LowRank(Technique):
     trained: Checkpoint
     share: float = Field(gt=0, lt=1, description="of the weights that each linear layer before the head saves")
 
-    def made_from(self) -> tuple[str, ...]:
-        return (self.trained.digest,)
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.trained,)
 
     def buys(self) -> str:
         return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and faster, with int8 less so"

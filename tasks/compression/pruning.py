@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.compression.distillation import teach
-from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.artifacts import Artifact, Checkpoint, Dataset
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
@@ -41,8 +41,8 @@ class StructuredPruning(Technique):
     weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
     temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
 
-    def made_from(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.trained.digest, self.teacher.digest)))
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.trained,) if self.trained == self.teacher else (self.trained, self.teacher)
 
     def before(self, learner: Learner) -> None:
         import torch

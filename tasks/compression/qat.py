@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tasks.contract.artifacts import Checkpoint
+from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
@@ -27,8 +27,8 @@ class QuantizationAware(Technique):
     trained: Checkpoint
     bits: int = Field(default=INT8, ge=2, le=INT8, description="of the weights; activations have 8")
 
-    def made_from(self) -> tuple[str, ...]:
-        return (self.trained.digest,)
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.trained,)
 
     def buys(self) -> str:
         return "int8 costs it less" if self.bits == INT8 else f"{self.bits}-bit weights: int8 of it is smaller when stored, no faster"

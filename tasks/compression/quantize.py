@@ -36,7 +36,7 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
     apply(recipe, model, dataset, work / GRAPH)
     (work / "quantization.json").write_text(json.dumps(list(tried), indent=1))
     label = recipe.label if model.role == "full" else f"{model.label}, {recipe.label}"
-    fields = write_bundle(work, label, model.usecase, model.assets, dataset, (model.digest, dataset.digest))
+    fields = write_bundle(work, label, model.usecase, model.assets, dataset)
     return {**fields, "role": "compressed"}
 
 

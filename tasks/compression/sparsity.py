@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.contract.artifacts import Checkpoint
+from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
 
@@ -34,8 +34,8 @@ class Sparsity(Technique):
     share: float = Field(gt=0, lt=1, description="of weights that become zero; 2:4 is a half")
     scope: Literal["network", "layer"] = Field(default="network", description="in which the weights of smallest magnitude are looked for")
 
-    def made_from(self) -> tuple[str, ...]:
-        return (self.trained.digest,)
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.trained,)
 
     def buys(self) -> str:
         elsewhere = "; sparse tensor cores can be" if self.pattern == "2:4" else ""

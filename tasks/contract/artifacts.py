@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from tasks.contract.capabilities import HasApproximation
 from tasks.contract.records import Record
 from tasks.contract.usecase import AnyUseCase
 
 
+def home() -> Path:
+    """The folder of the store: `$VERTICALS_HOME`, else `.verticals` beside the code."""
+    return Path(os.environ.get("VERTICALS_HOME") or Path(__file__).parents[2] / ".verticals").resolve()
+
+
 class Artifact(Record):
-    """A folder in the store, named by the digest of its content, and what it was made from."""
+    """A folder in the store, named by the digest of its content, and what it was made from.
+
+    The record holds no path: the store is told where it is, and may be moved or copied.
+    """
 
     digest: str = Field(description="sha256 of the content, hex")
-    location: str = Field(description="absolute folder")
     usecase: AnyUseCase
     made_from: tuple[str, ...] = Field(default=(), description="digests of the artifacts it was made from")
 
+    _elsewhere: Path | None = PrivateAttr(default=None)
+
     @property
     def folder(self) -> Path:
-        return Path(self.location)
+        return self._elsewhere or home() / type(self).__name__.lower() / self.digest[:16]
+
+    def at(self, folder: Path) -> Self:
+        """The same, of a folder outside of the store."""
+        found = self.model_copy()
+        found._elsewhere = folder
+        return found
 
     @property
     def assets(self) -> Path:
@@ -137,8 +153,17 @@ class Release(Record):
     chosen: Evaluation
     reason: str
     rejected: tuple[Rejection, ...]
-    bundle: str = Field(description="folder to serve or to copy elsewhere")
-    registered: str = Field(default="", description="the version that it is in the repository of `make serve`")
-    report: str = Field(description="path of the HTML report")
+    registered: str = Field(default="", description="the version that it is in the repository of `make serve`, below the store's folder")
+    report: str = Field(description="the HTML report, below the store's folder")
     answer: dict[str, Any] = Field(description="the chosen bundle's answer to its example request")
     seconds: float = Field(description="wall time of the whole run")
+
+    @property
+    def bundle(self) -> Path:
+        """The folder to serve or to copy elsewhere."""
+        return self.chosen.model.folder
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts on this machine: all fields, with the absolute paths of bundle, registered version and report."""
+        paths = {"bundle": str(self.bundle), "registered": str(home() / self.registered), "report": str(home() / self.report)}
+        return {**self.model_dump(mode="json"), **paths}

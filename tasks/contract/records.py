@@ -9,8 +9,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tasks.contract.errors import BundleError
+from tasks.contract.plugins import trusted_packages
 
-TRUSTED_PACKAGES = ("usecases.", "tasks.", "tests.")
+FORMAT = 1
+"""Of what is written: records, manifests and bundles. What the release before formats were numbered wrote counts as 0."""
+ALIASES: dict[str, str] = {"usecases.nlp:HiddenTokens": "usecases.nlp:MaskedLanguageModelling"}
+"""Classes that were moved or renamed, by the name under which earlier releases wrote them."""
 
 
 class Record(BaseModel):
@@ -20,27 +24,40 @@ class Record(BaseModel):
 
 
 def write_typed(record: Record) -> dict[str, Any]:
-    """The record's fields and the name of its class, so that it comes back as what it was."""
-    return {"type": f"{type(record).__module__}:{type(record).__qualname__}", **record.model_dump(mode="json")}
+    """The record's fields, the name of its class and the format, so that it comes back as what it was."""
+    return {"type": f"{type(record).__module__}:{type(record).__qualname__}", "format": FORMAT, **record.model_dump(mode="json")}
 
 
 def read_typed(written: object) -> Record:
     """The inverse of `write_typed`.
 
     Raises:
-        BundleError: the class is unknown, no record, or lives outside the packages that are trusted.
+        BundleError: the class is unknown, no record, or lives outside the packages that are trusted; or a later release wrote it.
     """
     if isinstance(written, Record):
         return written
     if not isinstance(written, Mapping) or not isinstance(written.get("type"), str):
         raise BundleError(f"This record does not name its class: {written!r:.200}")
-    module_name, _, class_name = written["type"].partition(":")
-    if not module_name.startswith(TRUSTED_PACKAGES):
-        raise BundleError(f"The record names the class {written['type']!r}, which is not one of ours: not read.")
+    _check_format(written.get("format", 0), written["type"])
+    named = ALIASES.get(written["type"], written["type"])
+    module_name, _, class_name = str(named).partition(":")
+    if module_name.partition(".")[0] not in trusted_packages(module_name.partition(".")[0]):
+        raise BundleError(
+            f"The record names the class {named!r}, which belongs neither to this project nor to an installed package with an entry point "
+            "in verticals.usecases: not read."
+        )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise BundleError(f"The record names the class {written['type']!r}, which this version does not have.") from error
+        raise BundleError(f"The record names the class {named!r}, which this version does not have.") from error
     if not (isinstance(found, type) and issubclass(found, Record)):
-        raise BundleError(f"The record names {written['type']!r}, which is no record.")
-    return found.model_validate({name: value for name, value in written.items() if name != "type"})
+        raise BundleError(f"The record names {named!r}, which is no record.")
+    return found.model_validate({name: value for name, value in written.items() if name not in ("type", "format")})
+
+
+def _check_format(number: object, named: str) -> None:
+    if not isinstance(number, int) or number > FORMAT:
+        raise BundleError(
+            f"The record of class {named!r} is in format {number!r}; this release reads formats up to {FORMAT}. "
+            "Install the release that wrote it, or a later one."
+        )

@@ -130,11 +130,6 @@ class UseCase(Record, ABC):
         return write_typed(self)
 
     @classmethod
-    def package(cls) -> str:
-        """The package of the vertical, whose source decides whether earlier results are stale."""
-        return cls.__module__
-
-    @classmethod
     def prepare_settings(cls) -> set[str]:
         """The names of the settings that `prepare` reads."""
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}

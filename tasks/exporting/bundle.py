@@ -19,7 +19,7 @@ LEVEL = 6  # 9 takes ten times as long to save another 3 %
 SMALL = 20_000  # bytes: less is not worth it
 
 
-def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, dataset: Dataset, made_from: tuple[str, ...]) -> dict[str, Any]:
+def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, dataset: Dataset) -> dict[str, Any]:
     """Complete a folder that holds `model.onnx`; returns the fields of its `OnnxModel`.
 
     The graph is packed where that makes it much smaller. The example is answered by the bundle itself, so that whoever opens it later can tell that it still works.
@@ -34,7 +34,7 @@ def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, datas
     answer = bundle.answer([bundle.example_request()])[0]
     (folder / "example" / "answer.json").write_text(json.dumps(answer, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "README.md").write_text(_card(label, usecase, dataset, example.suffix), encoding="utf-8")
-    return {"usecase": usecase, "made_from": made_from, "label": label, "megabytes": stored_graph(folder).stat().st_size / 1e6}
+    return {"usecase": usecase, "label": label, "megabytes": stored_graph(folder).stat().st_size / 1e6}
 
 
 def pack(folder: Path) -> None:

@@ -46,7 +46,7 @@ def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "f
     write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, work / "model.onnx")
     check_symbolic_axes(work / "model.onnx", usecase.variable_axes)
     check_parity(usecase, network, sample, work / "model.onnx")
-    return write_bundle(work, label, usecase, checkpoint.assets, dataset, (checkpoint.digest, dataset.digest))
+    return write_bundle(work, label, usecase, checkpoint.assets, dataset)
 
 
 def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path) -> None:

@@ -78,7 +78,7 @@ class Facts(Record):
 
     @property
     def bundle(self) -> str:
-        return self.chosen.model.location
+        return str(self.chosen.model.folder)
 
 
 def measures(facts: Facts) -> dict[str, Callable[[Evaluation], str]]:

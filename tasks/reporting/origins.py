@@ -59,7 +59,7 @@ def lineage(facts: Facts) -> Markup | None:
 
 def _ancestor(manifest: dict[str, Any]) -> list[object]:
     parents = ", ".join(digest[:8] for digest in manifest["made_from"])
-    data = manifest.get("recipe", {}).get("data")
+    data = manifest["settings"].get("data")
     source = parents or (f"data {str(data)[:8]}" if data else "–")
     return [manifest["kind"], tag("code", manifest["digest"][:16]), tag("code", source), manifest["made"], duration(manifest["seconds"])]
 

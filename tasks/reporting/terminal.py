@@ -14,22 +14,26 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tasks.contract.artifacts import Evaluation, Release
+from tasks.contract.artifacts import Evaluation, Release, home
 from tasks.contract.errors import TrainingError
 from tasks.contract.types import Say, silently
 from tasks.reporting.facts import Step
 from tasks.reporting.words import clock, duration, quantity, score
+from tasks.store.uses import Uses, noted
 
 Row = Mapping[str, Any]
 FITTING = ((80, 5), (56, 4), (0, 2))  # columns of the terminal, and numbers beside a candidate that fit it
 CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
 _steps: dict[str, Step] = {}
+_givers: dict[str, str] = {}  # by the identity of a record, the step of this run that gave it
 
 
 @dataclass
 class Seen:
     """What a step says about itself before it ends."""
 
+    uses: Uses
+    """The records that the step takes and gives; the store notes those that it finds or files away."""
     cached: bool = False
     detail: str = ""
     say: Say = silently
@@ -39,19 +43,19 @@ class Seen:
     seconds_left, learning_rate. What is not known yet may be absent or None."""
 
 
-def step(name: str, needs: Sequence[str] = ()) -> AbstractContextManager[Seen]:
-    """A step of the flow: a spinner while it lasts, then one line with its duration. `needs` names the steps before it."""
+def step(name: str) -> AbstractContextManager[Seen]:
+    """A step of the flow: a spinner while it lasts, then one line with its duration."""
     status = CONSOLE.status(Text(name))
-    return _step(name, needs, Seen(say=lambda text: status.update(Text.assemble(name, (f"  {text}", "dim")))), status)
+    return _step(name, Seen(Uses(), say=lambda text: status.update(Text.assemble(name, (f"  {text}", "dim")))), status)
 
 
-def training_progress(name: str, needs: Sequence[str] = ()) -> AbstractContextManager[Seen]:
+def training_progress(name: str) -> AbstractContextManager[Seen]:
     """A step that trains: a progress bar on a terminal; elsewhere, such as in a log file, one line per epoch."""
     if not CONSOLE.is_terminal:
         epochs = _EpochLines(name)
-        return _step(name, needs, Seen(update=epochs.update), epochs)
+        return _step(name, Seen(Uses(), update=epochs.update), epochs)
     bar = _TrainingBar(name)
-    return _step(name, needs, Seen(update=bar.update), bar.progress)
+    return _step(name, Seen(Uses(), update=bar.update), bar.progress)
 
 
 def remark(text: str) -> None:
@@ -62,15 +66,11 @@ def remark(text: str) -> None:
     CONSOLE.print(Padding(Text(text, "dim"), (0, 0, 0, 2), expand=False))
 
 
-def steps_of(*verbs: str) -> tuple[str, ...]:
-    """The names of the steps that have ended, of these verbs: "export", "export student", ..."""
-    return tuple(name for name in _steps if name.partition(" ")[0] in verbs)
-
-
 def take_steps() -> tuple[Step, ...]:
     """The steps this process has ended since it was last asked, in their order; forgets them."""
     global _steps
     taken, _steps = tuple(_steps.values()), {}
+    _givers.clear()
     return taken
 
 
@@ -81,18 +81,18 @@ def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
     for rejection in release.rejected:
         CONSOLE.print(Padding(Text.assemble((rejection.evaluation.label, "bold"), f": {rejection.reason}"), (0, 0, 0, 2), expand=False))
     CONSOLE.print(Padding(Text.assemble("\nChosen: ", (release.chosen.label, "bold"), f". {release.reason}"), (0, 0, 1, 0), expand=False))
-    _line("Report  ", release.report)
-    _line("Bundle  ", release.bundle)
+    _line("Report  ", str(home() / release.report))
+    _line("Bundle  ", str(release.bundle))
     for number, command in enumerate(next_commands):
         _line("Next    " if number == 0 else "        ", command)
     CONSOLE.print(f"Done in {duration(release.seconds)}.")
 
 
 @contextmanager
-def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextManager[Any]) -> Iterator[Seen]:
+def _step(name: str, seen: Seen, display: AbstractContextManager[Any]) -> Iterator[Seen]:
     started, steps = time.monotonic(), _steps  # a step that is still open when they are taken belongs to no later run
     try:
-        with display:
+        with display, noted() as seen.uses:
             yield seen
     except BaseException as error:
         stopped = f"  stopped after {duration(time.monotonic() - started)}"
@@ -104,7 +104,10 @@ def _step(name: str, needs: Sequence[str], seen: Seen, display: AbstractContextM
     took = "from cache" if seen.cached else duration(seconds)
     CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<16}", (f" {took:>12}", "dim"), f"  {seen.detail}"))
     steps.pop(name, None)
-    steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=tuple(needs), detail=seen.detail)
+    needs = {_givers[identity] for identity in seen.uses.taken if identity in _givers}
+    _givers.update(dict.fromkeys(seen.uses.given, name))
+    in_order = tuple(one for one in steps if one in needs)
+    steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=in_order, detail=seen.detail)
 
 
 class _TrainingBar:

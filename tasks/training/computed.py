@@ -35,7 +35,6 @@ def compute(usecase: UseCase, dataset: Dataset, work: Path) -> dict[str, Any]:
     speed = len(usecase.examples(dataset.folder, "train")) / max(seconds, 1e-9)
     return {
         "usecase": usecase,
-        "made_from": (dataset.digest,),
         "scores": scores,
         "seconds": seconds,
         "epochs": 0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from tasks.contract.artifacts import Checkpoint
+from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.capabilities import Adaptable
 from tasks.contract.errors import SettingError
 from tasks.contract.types import Arrays
@@ -24,8 +24,8 @@ class Rehearsal(Technique):
     trained: Checkpoint
     share: float = Field(ge=0, lt=1, description="of the others")
 
-    def made_from(self) -> tuple[str, ...]:
-        return (self.trained.digest,)
+    def inputs(self) -> tuple[Artifact, ...]:
+        return (self.trained,)
 
     def before(self, learner: Learner) -> None:
         from tasks.training.batches import Batches

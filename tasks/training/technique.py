@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from tasks.contract.artifacts import Artifact
 from tasks.contract.records import Record, read_typed, write_typed
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Technique(Record, ABC):
     """A value that says how; its fields are its settings."""
 
-    def made_from(self) -> tuple[str, ...]:
-        """Digests of the artifacts it brings along."""
+    def inputs(self) -> tuple[Artifact, ...]:
+        """The artifacts that it brings along."""
         return ()
 
     def buys(self) -> str:

@@ -90,8 +90,8 @@ def test_a_recipe_gives_a_bundle_that_is_still_right(recipe: Recipe, bundle: tup
 )
 def test_weights_shrink_as_they_should(recipe: Recipe, share: float, tmp_path: Path) -> None:
     graph = product_of(tmp_path, 512)
-    model = OnnxModel(digest="", location=str(tmp_path), usecase=ToyUseCase(), label="", megabytes=0)
-    dataset = Dataset(digest="", location=str(tmp_path), usecase=ToyUseCase(), sizes={})
+    model = OnnxModel(digest="", usecase=ToyUseCase(), label="", megabytes=0).at(tmp_path)
+    dataset = Dataset(digest="", usecase=ToyUseCase(), sizes={}).at(tmp_path)
     ToyUseCase().prepare(tmp_path)
     (tmp_path / "scratch").mkdir()
     Quantizer(model, dataset, tmp_path / "scratch").write(recipe, tmp_path / "small.onnx")
@@ -213,8 +213,8 @@ def spoilt(tmp_path: Path) -> tuple[OnnxModel, Dataset]:
     (tmp_path / "usecase.json").write_text(json.dumps(write_typed(usecase)))
     points = {"point": np.load(tmp_path / "validation" / "point.npy")}
     np.save(tmp_path / "validation" / "label.npy", open_bundle(tmp_path).predict(points)["probabilities"].argmax(1))
-    model = OnnxModel(digest="", location=str(tmp_path), usecase=usecase, label="", megabytes=0)
-    return model, Dataset(digest="", location=str(tmp_path), usecase=usecase, sizes=card["sizes"])
+    model = OnnxModel(digest="", usecase=usecase, label="", megabytes=0).at(tmp_path)
+    return model, Dataset(digest="", usecase=usecase, sizes=card["sizes"]).at(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])

@@ -12,7 +12,7 @@ from tests.toy import ToyUseCase
 
 def candidate(label: str, accuracy: float, p50: float, megabytes: float) -> Evaluation:
     role = {"fp32": "full", "table": "baseline"}.get(label, "compressed")
-    fields = {"digest": label, "location": f"/{label}", "usecase": ToyUseCase(), "label": label, "megabytes": megabytes, "role": role}
+    fields = {"digest": label, "usecase": ToyUseCase(), "label": label, "megabytes": megabytes, "role": role}
     model = OnnxModel.model_validate(fields)
     latency = Latency(p50=p50, p95=2 * p50)
     return Evaluation(

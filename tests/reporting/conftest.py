@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC
 
 def evaluated(label: str, accuracy: float, p50: float, megabytes: float) -> Evaluation:
     digest = f"{abs(hash(label)):064x}"
-    model = OnnxModel(digest=digest, location=f"/store/{label}", usecase=ImageClassification(), label=label, megabytes=megabytes)
+    model = OnnxModel(digest=digest, usecase=ImageClassification(), label=label, megabytes=megabytes).at(Path("/store", label))
     return Evaluation(
         model=model,
         scores={"accuracy": accuracy, "ece": 0.02},
@@ -31,7 +32,15 @@ def evaluated(label: str, accuracy: float, p50: float, megabytes: float) -> Eval
 
 
 def manifest(kind: str, digest: str, *made_from: str) -> dict[str, Any]:
-    facts = {"recipe": {}, "libraries": {"torch": "2.13.0"}, "host": "here", "python": "3.11", "seconds": 1.0, "files": {}}
+    facts = {
+        "step": "export",
+        "settings": {},
+        "libraries": {"torch": "2.13.0"},
+        "host": "here",
+        "python": "3.11",
+        "seconds": 1.0,
+        "files": {},
+    }
     return {"kind": kind, "digest": digest, "made_from": list(made_from), "made": "2026-11-24T12:00:00+00:00", **facts}
 
 

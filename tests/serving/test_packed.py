@@ -47,7 +47,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dataset(toy_data: Path) -> Dataset:
     (toy_data / "card.json").write_text(json.dumps({"layout": "made up", "labels": ["a", "b"]}))
-    return Dataset(digest="0" * 64, location=str(toy_data), usecase=USECASE, sizes={"train": 1})
+    return Dataset(digest="0" * 64, usecase=USECASE, sizes={"train": 1}).at(toy_data)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def folder(plain: Path, dataset: Dataset, tmp_path: Path) -> Path:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     shutil.copy(plain, bundle)
-    fields = write_bundle(bundle, "sparse", USECASE, dataset.assets, dataset, ())
+    fields = write_bundle(bundle, "sparse", USECASE, dataset.assets, dataset)
     assert fields["megabytes"] == stored_graph(bundle).stat().st_size / 1e6
     return bundle
 
@@ -82,7 +82,7 @@ def test_the_same_graph_is_packed_the_same_and_what_gains_little_is_not(plain: P
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_zeros_are_zero_in_int8_too(kind: Literal["static", "dynamic"], folder: Path, dataset: Dataset, tmp_path: Path) -> None:
-    model = OnnxModel(digest="1" * 64, location=str(folder), usecase=USECASE, label="sparse", megabytes=0)
+    model = OnnxModel(digest="1" * 64, usecase=USECASE, label="sparse", megabytes=0).at(folder)
     (tmp_path / "int8").mkdir()
     fields = quantize(model, dataset, Recipe(kind=kind, operators=("MatMul", "Gemm")), [], tmp_path / "int8")
     assert fields["megabytes"] < stored_graph(folder).stat().st_size / 1e6

@@ -64,7 +64,7 @@ def test_the_command_scores_a_folder(made: list[Path], tmp_path: Path) -> None:
 
 
 def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> None:
-    model = OnnxModel(digest="0" * 64, location=str(made[0]), usecase=ToyUseCase(), label="fp32", megabytes=0.1)
+    model = OnnxModel(digest="0" * 64, usecase=ToyUseCase(), label="fp32", megabytes=0.1).at(made[0])
     evaluation = Evaluation(
         model=model,
         scores={},
@@ -76,7 +76,7 @@ def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> 
         cpu="",
         threads=1,
     )
-    released = Release(chosen=evaluation, reason="", rejected=(), bundle=str(made[0]), report="", answer={}, seconds=1)
+    released = Release(chosen=evaluation, reason="", rejected=(), report="", answer={}, seconds=1)
     (tmp_path / "points.jsonl").write_text("[0.1, 0.2]\n[0.3, 0.4]\n")
     assert score_task.fn(released, tmp_path / "points.jsonl", tmp_path / "answers.jsonl").answered == 2
     (tmp_path / "points.jsonl").write_text("\n")

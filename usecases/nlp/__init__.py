@@ -130,7 +130,7 @@ class TextModel(TextSettings, Resolvable, Pretrainable, Distillable, HasHiddenSt
 
     def pretraining(self) -> UseCase | None:
         """Masked-language modelling, unless the encoder was pretrained elsewhere or reads in one direction at a time."""
-        return None if self.encoder or self.model == "lstm" else HiddenTokens(**self.model_dump())
+        return None if self.encoder or self.model == "lstm" else MaskedLanguageModelling(**self.model_dump())
 
     def student_usecase(self) -> UseCase | None:
         """Every other layer, and tokens of a third of the numbers."""
@@ -312,7 +312,7 @@ class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Att
         return entity_figures(predict, self.codec(folder / "assets"), folder)
 
 
-class HiddenTokens(TextSettings):
+class MaskedLanguageModelling(TextSettings):
     """Pretraining: tokens that are hidden, guessed from those around them (Devlin 2019)."""
 
     name: ClassVar[str] = "hidden_tokens"

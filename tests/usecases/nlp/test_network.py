@@ -18,7 +18,7 @@ from tasks.contract.types import Arrays
 from tasks.contract.usecase import UseCase
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tests.tiers import matrix
-from usecases.nlp import EntityRecognition, HiddenTokens, TextClassification
+from usecases.nlp import EntityRecognition, MaskedLanguageModelling, TextClassification
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.network import Classifier, Tagger
 from usecases.nlp.objective import classification_loss
@@ -140,7 +140,7 @@ def test_names_are_learnt(settings: dict[str, Any], names: Path) -> None:
 
 
 def test_hidden_tokens_are_learnt(messages: Path) -> None:
-    falls(HiddenTokens(**{**SMALL, "dropout": 0}), messages, steps=60)
+    falls(MaskedLanguageModelling(**{**SMALL, "dropout": 0}), messages, steps=60)
 
 
 def falls(usecase: UseCase, folder: Path, steps: int = 30) -> None:

@@ -1,0 +1,239 @@
+"""Which modules the result of a step depends on: those that the step can load, found in their source.
+
+The code that a step can reach is followed from its function (rapid type analysis, Bacon and Sweeney 1996). A module that is reached
+counts, with all that its top level imports; an import inside of a function counts where the function can be called. A function can be
+called where reached code names it; a method where reached code uses an attribute of its name, and its class is named in reached code or
+given to the step. So a change of the network makes its training stale, but not the prepared data.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tasks.store import source
+from tasks.store.source import Function, Node, Source
+
+OURS = frozenset({"flows", "tasks", "usecases", "tests", "benchmarks"})
+PLAIN_BASES = {"ABC", "object", "BaseModel", "Protocol", "Exception", "ValueError", "TypeError", "RuntimeError", "NamedTuple", "Generic"}
+"""Classes outside of the project that do not call the methods of those derived from them."""
+NOT_MADE = {"isinstance": 1, "issubclass": 1, "cast": 0}
+"""Calls with an argument that only names a class."""
+
+Names = dict[str, tuple[str, str]]
+"""By name, the module that it is imported from, and its name there ('' for the module itself)."""
+
+
+class Closure:
+    """What a step can reach, followed from its function and from the classes of the values that it is given."""
+
+    def __init__(self, packages: Iterable[str] = ()) -> None:
+        self.packages = OURS | set(packages)
+        self.modules: dict[str, Source] = {}
+        """Of the project, by name."""
+        self.libraries: set[str] = set()
+        """Top-level names of what the modules import from outside of the project and the standard library."""
+        self._loaded: set[str] = set()
+        self._followed: set[int] = set()
+        self._attributes: set[str] = set()
+        self._waiting: defaultdict[str, list[tuple[Source, Function]]] = defaultdict(list)
+
+    def add_function(self, function: Callable[..., Any]) -> None:
+        """A step's own function, also one inside of another, or a lambda. Of its module only this code counts, not all that it imports."""
+        module = source.read(function.__module__)
+        if module is None:
+            return
+        self.modules[module.name] = module
+        around = _scopes(module, function)
+        if not around:
+            self._load(module.name, as_main=True)
+            return
+        outer: Names = {}
+        for scope in around[:-1]:
+            outer |= _imports_in(scope, module)
+        self._follow([around[-1]], module, outer)
+
+    def add_class(self, kind: type) -> None:
+        """The class of a value that the step is given."""
+        module = self._load(kind.__module__)
+        node = module.defined.get(kind.__qualname__) if module else None
+        if module and isinstance(node, ast.ClassDef):
+            self._class(module, node)
+
+    # -- modules ------------------------------------------------------------------------------------------------------
+    def _load(self, name: str, as_main: bool = False) -> Source | None:
+        """As an import does: a module, its parents, and what their top levels import and name. None for what is not of the project."""
+        package = name.partition(".")[0]
+        if package not in self.packages:
+            if package not in sys.stdlib_module_names:
+                self.libraries.add(package)
+            return None
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            self._load_one(".".join(parts[:end]), as_main=False)
+        return self._load_one(name, as_main)
+
+    def _load_one(self, name: str, as_main: bool) -> Source | None:
+        module = source.read(name)
+        if module is None or (name in self._loaded and not as_main):
+            return module
+        self.modules[name] = module
+        self._loaded.add(name)
+        for statement in source.top_level(module.body, as_main):
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                defaults = filter(None, [*statement.args.defaults, *statement.args.kw_defaults])
+                self._follow([*statement.decorator_list, *defaults], module, {})
+            elif isinstance(statement, ast.ClassDef):
+                inside = [part for part in statement.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+                self._follow([*statement.decorator_list, *inside], module, {})
+            else:
+                self._follow([statement], module, {})
+        return module
+
+    # -- code ---------------------------------------------------------------------------------------------------------
+    def _follow(self, nodes: Iterable[ast.AST], module: Source, outer: Names) -> None:
+        """Reached code: what it imports, names, and which attributes it uses."""
+        for node in nodes:
+            if id(node) in self._followed:
+                continue
+            self._followed.add(id(node))
+            local = outer | _imports_in(node, module)
+            for part in _reached_parts(node):
+                if isinstance(part, ast.Import | ast.ImportFrom):
+                    self._import(part, module)
+                elif isinstance(part, ast.Name):
+                    self._named(self._resolved(part.id, module, local))
+                elif isinstance(part, ast.Attribute):
+                    self._attribute(part, module, local)
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str) and self._is_module(part.value):
+                    self._load(part.value, as_main=True)  # run as a process of its own
+
+    def _import(self, statement: ast.Import | ast.ImportFrom, module: Source) -> None:
+        for base, name in source.bindings(statement, module).values():
+            inner = f"{base}.{name}"
+            self._load(inner if name and self._is_module(inner) else base)
+
+    def _is_module(self, name: str) -> bool:
+        package, dot, rest = name.partition(".")
+        return bool(dot) and package in self.packages and rest.replace(".", "_").isidentifier() and source.path_of(name) is not None
+
+    def _resolved(self, name: str, module: Source, local: Names) -> tuple[Source, Node] | str | None:
+        """What a name stands for: a function or class of the project, the name of a module, or None for all else."""
+        if name in local:
+            return self._member(*local[name])
+        if name in module.defined:
+            return module, module.defined[name]
+        return self._member(*module.names[name]) if name in module.names else None
+
+    def _member(self, base: str, name: str) -> tuple[Source, Node] | str | None:
+        if not name:
+            return base
+        if base.partition(".")[0] not in self.packages or self._is_module(f"{base}.{name}"):
+            return f"{base}.{name}"
+        module = source.read(base)
+        return self._resolved(name, module, {}) if module else None
+
+    def _named(self, found: tuple[Source, Node] | str | None) -> None:
+        if isinstance(found, tuple):
+            module, node = found
+            if isinstance(node, ast.ClassDef):
+                self._class(module, node)
+            else:
+                self._load(module.name)
+                self._follow([node], module, {})
+
+    def _attribute(self, part: ast.Attribute, module: Source, local: Names) -> None:
+        """Of a module of the project its function or class; of a library nothing; of any other value whatever has a method of that name."""
+        found = self._resolved(part.value.id, module, local) if isinstance(part.value, ast.Name) else None
+        if isinstance(found, str):
+            if found.partition(".")[0] in self.packages:
+                self._named(self._member(found, part.attr))
+            return
+        if part.attr not in self._attributes:
+            self._attributes.add(part.attr)
+            for owner, method in self._waiting.pop(part.attr, ()):
+                self._follow([method], owner, {})
+
+    # -- classes ------------------------------------------------------------------------------------------------------
+    def _class(self, module: Source, node: ast.ClassDef) -> None:
+        if id(node) in self._followed:
+            return
+        self._followed.add(id(node))
+        self._load(module.name)
+        called_outside = self._is_called_outside(module, node)
+        for base in self._bases(module, node):
+            self._class(*base)
+        for method in node.body:
+            if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if called_outside or method.name.startswith("__") or _is_hook(method) or method.name in self._attributes:
+                self._follow([method], module, {})
+            else:
+                self._waiting[method.name].append((module, method))
+
+    def _bases(self, module: Source, node: ast.ClassDef) -> Iterator[tuple[Source, ast.ClassDef]]:
+        for base in node.bases:
+            found = self._resolved(base.id, module, {}) if isinstance(base, ast.Name) else None
+            if isinstance(found, tuple) and isinstance(found[1], ast.ClassDef):
+                yield found[0], found[1]
+
+    def _is_called_outside(self, module: Source, node: ast.ClassDef) -> bool:
+        """Whether a library may call any method, as torch calls `forward`."""
+        ours = list(self._bases(module, node))
+        plain = [base for base in node.bases if ast.unparse(base).partition("[")[0].rpartition(".")[2] in PLAIN_BASES]
+        return len(ours) + len(plain) < len(node.bases) or any(self._is_called_outside(*base) for base in ours)
+
+
+def _is_hook(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether pydantic calls it: a validator or serializer."""
+    return any("validator" in (text := ast.unparse(one)) or "serializer" in text for one in method.decorator_list)
+
+
+def _reached_parts(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below one, but for annotations and for arguments that only name a class."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns") or (isinstance(node, ast.ExceptHandler) and name == "type"):
+            continue
+        children = value if isinstance(value, list) else [value]
+        if isinstance(node, ast.Call) and name == "args" and isinstance(node.func, ast.Name) and node.func.id in NOT_MADE:
+            children = [child for place, child in enumerate(children) if place != NOT_MADE[node.func.id]]
+        for child in children:
+            if isinstance(child, ast.AST):
+                yield from _reached_parts(child)
+
+
+def _imports_in(node: ast.AST, module: Source) -> Names:
+    """What the imports inside of a function bind."""
+    found: Names = {}
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        for part in ast.walk(node):
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                found |= source.bindings(part, module)
+    return found
+
+
+def _scopes(module: Source, function: Callable[..., Any]) -> list[Node]:
+    """The functions around a function, the outermost first, and itself last; empty where it is not found in the source."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return []
+
+    def find(node: ast.AST, around: list[Node]) -> list[Node]:
+        for child in ast.iter_child_nodes(node):
+            inside = around
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+                inside = [*around, child]
+                decorators = getattr(child, "decorator_list", [])
+                line = min([child.lineno, *(one.lineno for one in decorators)])
+                if line == code.co_firstlineno and getattr(child, "name", "<lambda>") == code.co_name:
+                    return inside
+            if found := find(child, inside):
+                return found
+        return []
+
+    return find(ast.Module(module.body, []), [])

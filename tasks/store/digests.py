@@ -1,0 +1,32 @@
+"""Digests of values, files and folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+LOGS = "logs"
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(folder: Path) -> str:
+    """sha256 over the names and contents of all files below a folder, without its manifest and `logs/`, which tell the time."""
+    return digest_of({str(path.relative_to(folder)): file_digest(path) for path in content_files(folder)})
+
+
+def content_files(folder: Path) -> list[Path]:
+    """The files that make up the content of a folder, sorted."""
+    ours = folder / MANIFEST, folder / LOGS
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not any(path.is_relative_to(own) for own in ours))
