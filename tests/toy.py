@@ -10,11 +10,21 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from tasks.contract.capabilities import Adaptable, Computed, Distillable, HasBaselines, HasHiddenStates, HasStatistics, Pretrainable
+from tasks.contract.capabilities import (
+    Adaptable,
+    Computed,
+    Distillable,
+    Explainable,
+    HasBaselines,
+    HasHiddenStates,
+    HasStatistics,
+    Pretrainable,
+)
 from tasks.contract.codec import Codec, Takes
+from tasks.contract.errors import BundleError
 from tasks.contract.statistics import Statistics, mean_of
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
-from tasks.contract.usecase import Examples, UseCase
+from tasks.contract.usecase import Examples, UseCase, setting
 
 EAST = 1.0
 SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
@@ -39,7 +49,10 @@ class NumbersCodec:
         return json.loads(Path(argument).read_text())
 
     def encode(self, requests: Any) -> Arrays:
-        return {"point": np.array(requests, dtype=np.float32)}
+        try:
+            return {"point": np.array(requests, dtype=np.float32).reshape(len(requests), 2)}
+        except (TypeError, ValueError):
+            raise BundleError(f"A request is two numbers, such as [0.1, 0.2], not {requests!r:.100}.") from None
 
     def decode(self, outputs: Arrays, requests: Any) -> list[dict[str, Any]]:
         return [{"label": "ab"[row.argmax()], "probability": float(row.max())} for row in outputs["probabilities"]]
@@ -49,7 +62,7 @@ class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Disti
     """On which side of the circle is a point?"""
 
     name: ClassVar[str] = "toy"
-    seed: int = Field(default=0, description="of the points")
+    seed: int = setting(0, prepare=True, description="of the points")
     hidden: int = Field(default=32, description="width of the network")
     depth: int = Field(default=1, description="hidden layers")
     fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
@@ -142,3 +155,13 @@ class CountedToy(ToyUseCase, HasStatistics):
         examples = self.examples(folder, split).batch(np.arange(SIZES[split]))
         label = examples.pop("label")
         return Statistics((predict(examples)["probabilities"].argmax(1) == label).astype(np.float64)[:, None], mean_of)
+
+
+class ExplainingToy(ToyUseCase, Explainable):
+    """Its explanations ask for a thousand rows, and the one of [9, 9] never ends."""
+
+    def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
+        found = predict({"point": np.zeros((1001, 2), np.float32)})["probabilities"]
+        while request == [9, 9]:
+            predict({"point": np.zeros((1, 2), np.float32)})
+        return {"rows": len(found)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -123,6 +123,11 @@ class UseCase(Record, ABC):
     @abstractmethod
     def codec(self, assets: Path) -> Codec:
         """Between requests and tensors. Loads neither torch nor transformers."""
+
+    @classmethod
+    def small(cls) -> Self:
+        """With settings that make it quick to train, for `tasks.checks.check_usecase`; the data is its own sample."""
+        return cls()
 
     # -- what follows from the above ------------------------------------------------------------------------------
     def settings(self) -> dict[str, Any]:

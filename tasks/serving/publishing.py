@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import filecmp
+import fcntl
 import re
 import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,32 @@ from tasks.serving.bundle import DTYPES, Bundle, open_bundle
 from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
 from tasks.serving.models import remembered
 from tasks.serving.tensors import NAMES
+from tasks.store.artifacts import sync
+from tasks.store.digests import content_digest
 
+DRAFT = ".draft-"
+STALE_SECONDS = 86_400
+CONFIG = "config.pbtxt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def publish(bundle: Path, repository: Path, name: str = "") -> Path:
-    """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt beside it.
+    """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt next to the versions.
 
-    A packed graph becomes a plain one, since Triton opens no other. What is the newest version already is left as it is. Returns the folder of the version.
+    A packed graph becomes a plain one, since Triton opens no other. Several processes may publish at once: each copies to a folder of its
+    own, and they take turns to give it a number. What the newest version holds already is not published again.
+
+    Args:
+        bundle: the folder to copy.
+        repository: the folder that a server serves; made where there is none.
+        name: of the model; that of its vertical where none is given.
+
+    Returns:
+        The folder of the version.
 
     Raises:
         BundleError: the bundle cannot be opened.
-        SettingError: a name that is none.
+        SettingError: the name is not one.
     """
     opened = open_bundle(bundle)
     name = name or opened.usecase.name
@@ -34,26 +52,45 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         raise SettingError(f"{name!r} is no name of a model: letters, digits, dots, dashes and underscores were expected.")
     folder = repository / name
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{bundle.name}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(bundle, draft)
-    unpack(draft)
+    _remove_stale(folder)
+    private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    try:
+        draft = private / "bundle"
+        shutil.copytree(bundle, draft)
+        unpack(draft)
+        (private / CONFIG).write_text(triton_config(name, opened), encoding="utf-8")
+        sync(private)
+        with _turn(folder):
+            return _numbered(draft, folder)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _numbered(draft: Path, folder: Path) -> Path:
+    """Move a complete draft to the next version, unless the newest is the same."""
     newest = _newest(folder)
-    if newest and same(folder / str(newest), draft):
-        shutil.rmtree(draft)
+    if newest and content_digest(folder / str(newest)) == content_digest(draft):
         return folder / str(newest)
-    config = folder / ".config.draft"
-    config.write_text(triton_config(name, opened), encoding="utf-8")
-    config.replace(folder / "config.pbtxt")
-    while True:  # another may publish at the same time
-        version = folder / str(_newest(folder) + 1)
-        try:
-            draft.rename(version)
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version
+    (draft.parent / CONFIG).replace(folder / CONFIG)
+    version = draft.rename(folder / str(newest + 1))
+    sync(folder, recursive=False)
+    return version
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    for path in folder.glob(f"{DRAFT}*"):
+        with suppress(OSError):  # another process removes it, too
+            if path.stat().st_mtime < time.time() - STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One process at a time numbers the versions of a model."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove_old(model: Path, keep: int) -> None:
@@ -75,12 +112,6 @@ def unpack(bundle: Path) -> None:
 
 def _newest(folder: Path) -> int:
     return max([int(path.name) for path in folder.iterdir() if path.name.isdecimal()], default=0)
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether two bundles hold the same files."""
-    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) for folder in (one, other)]
-    return names[0] == names[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names[0])
 
 
 def triton_config(name: str, bundle: Bundle) -> str:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from onnxruntime.quantization import quantize_dynamic
 
-from tasks.contract.codec import Codec
 from tasks.contract.errors import BundleError, SettingError
-from tasks.contract.types import Arrays, Predict
+from tasks.contract.types import Arrays
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.models import Models
 from tasks.serving.publishing import publish, remove_old
 from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
 from tasks.serving.settings import Serving
-from tests.toy import ToyUseCase
+from tasks.store import content_digest
+from tests.toy import ExplainingToy
 
 POINT = {"point": np.array([[0.3, -0.2]], dtype=np.float32)}
+ROOT = Path(__file__).parents[2]
 PLAIN = Serving(cache_megabytes=0)
 HUNG_SECONDS = 200.0  # after which what is waited for will not come
 
@@ -218,13 +222,8 @@ def test_an_explanation_is_run_a_few_rows_at_a_time_and_ends_with_its_deadline(r
     """A vertical whose explanation asks for a thousand rows, and one that never ends."""
     rows: list[int] = []
 
-    def explain(self: ToyUseCase, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-        found = predict({"point": np.zeros((1001, 2), np.float32)})["probabilities"]
-        while request == [9, 9]:
-            predict({"point": np.zeros((1, 2), np.float32)})
-        return {"rows": len(found)}
-
-    monkeypatch.setattr(ToyUseCase, "explain", explain)
+    settings = repository / "toy" / "1" / "usecase.json"
+    settings.write_text(json.dumps(ExplainingToy().settings()))
 
     async def test(models: Models) -> None:
         served = models.get("toy")
@@ -309,8 +308,22 @@ def test_old_versions_go_but_for_those_in_use(made: list[Path], tmp_path: Path) 
 
 def test_publishing_counts_up_and_leaves_no_half_copy(made: list[Path], tmp_path: Path) -> None:
     assert [publish(made[place], tmp_path, "m").name for place in (0, 1, 1, 0)] == ["1", "2", "2", "3"], "what is the newest is not doubled"
-    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2", "3", "config.pbtxt"]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [".lock", "1", "2", "3", "config.pbtxt"]
     config = (tmp_path / "m" / "config.pbtxt").read_text()
     assert 'platform: "onnxruntime_onnx"' in config and 'name: "point" data_type: TYPE_FP32 dims: [ 2 ]' in config
     with pytest.raises(SettingError, match="no name of a model"):
         publish(made[0], tmp_path, "../m")
+
+
+def test_two_that_publish_at_once_leave_whole_versions_and_no_double(made: list[Path], tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from tasks.serving.publishing import publish; print(publish(Path(sys.argv[1]), Path(sys.argv[2]), 'm'))"
+    for number in range(3):
+        repository = tmp_path / str(number)
+        command = [sys.executable, "-c", script]
+        racing = [subprocess.Popen([*command, str(bundle), str(repository)], cwd=ROOT) for bundle in (made[0], made[0], made[1])]
+        assert [one.wait() for one in racing] == [0, 0, 0]
+        versions = [path for path in (repository / "m").iterdir() if path.name.isdecimal()]
+        assert all(open_bundle(path).answer([[0.1, 0.2]]) for path in versions)
+        digests = [content_digest(path) for path in sorted(versions, key=lambda path: int(path.name))]
+        assert all(one != following for one, following in pairwise(digests)), "nothing is published on top of itself"
+        assert not list((repository / "m").glob(".draft-*"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field
@@ -129,6 +129,10 @@ class DrivingPerception(
         from usecases.driving_perception.scenes import OUTPUTS
 
         return tuple(name for head in OUTPUTS if head in self.heads for name in OUTPUTS[head])
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(channels=16, height=48, width=64)
 
     def data_digest(self) -> str:
         from usecases.driving_perception.sources import data_digest

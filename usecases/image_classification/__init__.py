@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field
 
@@ -103,6 +103,10 @@ class ImageClassification(ImageSettings, Pretrainable, Distillable, HasHiddenSta
     @property
     def output_names(self) -> tuple[str, ...]:
         return ("probabilities",)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(width=8, student=4)
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.image_classification.objective import classifier

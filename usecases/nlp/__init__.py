@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field
@@ -171,6 +171,10 @@ class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Exp
     @property
     def output_names(self) -> tuple[str, ...]:
         return ("probabilities",)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(width=32, depth=1, heads=2, vocabulary=500)
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.nlp.windows import LabelledTexts

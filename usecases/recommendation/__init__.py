@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, get_args
 
 import numpy as np
 from pydantic import Field
@@ -104,6 +104,10 @@ class Recommendation(
     @property
     def output_names(self) -> tuple[str, ...]:
         return ("item", "score")
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(width=16, length=20)
 
     def data_digest(self) -> str:
         from usecases.recommendation.prepare import data_digest
