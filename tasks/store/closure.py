@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tasks.store import source
@@ -44,7 +45,8 @@ class Closure:
 
     def add_function(self, function: Callable[..., Any]) -> None:
         """A step's own function, also one inside of another, or a lambda. Of its module only this code counts, not all that it imports."""
-        module = source.read(function.__module__)
+        file = inspect.getsourcefile(function)
+        module = source.read(function.__module__) or (source.read_file(function.__module__, Path(file)) if file else None)
         if module is None:
             return
         self.modules[module.name] = module

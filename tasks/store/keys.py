@@ -104,7 +104,9 @@ def _kinds(values: Iterable[Any]) -> Iterator[type[Record]]:
 
 
 def _plain(step: Callable[..., Any]) -> Callable[..., Any]:
-    return _plain(step.func) if isinstance(step, functools.partial) else step
+    """The function below partial applications and decorators."""
+    inner = step.func if isinstance(step, functools.partial) else getattr(step, "__wrapped__", None)
+    return step if inner is None else _plain(inner)
 
 
 def _name(step: Callable[..., Any]) -> str:

@@ -48,8 +48,11 @@ def path_of(module: str) -> Path | None:
 def read(module: str) -> Source | None:
     """A module's source as it is on disk now, parsed once for as long as the file does not change; None where there is no such module."""
     path = path_of(module)
-    if path is None:
-        return None
+    return None if path is None else read_file(module, path)
+
+
+def read_file(module: str, path: Path) -> Source:
+    """The same, of a module whose file is known, such as a script's."""
     status = path.stat()
     return _parsed(module, path, status.st_mtime_ns, status.st_size)
 

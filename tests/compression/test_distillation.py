@@ -78,7 +78,7 @@ def test_a_student_of_nothing_but_its_teacher_agrees_with_it(dataset: Dataset, t
 
 def contrary_to(teacher: Checkpoint) -> Checkpoint:
     def build(work: Path) -> dict[str, object]:
-        return {**upside_down(teacher, work), "usecase": ToyUseCase(hidden=64), "made_from": ()}
+        return {**upside_down(teacher, work), "usecase": ToyUseCase(hidden=64)}
 
     return store.make(Checkpoint, {"name": "contrary", "of": teacher.digest}, build)[0]
 
@@ -137,7 +137,7 @@ def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None
     shutil.copytree(data / "assets", bundle / "assets")
     (bundle / "usecase.json").write_text(json.dumps(write_typed(usecase)))
     student = usecase.student_usecase()
-    assert student is not None and student.smaller() is None
+    assert student is not None and student.student_usecase() is None
     taught = open_teacher(bundle, student, data)
     in_torch = network(torch.from_numpy(image).float() / 255).softmax(1).detach().numpy()
     assert taught(torch.from_numpy(image).float() / 255).softmax(1).numpy() == pytest.approx(in_torch, abs=1e-3)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = """
-from tasks.contract.artifacts import Release
+from tasks.contract.artifacts import Latency, Release
 from tasks.reporting import terminal
 from tests.reporting.conftest import facts_with
 
 with terminal.step("prepare") as seen:
+    seen.uses.give(Latency(p50=1, p95=1))
     seen.cached, seen.detail = True, "100 train"
-with terminal.training_progress("fine_tune", needs=("prepare",)) as seen:
+with terminal.training_progress("fine_tune") as seen:
+    seen.uses.take(Latency(p50=1, p95=1))
     seen.update(dict(phase="starting"))
     for epoch in (1, 2):
         for step in (1, 2, 3):
@@ -30,7 +32,7 @@ try:
 except KeyError:
     pass
 facts = facts_with(["cat"])
-terminal.summary(Release(chosen=facts.chosen, reason=facts.reason, rejected=facts.rejected, bundle="/store/b", report="/store/" + 90 * "r",
+terminal.summary(Release(chosen=facts.chosen, reason=facts.reason, rejected=facts.rejected, report="/store/" + 90 * "r",
                          answer={}, seconds=61), ["serve /store/b"])
 with terminal.step("report"):
     print(*((s.name, s.cached, s.needs) for s in terminal.take_steps()))

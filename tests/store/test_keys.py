@@ -1,0 +1,221 @@
+"""Keys hold what a step really loads: for every step and vertical the code that ran is held against the code that was found in the source."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tasks import store
+from tasks.baselines import baselines
+from tasks.contract.artifacts import Dataset
+from tasks.contract.plugins import entry_points
+from tasks.contract.usecase import UseCase
+from tasks.evaluate import evaluate
+from tasks.explain import explain
+from tasks.export import export
+from tasks.prepare import prepare
+from tasks.quantize import quantize
+from tasks.settings import Budget, Fit
+from tasks.store import source
+from tasks.store.closure import OURS
+from tasks.store.keys import closure_of, key
+from tasks.train import fine_tune
+from usecases.image_classification import ImageClassification
+from usecases.recommendation import Recommendation
+
+ROOT = Path(__file__).parents[2]
+ASIDE = ("tasks.store", "tasks.reporting", "tests.store", "tests.conftest")
+"""What looks after steps and shows them: no result depends on it."""
+LOADED = """
+import json, sys
+from pathlib import Path
+from tasks.training import rank
+from tasks.training.job import Job
+rank.fit(Job.model_validate_json(Path(sys.argv[1]).read_text()), 0)
+print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] in ("tasks", "usecases", "tests"))))
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERTICALS_HOME", str(tmp_path / "home"))
+
+
+@contextmanager
+def ran() -> Iterator[set[str]]:
+    """The modules of the project whose functions are called within the block, by any thread."""
+    found: set[str] = set()
+    names: dict[str, str] = {}
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] in OURS and frame.f_code.co_name != "<module>":
+            found.add(names.setdefault(name, name))
+
+    sys.setprofile(note)
+    threading.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def unnoticed(modules: set[str], build: Callable[..., Any], inputs: Any, settings: Any) -> set[str]:
+    known = set(closure_of(build, inputs, settings).modules)
+    return {name for name in modules - known if not name.startswith(ASIDE)}
+
+
+@pytest.fixture
+def missed(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """By step, the modules that ran and are not part of its key."""
+    found: dict[str, set[str]] = {}
+    for name in ("make", "remember"):
+        real = getattr(store, name)
+
+        def traced(record: Any, settings: Any, build: Any, inputs: Any = (), real: Any = real, **options: Any) -> Any:
+            @functools.wraps(build)
+            def watched(*arguments: Any) -> Any:
+                with ran() as modules:
+                    outcome = build(*arguments)
+                found.setdefault(options["step"], set()).update(unnoticed(modules, build, inputs, settings) - {__name__})
+                return outcome
+
+            return real(record, settings, watched, inputs, **options)
+
+        monkeypatch.setattr(store, name, traced)
+    return found
+
+
+def run_steps(usecase: UseCase) -> None:
+    """Every step of a flow, but training in its own process, which is held against the modules that a fresh one loads."""
+    dataset = prepare.fn(usecase)
+    for baseline in baselines.fn(dataset).values():
+        export.fn(baseline, dataset, "baseline", "baseline")
+    checkpoint = fine_tune.fn(None, dataset, Fit(epochs=1, batch_size=64, accelerator="cpu"))
+    full = export.fn(checkpoint, dataset)
+    explain.fn(checkpoint, dataset)
+    evaluate.fn([full, *quantize.fn(full, dataset, Budget())], dataset)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "toy" else [pytest.mark.slow]) for name in sorted(entry_points())])
+def test_all_that_runs_is_part_of_the_key(name: str, missed: dict[str, set[str]]) -> None:
+    run_steps(entry_points()[name].load().small())
+    assert {"prepare", "fine_tune", "export", "quantize", "evaluate", "explain"} <= missed.keys()
+    assert {step: modules for step, modules in missed.items() if modules} == {}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "toy" else [pytest.mark.slow]) for name in sorted(entry_points())])
+def test_all_that_a_training_process_loads_is_part_of_its_key(name: str, tmp_path: Path) -> None:
+    from tasks.training.job import Job, write_atomically
+    from tasks.training.launch import fit
+
+    usecase = entry_points()[name].load().small()
+    dataset = prepare.fn(usecase)
+    job = Job(
+        usecase=dataset.usecase,
+        data=str(dataset.folder),
+        fit=Fit(epochs=1, batch_size=64),
+        work=str(tmp_path / "work"),
+        ranks=1,
+        accelerator="cpu",
+        nonce="x",
+    )
+    job.scratch.mkdir(parents=True)
+    write_atomically(job.spec, job.model_dump(mode="json"))
+    done = subprocess.run([sys.executable, "-c", LOADED, str(job.spec)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert unnoticed(loaded, fit, (dataset,), {"usecase": dataset.usecase, "fit": job.fit}) == set()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's source, which keys are computed from."""
+    for package in ("tasks", "usecases"):
+        shutil.copytree(ROOT / package, tmp_path / "tree" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(source, "folder_of", lambda package: tmp_path / "tree" / package)
+    return tmp_path / "tree"
+
+
+def edited(path: Path) -> None:
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n# edited\n", encoding="utf-8")
+
+
+def test_what_a_step_loads_makes_it_stale_and_nothing_else_does(tree: Path) -> None:
+    """Held for the preparation of images, module by module."""
+    usecase = ImageClassification()
+
+    def step(folder: Path) -> dict[str, Any]:
+        return usecase.prepare(folder)
+
+    settings = {"usecase": type(usecase)}
+    modules = set(closure_of(step, (), settings).modules) - {__name__}
+    before = key(step, (), settings)
+    for path in sorted(tree.rglob("*.py")):
+        name = ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__")
+        text = path.read_text(encoding="utf-8")
+        edited(path)
+        assert (key(step, (), settings) != before) == (name in modules), name
+        path.write_text(text, encoding="utf-8")
+
+
+def test_each_step_depends_on_its_own_part_of_a_vertical() -> None:
+    dataset = Dataset(digest="0" * 64, usecase=Recommendation(), sizes={})
+    baseline = Recommendation().baselines()["markov"]
+
+    def preparing(folder: Path) -> Any:
+        return Recommendation().prepare(folder)
+
+    def computing(folder: Path) -> Any:
+        from tasks.training.computed import compute
+
+        return compute(baseline, dataset, folder)
+
+    def scoring() -> Any:
+        from tasks.evaluation.measure import evaluate as measure
+
+        return measure([], dataset)
+
+    prepared = closure_of(preparing, (), {"usecase": Recommendation}).modules
+    computed = closure_of(computing, (dataset,), {"usecase": baseline}).modules
+    scored = closure_of(scoring, (dataset,), {}).modules
+    assert "usecases.recommendation.layouts" in prepared and "usecases.recommendation.network" not in prepared
+    assert "usecases.recommendation.baselines" in computed, "where the class is, and what it imports when it is called"
+    assert "usecases.recommendation.scores" in scored and "usecases.recommendation.objective" not in scored
+    for modules in (prepared, computed, scored):
+        assert not any(name.startswith(("usecases.nlp", "usecases.driving_perception", "tasks.reporting", "flows")) for name in modules)
+
+
+def test_versions_of_libraries_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(folder: Path) -> Any:
+        import onnxruntime
+
+        return onnxruntime
+
+    from tasks.store import keys
+
+    before = key(step)
+    monkeypatch.setattr(keys, "_version", lambda distribution: "9.9" if distribution == "onnxruntime" else "1.0")
+    assert key(step) != before
+
+
+def test_measurements_are_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step() -> None: ...
+
+    from tasks.store import keys
+
+    before = key(step), key(step, machine=True)
+    monkeypatch.setattr(keys, "cpu", lambda: "another processor")
+    assert key(step) == before[0] and key(step, machine=True) != before[1]
