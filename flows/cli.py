@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from prefect import Flow
@@ -26,16 +26,44 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from tasks.contract.errors import SettingError, UserError
+from tasks.contract.plugins import entry_points
+from tasks.contract.usecase import UseCase
 
 PRESETS = Path(__file__).parents[1] / "prefect.yaml"
 START_SECONDS = 120  # that Prefect's own server may take to start on a busy machine, where nobody says otherwise
+STEPS = ("all", "prepare", "baselines", "pretrain", "fine_tune", "adapt", "distil", "export", "quantize", "evaluate", "explain")
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 
+class Options(NamedTuple):
+    """What the command line is told beyond the parameters of the flow."""
+
+    json: bool
+    refresh: str
+
+
 def main(flow: Flow[Any, Any]) -> NoReturn:
-    """Run a flow from the command line: `--preset NAME`, `--json` and every setting of the flow's signature."""
+    """Run a flow from the command line: `--preset NAME`, `--refresh STEP`, `--json` and every setting of the flow's signature."""
+    _main(flow, sys.argv[1:])
+
+
+def main_of(flow: Flow[Any, Any]) -> NoReturn:
+    """The same for a flow that takes any use case, whose name among the entry points comes first on the command line."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    known = entry_points()
+    if name not in known:
+        print(
+            f"\nThere is no use case {name!r}. There are: {', '.join(sorted(known))}. Name one: python -m flows.usecase NAME",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    _main(flow, arguments, known[name].load())
+
+
+def _main(flow: Flow[Any, Any], arguments: list[str], usecase: type[UseCase] | None = None) -> NoReturn:
     try:
-        parameters, as_json = parse(flow, sys.argv[1:])
+        parameters, options = parse(flow, arguments, usecase)
+        os.environ["VERTICALS_REFRESH"] = options.refresh
         release = _run(flow, parameters)
     except UserError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -43,31 +71,36 @@ def main(flow: Flow[Any, Any]) -> NoReturn:
     except KeyboardInterrupt:
         print("\nStopped. The same command resumes where it was.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    if as_json:
+    if options.json:
         print(json.dumps(release.as_json()))
     sys.exit(0)
 
 
-def parse(flow: Flow[Any, Any], arguments: list[str]) -> tuple[dict[str, Any], bool]:
-    """The flow's parameters: what is typed, over the preset, over the defaults; and whether `--json` was asked for.
+def parse(flow: Flow[Any, Any], arguments: list[str], usecase: type[UseCase] | None = None) -> tuple[dict[str, Any], Options]:
+    """The flow's parameters: what is typed, over the preset, over the defaults; and the other options.
+
+    Args:
+        flow: whose signature names the settings.
+        arguments: as they are typed.
+        usecase: the class of the use case, where the flow takes any.
 
     Raises:
-        SettingError: unknown preset or setting, or a value that does not fit, with the nearest right name.
+        SettingError: unknown preset, step or setting, or a value that does not fit, with the nearest right name.
     """
     known = presets(flow)
-    settings_class = _settings_class(flow, known)
+    settings_class = _settings_class(flow, known, usecase)
     try:
         typed = CliSettingsSource(settings_class, cli_parse_args=False, cli_exit_on_error=False)(args=arguments)()
     except SettingsError as error:
         raise SettingError(_suggest(str(error), settings_class)) from None
-    as_json, preset = bool(typed.pop("json", False)), typed.pop("preset", None)
+    options, preset = Options(bool(typed.pop("json", False)), _steps(typed.pop("refresh", ""))), typed.pop("preset", None)
     if preset is not None and preset not in known:
         raise SettingError(f"There is no preset {preset!r} for {flow.name}. There are: {', '.join(known)}.")
     try:
         settings = settings_class.model_validate(_merged(known[preset] if preset else {}, typed))
     except ValidationError as error:
         raise SettingError(_in_words(error)) from None
-    return {name: getattr(settings, name) for name in inspect.signature(flow.fn).parameters}, as_json
+    return {name: getattr(settings, name) for name in inspect.signature(flow.fn).parameters}, options
 
 
 def presets(flow: Flow[Any, Any]) -> dict[str, dict[str, Any]]:
@@ -81,10 +114,23 @@ def _module_name(flow: Flow[Any, Any]) -> str:
     return f"flows.{Path(inspect.getfile(flow.fn)).stem}"
 
 
-def _settings_class(flow: Flow[Any, Any], known: dict[str, Any]) -> type[BaseSettings]:
+def _steps(refresh: str) -> str:
+    for step in filter(None, refresh.split(",")):
+        if step not in STEPS:
+            near = difflib.get_close_matches(step, STEPS, n=1)
+            raise SettingError(
+                f"--refresh {step}: there is no such step. " + (f"Did you mean {near[0]}?" if near else f"There are: {', '.join(STEPS)}.")
+            )
+    return refresh
+
+
+def _settings_class(flow: Flow[Any, Any], known: dict[str, Any], usecase: type[UseCase] | None) -> type[BaseSettings]:
     signature = inspect.signature(flow.fn, eval_str=True)
     fields: dict[str, Any] = {name: (p.annotation, p.default) for name, p in signature.parameters.items()}
+    if usecase is not None:
+        fields["usecase"] = (usecase, usecase())
     fields["preset"] = (str, Field(default="", description=f"start from a preset of prefect.yaml: {', '.join(known)}"))
+    fields["refresh"] = (str, Field(default="", description=f"compute a step again though its result is in the store: {', '.join(STEPS)}"))
     fields["json"] = (bool, Field(default=False, description="print the release as JSON, the last line of standard output"))
     config = SettingsConfigDict(
         cli_prog_name=f"python -m {_module_name(flow)}",

@@ -37,4 +37,4 @@ def compute(name: str, usecase: UseCase, dataset: Dataset) -> tuple[Checkpoint, 
 
         return compute(usecase, dataset, work)
 
-    return store.make(Checkpoint, {"usecase": usecase}, build, (dataset,), step=name)
+    return store.make(Checkpoint, {"usecase": usecase}, build, (dataset,), step=f"baselines {name}")

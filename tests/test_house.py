@@ -87,3 +87,19 @@ def test_imports_stay_light(module: str, forbidden: set[str]) -> None:
     code = f"import sys, {module}; print(*(m for m in {sorted(forbidden)!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def modules() -> dict[str, Path]:
+    named = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources("flows", "tasks", "usecases")}
+    return {name.removesuffix(".__init__"): path for name, path in named.items()}
+
+
+def test_no_import_circles() -> None:
+    """Function-level imports count, those for type checkers do not."""
+    ours = modules()
+    graph = {name: {other for other in imported(path) if other in ours} - {name} for name, path in ours.items()}
+    for _ in range(2):  # leave out what leads to no circle, and then what no circle leads to
+        while ends := {name for name, others in graph.items() if not others}:
+            graph = {name: others - ends for name, others in graph.items() if name not in ends}
+        graph = {name: {other for other in graph if name in graph[other]} for name in graph}
+    assert not graph, "each of these imports another of them, and so itself"

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.store import source
-from tasks.store.source import Function, Node, Source
+from tasks.store.source import Function, Node, Source, bindings, path_of, read, read_file, top_level
 
 OURS = frozenset({"flows", "tasks", "usecases", "tests", "benchmarks"})
 PLAIN_BASES = {"ABC", "object", "BaseModel", "Protocol", "Exception", "ValueError", "TypeError", "RuntimeError", "NamedTuple", "Generic"}
@@ -46,7 +45,7 @@ class Closure:
     def add_function(self, function: Callable[..., Any]) -> None:
         """A step's own function, also one inside of another, or a lambda. Of its module only this code counts, not all that it imports."""
         file = inspect.getsourcefile(function)
-        module = source.read(function.__module__) or (source.read_file(function.__module__, Path(file)) if file else None)
+        module = read(function.__module__) or (read_file(function.__module__, Path(file)) if file else None)
         if module is None:
             return
         self.modules[module.name] = module
@@ -80,12 +79,12 @@ class Closure:
         return self._load_one(name, as_main)
 
     def _load_one(self, name: str, as_main: bool) -> Source | None:
-        module = source.read(name)
+        module = read(name)
         if module is None or (name in self._loaded and not as_main):
             return module
         self.modules[name] = module
         self._loaded.add(name)
-        for statement in source.top_level(module.body, as_main):
+        for statement in top_level(module.body, as_main):
             if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
                 defaults = filter(None, [*statement.args.defaults, *statement.args.kw_defaults])
                 self._follow([*statement.decorator_list, *defaults], module, {})
@@ -115,13 +114,13 @@ class Closure:
                     self._load(part.value, as_main=True)  # run as a process of its own
 
     def _import(self, statement: ast.Import | ast.ImportFrom, module: Source) -> None:
-        for base, name in source.bindings(statement, module).values():
+        for base, name in bindings(statement, module).values():
             inner = f"{base}.{name}"
             self._load(inner if name and self._is_module(inner) else base)
 
     def _is_module(self, name: str) -> bool:
         package, dot, rest = name.partition(".")
-        return bool(dot) and package in self.packages and rest.replace(".", "_").isidentifier() and source.path_of(name) is not None
+        return bool(dot) and package in self.packages and rest.replace(".", "_").isidentifier() and path_of(name) is not None
 
     def _resolved(self, name: str, module: Source, local: Names) -> tuple[Source, Node] | str | None:
         """What a name stands for: a function or class of the project, the name of a module, or None for all else."""
@@ -136,7 +135,7 @@ class Closure:
             return base
         if base.partition(".")[0] not in self.packages or self._is_module(f"{base}.{name}"):
             return f"{base}.{name}"
-        module = source.read(base)
+        module = read(base)
         return self._resolved(name, module, {}) if module else None
 
     def _named(self, found: tuple[Source, Node] | str | None) -> None:
@@ -215,7 +214,7 @@ def _imports_in(node: ast.AST, module: Source) -> Names:
     if not isinstance(node, ast.Import | ast.ImportFrom):
         for part in ast.walk(node):
             if isinstance(part, ast.Import | ast.ImportFrom):
-                found |= source.bindings(part, module)
+                found |= bindings(part, module)
     return found
 
 

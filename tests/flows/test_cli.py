@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -> None:
-    parameters, as_json = parse(image_classification, ["--preset", "smoke", "--fit.epochs", "7", "--usecase.width", "16", "--json"])
-    assert as_json
+    parameters, options = parse(image_classification, ["--preset", "smoke", "--fit.epochs", "7", "--usecase.width", "16", "--json"])
+    assert options.json
     assert parameters["fit"].epochs == 7
     assert parameters["usecase"].width == 16
     assert parameters["pretraining"].epochs == presets(image_classification)["smoke"]["pretraining"]["epochs"]
@@ -31,6 +31,7 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
         (["--usecase.labelsmoothing", "0"], "Did you mean --usecase.label_smoothing?"),
         (["--preset", "huge"], "no preset 'huge' for image-classification. There are: smoke, default, full"),
         (["--fit.epochs", "many"], "--fit.epochs: Input should be a valid integer"),
+        (["--refresh", "quantise"], "--refresh quantise: there is no such step. Did you mean quantize?"),
         (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
         (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
         (["--budget.goal", "cheap"], "--budget: 'cheap' is not understood. What is: "),

@@ -1,0 +1,48 @@
+"""Any use case that is found by its entry point: `python -m flows.usecase NAME`; another package's needs no flow of its own."""
+
+from prefect import flow
+
+from tasks.baselines import baselines
+from tasks.compress import compress
+from tasks.contract.artifacts import Release
+from tasks.contract.usecase import AnyUseCase
+from tasks.distil import distil
+from tasks.evaluate import evaluate
+from tasks.explain import explain
+from tasks.export import export
+from tasks.prepare import prepare
+from tasks.quantize import quantize
+from tasks.release import release
+from tasks.settings import Adaptation, Budget, Compression, Fit, Pretraining, Teaching
+from tasks.train import adapt, fine_tune, pretrain
+
+
+@flow(persist_result=False)
+def usecase(
+    usecase: AnyUseCase,
+    pretraining: Pretraining = Pretraining(),
+    fit: Fit = Fit(),
+    adaptation: Adaptation = Adaptation(),
+    teaching: Teaching = Teaching(),
+    compression: Compression = Compression(),
+    budget: Budget = Budget(),
+) -> Release:
+    """Prepare, compute the baselines, pretrain, fine-tune, adapt, distil, export, compress, evaluate, choose and bundle, as far as the use case can."""
+    dataset = prepare(usecase)
+    simple = baselines(dataset)
+    backbone = pretrain(dataset, pretraining)
+    checkpoint = adapt(fine_tune(backbone, dataset, fit), dataset, adaptation)
+    student = distil(checkpoint, dataset, fit, teaching)
+
+    full = export(checkpoint, dataset)
+    small = [export(student, dataset, "student", "compressed")] if student else []
+    computed = [export(baseline, dataset, name, "baseline") for name, baseline in simple.items()]
+    candidates = [full, *compress(checkpoint, full, dataset, compression, budget)]
+    candidates += [q for model in small for q in (model, *quantize(model, dataset, budget))]
+    return release(evaluate([*candidates, *computed], dataset), dataset, budget, explain(checkpoint, dataset))
+
+
+if __name__ == "__main__":
+    from flows.cli import main_of
+
+    main_of(usecase)
