@@ -1,4 +1,4 @@
-"""The ways to a smaller graph that are worth trying, for a graph and for the processor that will run it."""
+"""The ways to a smaller graph that are worth trying, for a graph and for the processor that will run it. The records load no onnx."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import onnx
 from pydantic import Field
 
 from tasks.contract.records import Record
@@ -51,6 +50,14 @@ class Recipe(Record):
         ]
         floats = f", {len(self.in_float)} of {self.operator_count} in float" if self.in_float else ""
         return " ".join(part for part in parts if part) + floats
+
+
+class Search(Record):
+    """What was tried, best first, and the recipes that become candidates."""
+
+    recipes: tuple[Recipe, ...] = Field(description="the best of each kind, and with it the one that was fast but missed the budget")
+    tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
+    skipped: tuple[str, ...] = Field(default=(), description="labels of the recipes that could not have won")
 
 
 def recipes(graph: Path, target: Target = "this") -> list[Recipe]:
@@ -108,6 +115,8 @@ def is_here(target: Target) -> bool:
 
 def layers(graph: Path) -> Counter[str]:
     """The number of nodes of each kind."""
+    import onnx
+
     return Counter(node.op_type for node in onnx.load(str(graph), load_external_data=False).graph.node)
 
 
@@ -124,6 +133,8 @@ def is_mixed(counts: Counter[str]) -> bool:
 
 def weight_bytes(graph: Path, operators: tuple[str, ...]) -> tuple[int, int]:
     """Bytes of the constants that nodes of these kinds read, and of all constants."""
+    import onnx
+
     model = onnx.load(str(graph))
     sizes = {constant.name: constant.ByteSize() for constant in model.graph.initializer}
     read = {name for node in model.graph.node if node.op_type in operators for name in node.input}

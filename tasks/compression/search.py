@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import Field
-
 from tasks.compression.quantize import Quantizer
-from tasks.compression.recipes import FOLLOWERS, Recipe, is_convolutional, is_here, is_mixed, layers, recipes
+from tasks.compression.recipes import FOLLOWERS, Recipe, Search, is_convolutional, is_here, is_mixed, layers, recipes
 from tasks.compression.sensitivity import fewest_in_float, operators_of, rank_operators
 from tasks.contract.artifacts import Dataset, Latency, OnnxModel
-from tasks.contract.records import Record
 from tasks.contract.types import Say, silently
 from tasks.evaluation.measure import real_inputs, time_in_turns
 from tasks.exporting.bundle import pack
@@ -29,14 +26,6 @@ ROUNDS = 6
 MOST_RANKED = 100  # operators, at a graph and a session each
 FASTER = 1.05  # than full precision, from which it counts
 ALIKE = 1.1  # latencies closer than that are one: of those the best is mended
-
-
-class Search(Record):
-    """What was tried, best first, and the recipes that become candidates."""
-
-    recipes: tuple[Recipe, ...] = Field(description="the best of each kind, and with it the one that was fast but missed the budget")
-    tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
-    skipped: tuple[str, ...] = Field(default=(), description="labels of the recipes that could not have won")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     <home>/<kind>/<digest>/          the files, and manifest.json: step, settings, code, libraries, when, where, how long
     <home>/index/<key>.json          key of a step -> record: a second run with nothing changed looks here
     <home>/work/<key>/               unfinished work, kept so that a run that was killed resumes
+    <home>/code/<step>.json          the modules that a step was found to load
     <home>/trash/                    damaged artifacts that were replaced, removed after a day
 
 The home is `$VERTICALS_HOME`, else `.verticals` beside the code. Records hold no absolute paths: a store may be moved or copied.

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from tasks.contract.artifacts import Artifact, home
 from tasks.contract.errors import BundleError
 from tasks.contract.records import FORMAT, Record
-from tasks.store.digests import MANIFEST, content_digest, content_files, file_digest
-from tasks.store.keys import closure_of, key, versions, written
+from tasks.store.digests import MANIFEST, content_digest, content_files, file_digest, write_whole
+from tasks.store.keys import code_of, key, versions, written
 from tasks.store.uses import current
 
 A = TypeVar("A", bound=Artifact)
@@ -135,7 +135,7 @@ def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inp
     shutil.rmtree(work / ".work", ignore_errors=True)
     digest = content_digest(work)
     record = artifact(digest=digest, made_from=tuple(each.digest for each in inputs), **fields)
-    closure = closure_of(build, inputs, settings)
+    code = code_of(build, inputs, settings)
     described = {
         "format": FORMAT,
         "kind": type(record).__name__.lower(),
@@ -143,8 +143,8 @@ def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inp
         "made_from": list(record.made_from),
         "step": step,
         "settings": written(settings),
-        "code": {module: source.sha256[:16] for module, source in sorted(closure.modules.items())},
-        "libraries": versions(closure.libraries),
+        "code": code.modules,
+        "libraries": versions(code.libraries),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "seconds": round(time.time() - started, 3),
@@ -232,11 +232,7 @@ def _recall(record: type[R], name: str) -> R | None:
 
 
 def _remember(name: str, record: Record) -> None:
-    path = home() / "index" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    draft.rename(path)
+    write_whole(home() / "index" / f"{name}.json", record.model_dump_json(indent=1))
 
 
 @contextmanager

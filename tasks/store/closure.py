@@ -9,6 +9,7 @@ given to the step. So a change of the network makes its training stale, but not 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import sys
 from collections import defaultdict
@@ -103,7 +104,7 @@ class Closure:
                 continue
             self._followed.add(id(node))
             local = outer | _imports_in(node, module)
-            for part in _reached_parts(node):
+            for part in _parts(node):
                 if isinstance(part, ast.Import | ast.ImportFrom):
                     self._import(part, module)
                 elif isinstance(part, ast.Name):
@@ -194,27 +195,33 @@ def _is_hook(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any("validator" in (text := ast.unparse(one)) or "serializer" in text for one in method.decorator_list)
 
 
-def _reached_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below one, but for annotations and for arguments that only name a class."""
-    yield node
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or (isinstance(node, ast.ExceptHandler) and name == "type"):
-            continue
-        children = value if isinstance(value, list) else [value]
-        if isinstance(node, ast.Call) and name == "args" and isinstance(node.func, ast.Name) and node.func.id in NOT_MADE:
-            children = [child for place, child in enumerate(children) if place != NOT_MADE[node.func.id]]
-        for child in children:
-            if isinstance(child, ast.AST):
-                yield from _reached_parts(child)
+@functools.lru_cache(maxsize=100_000)
+def _parts(node: ast.AST) -> tuple[ast.AST, ...]:
+    """The imports, names, attributes and strings at and below a node, but for annotations and arguments that only name a class."""
+    found: list[ast.AST] = []
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, ast.Import | ast.ImportFrom | ast.Name | ast.Attribute | ast.Constant):
+            found.append(part)
+        for name, value in ast.iter_fields(part):
+            if name in ("annotation", "returns", "ctx") or (isinstance(part, ast.ExceptHandler) and name == "type"):
+                continue
+            children = value if isinstance(value, list) else [value]
+            if isinstance(part, ast.Call) and name == "args" and isinstance(part.func, ast.Name) and part.func.id in NOT_MADE:
+                children = [child for place, child in enumerate(children) if place != NOT_MADE[part.func.id]]
+            waiting += [child for child in children if isinstance(child, ast.AST)]
+    return tuple(found)
 
 
 def _imports_in(node: ast.AST, module: Source) -> Names:
     """What the imports inside of a function bind."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {}
     found: Names = {}
-    if not isinstance(node, ast.Import | ast.ImportFrom):
-        for part in ast.walk(node):
-            if isinstance(part, ast.Import | ast.ImportFrom):
-                found |= bindings(part, module)
+    for part in _parts(node):
+        if isinstance(part, ast.Import | ast.ImportFrom):
+            found |= bindings(part, module)
     return found
 
 

@@ -6,13 +6,15 @@ import functools
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from tasks.contract.artifacts import Artifact
+from tasks.contract.artifacts import Artifact, home
 from tasks.contract.records import Record, write_typed
 from tasks.machine import cpu
 from tasks.store.closure import Closure
-from tasks.store.digests import digest_of
+from tasks.store.digests import digest_of, write_whole
+from tasks.store.source import sha256_of
 
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -38,27 +40,53 @@ def key(
         settings: JSON values, records, and classes of records, whose methods the step calls.
         machine: the result is a measurement, which holds for this kind of machine only.
     """
-    closure = closure_of(step, inputs, settings or {})
+    code = code_of(step, inputs, settings or {})
     return digest_of(
         {
             "step": _name(step),
             "inputs": [each.digest if isinstance(each, Artifact) else each for each in inputs],
             "settings": written(settings or {}),
-            "code": {name: module.sha256 for name, module in closure.modules.items()},
-            "libraries": versions(closure.libraries),
+            "code": code.modules,
+            "libraries": versions(code.libraries),
             **({"machine": cpu()} if machine else {}),
         }
     )
 
 
-def closure_of(step: Callable[..., Any], inputs: Sequence[Artifact | str], settings: Mapping[str, Any]) -> Closure:
-    """The modules and libraries that a step can load, given the classes of the records in its inputs and settings."""
+class Code(Record):
+    """What a step can load: the modules of the project with the sha256 of their source, and the names of libraries."""
+
+    modules: dict[str, str]
+    libraries: tuple[str, ...]
+
+
+def code_of(step: Callable[..., Any], inputs: Sequence[Artifact | str], settings: Mapping[str, Any]) -> Code:
+    """The modules and libraries that a step can load, given the classes of the records in its inputs and settings.
+
+    What was found before is remembered in the store, and holds as long as each of those modules has the same source.
+    """
     kinds = list(dict.fromkeys(_kinds([*inputs, *settings.values()])))
+    plain = _plain(step)
+    remembered = home() / "code" / f"{digest_of([_name(plain), plain.__code__.co_firstlineno, *map(written, kinds)])}.json"
+    known = _remembered(remembered)
+    if known is not None:
+        return known
     closure = Closure(kind.__module__.partition(".")[0] for kind in kinds)
-    closure.add_function(_plain(step))
+    closure.add_function(plain)
     for kind in kinds:
         closure.add_class(kind)
-    return closure
+    modules = {name: module.sha256 for name, module in sorted(closure.modules.items())}
+    found = Code(modules=modules, libraries=tuple(sorted(closure.libraries)))
+    write_whole(remembered, found.model_dump_json())
+    return found
+
+
+def _remembered(path: Path) -> Code | None:
+    try:
+        known = Code.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known if all(sha256_of(name) == sha256 for name, sha256 in known.modules.items()) else None
 
 
 def written(value: Any) -> Any:
@@ -74,8 +102,9 @@ def written(value: Any) -> Any:
     return [written(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def versions(libraries: set[str]) -> dict[str, str]:
+def versions(libraries: Iterable[str]) -> dict[str, str]:
     """The installed version of each library, by its package; those that are not installed are left out."""
+    libraries = set(libraries)
     named = {DISTRIBUTIONS.get(name, name) for name in libraries} | {other for name in libraries for other in IMPLIED.get(name, ())}
     found = {name: version for name in sorted(named) if (version := _version(name))}
     return {**found, "python": platform.python_version()}

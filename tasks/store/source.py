@@ -37,11 +37,14 @@ def folder_of(package: str) -> Path | None:
 
 def path_of(module: str) -> Path | None:
     """The file of a module, found without importing its parents; None where there is none."""
-    package, *rest = module.split(".")
+    package, _, rest = module.partition(".")
     folder = folder_of(package)
-    if folder is None:
-        return None
-    found = folder.joinpath(*rest)
+    return _path_below(folder, rest) if folder else None
+
+
+@functools.cache
+def _path_below(folder: Path, name: str) -> Path | None:
+    found = folder.joinpath(*name.split(".")) if name else folder
     return next((path for path in (found / "__init__.py", found.with_name(f"{found.name}.py")) if path.is_file()), None)
 
 
@@ -49,6 +52,20 @@ def read(module: str) -> Source | None:
     """A module's source as it is on disk now, parsed once for as long as the file does not change; None where there is no such module."""
     path = path_of(module)
     return None if path is None else read_file(module, path)
+
+
+@functools.cache
+def _sha256(path: Path, modified: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256_of(module: str) -> str:
+    """Of a module's source as it is on disk now, without parsing it; empty where there is no such module."""
+    path = path_of(module)
+    if path is None:
+        return ""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
 
 
 def read_file(module: str, path: Path) -> Source:

@@ -29,7 +29,7 @@ from tasks.quantize import quantize
 from tasks.settings import Budget, Fit
 from tasks.store import source
 from tasks.store.closure import OURS
-from tasks.store.keys import closure_of, key
+from tasks.store.keys import code_of, key
 from tasks.train import fine_tune
 from usecases.image_classification import ImageClassification
 from usecases.recommendation import Recommendation
@@ -73,7 +73,7 @@ def ran() -> Iterator[set[str]]:
 
 
 def unnoticed(modules: set[str], build: Callable[..., Any], inputs: Any, settings: Any) -> set[str]:
-    known = set(closure_of(build, inputs, settings).modules)
+    known = set(code_of(build, inputs, settings).modules)
     return {name for name in modules - known if not name.startswith(ASIDE)}
 
 
@@ -161,7 +161,7 @@ def test_what_a_step_loads_makes_it_stale_and_nothing_else_does(tree: Path) -> N
         return usecase.prepare(folder)
 
     settings = {"usecase": type(usecase)}
-    modules = set(closure_of(step, (), settings).modules) - {__name__}
+    modules = set(code_of(step, (), settings).modules) - {__name__}
     before = key(step, (), settings)
     for path in sorted(tree.rglob("*.py")):
         name = ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__")
@@ -188,9 +188,9 @@ def test_each_step_depends_on_its_own_part_of_a_vertical() -> None:
 
         return measure([], dataset)
 
-    prepared = closure_of(preparing, (), {"usecase": Recommendation}).modules
-    computed = closure_of(computing, (dataset,), {"usecase": baseline}).modules
-    scored = closure_of(scoring, (dataset,), {}).modules
+    prepared = code_of(preparing, (), {"usecase": Recommendation}).modules
+    computed = code_of(computing, (dataset,), {"usecase": baseline}).modules
+    scored = code_of(scoring, (dataset,), {}).modules
     assert "usecases.recommendation.layouts" in prepared and "usecases.recommendation.network" not in prepared
     assert "usecases.recommendation.baselines" in computed, "where the class is, and what it imports when it is called"
     assert "usecases.recommendation.scores" in scored and "usecases.recommendation.objective" not in scored
