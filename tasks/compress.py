@@ -135,7 +135,7 @@ def _keeps(model: OnnxModel, whole: Checkpoint, dataset: Dataset, budget: Budget
     usecase = model.usecase
 
     def measure() -> Validated:
-        return Validated(score=usecase.score(open_bundle(model.folder).predict, dataset.folder, "validation")[usecase.monitor])
+        return Validated(score=usecase.score(open_bundle(model.folder, threads=0).predict, dataset.folder, "validation")[usecase.monitor])
 
     known, _ = store.remember(Validated, {}, measure, (model, dataset))
     reference = whole.scores[usecase.monitor]

@@ -99,7 +99,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
 def _figures(chosen: OnnxModel, dataset: Dataset, explanation: Explanation | None) -> dict[str, Any]:
     """Of the model that is served, and of the trained network where it was explained."""
     usecase = chosen.usecase
-    served = usecase.figures(open_bundle(chosen.folder).predict, dataset.folder) if isinstance(usecase, HasFigures) else {}
+    served = usecase.figures(open_bundle(chosen.folder, threads=0).predict, dataset.folder) if isinstance(usecase, HasFigures) else {}
     inside = explanation.read("blocks.json") if explanation else []
     return {**served, "blocks": [*served.get("blocks", []), *inside]}
 

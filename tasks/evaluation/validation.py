@@ -87,7 +87,7 @@ def compare(candidate: Scored, reference: Scored) -> Comparison:
 
 def compare_bundles(candidate: OnnxModel, reference: OnnxModel, dataset: Dataset) -> Comparison:
     """A bundle against another one on the validation split of the data that both were made from."""
-    one, other = (score_split(m.usecase, open_bundle(m.folder).predict, dataset.folder) for m in (candidate, reference))
+    one, other = (score_split(m.usecase, open_bundle(m.folder, threads=0).predict, dataset.folder) for m in (candidate, reference))
     return compare(one, other)
 
 
