@@ -13,8 +13,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-QUICK = ["--preset", "smoke", "--usecase.channels", "16", "--fit.epochs", "12", "--budget.max_loss", "0.05", "--json"]
-QUICK += ["--usecase.scenario", "night", "--adaptation.epochs", "4"]
+QUICK = ["--preset", "smoke", "--usecase.channels", "16", "--usecase.height", "72", "--usecase.width", "96", "--json"]
+QUICK += ["--fit.epochs", "10", "--adaptation.epochs", "3", "--usecase.scenario", "night", "--budget.max_loss", "0.05"]
 
 
 def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_scenes_are_learnt_and_compressed(release: dict[str, Any]) -> None:
     scores = release["chosen"]["scores"]
-    assert scores["miou"] > 0.4 and scores["iou/road"] > 0.8
+    assert scores["miou"] > 0.4 and scores["iou/road"] > 0.7
     assert {"miou/day", "miou/night", "miou/rain", "miou/fog", "map", "map50", "steering_mae", "mean_of_heads"} <= scores.keys()
     assert scores["map50"] > 0.3 and scores["steering_rmse"] < scores["steering_rmse_mean"]
     labels = [release["chosen"]["model"]["label"], *(r["evaluation"]["model"]["label"] for r in release["rejected"])]

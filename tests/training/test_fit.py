@@ -15,13 +15,11 @@ from tasks.settings import Fit
 from tasks.store import file_digest
 from tasks.training import launch
 from tasks.training.batches import Batches
-from tasks.training.learner import Learner
 from tasks.training.lora import LoRA
 from tasks.training.technique import Technique
 from tests.tiers import matrix
-from tests.toy import ToyUseCase
+from tests.toy import STEP_SECONDS, StepClock, ToyUseCase
 
-STEP_SECONDS = 1 / 128
 QUICK = Fit(epochs=12, batch_size=32, learning_rate=0.02, weight_decay=0.0)
 
 
@@ -31,13 +29,6 @@ def fit(
     rows: list[dict[str, Any]] = []
     outcome = launch.fit(usecase or ToyUseCase(), data, QUICK.model_copy(update=changes), work, start, rows.append, technique)
     return outcome, rows
-
-
-class StepClock(Technique):
-    """The time of a fit as its steps count it, however busy the machine is."""
-
-    def before(self, learner: Learner) -> None:
-        learner.seconds = lambda: STEP_SECONDS * learner.step
 
 
 def weights(work: Path) -> str:
