@@ -15,12 +15,14 @@ from prefect.context import FlowRunContext
 
 from tasks import store
 from tasks.contract.artifacts import Checkpoint, Dataset, Evaluation, Explanation, OnnxModel, Release
+from tasks.contract.blocks import AnswerBlock
 from tasks.contract.capabilities import HasFigures
 from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
 from tasks.reporting.report import write_report
 from tasks.reporting.terminal import step, summary, take_steps
+from tasks.reporting.terminal_blocks import one_line
 from tasks.serving import publishing
 from tasks.serving.bundle import example_path, open_bundle
 from tasks.settings import Budget
@@ -39,8 +41,8 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         seen.detail = chosen.label
     with step("answer") as seen:
         seen.uses.take(chosen)
-        answer = answer_example(chosen.model.folder)
-        seen.detail = prefect_text.one_line(answer)
+        answer, blocks = answer_example(chosen.model.folder)
+        seen.detail = one_line(blocks)
     report = Path("reports") / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
     released = Release(
         chosen=chosen,
@@ -53,7 +55,7 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
     )
     with step("report") as seen:
         seen.uses.take(chosen)
-        facts = gather(released, dataset, budget, explanation)
+        facts = gather(released, dataset, budget, explanation).model_copy(update={"answer": tuple(blocks)})
         write_report(facts, store.home() / report)
         publish(facts)
     summary(released, facts.next_commands)
@@ -67,9 +69,12 @@ def register(model: OnnxModel) -> Path:
     return version
 
 
-def answer_example(bundle: Path) -> dict[str, Any]:
+def answer_example(bundle: Path) -> tuple[dict[str, Any], list[AnswerBlock]]:
+    """The bundle's answer to the request that travels with it, and what a person sees of it."""
     opened = open_bundle(bundle)
-    return opened.answer([opened.example_request()])[0]
+    request = opened.example_request()
+    (answer,) = opened.answer([request])
+    return answer, opened.blocks(request, answer)
 
 
 def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Facts:

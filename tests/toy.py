@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from tasks.contract.blocks import AnswerBlock, probability_bars
 from tasks.contract.capabilities import (
     Adaptable,
     Computed,
@@ -60,6 +61,9 @@ class NumbersCodec:
 
     def decode(self, outputs: Arrays, requests: Any) -> list[dict[str, Any]]:
         return [{"label": "ab"[row.argmax()], "probability": float(row.max())} for row in outputs["probabilities"]]
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        return [probability_bars(answer["label"], [(answer["label"], answer["probability"])])]
 
 
 class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Distillable, HasHiddenStates):

@@ -175,7 +175,7 @@ class HasFigures(ABC):
 
     @abstractmethod
     def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
-        """`{"title": str, "blocks": [...]}` about the chosen model on the test split; blocks as `tasks.reporting.facts.Facts` lists them."""
+        """`{"title": str, "blocks": [...]}` about the chosen model on the test split; blocks of `tasks.contract.blocks`."""
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

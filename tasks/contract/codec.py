@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
+from tasks.contract.blocks import AnswerBlock
 from tasks.contract.types import Arrays
 
 Takes = Literal["image", "text", "history", "json"]
@@ -31,4 +32,8 @@ class Codec(Protocol):
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """The network's outputs to one answer for each of the requests they were made for, ready for JSON."""
+        ...
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """What a person sees of an answer to a request, including its `explanation` where it has one. Computed from these two alone."""
         ...

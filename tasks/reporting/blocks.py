@@ -1,4 +1,4 @@
-"""Blocks that any vertical can put into its section of the report; `tasks.reporting.facts.Facts` lists their fields."""
+"""The blocks of `tasks.contract.blocks` as HTML."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tasks.contract.blocks import full_bar
 from tasks.reporting import charts
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import plain
+from tasks.reporting.words import plain, with_deviation, with_unit
 
 Block = Mapping[str, Any]
 LONG = 16  # rows
 WIDE = 12  # columns of a matrix
 LABEL = 16  # letters beside a matrix
+COLOUR = re.compile(r"#[0-9a-f]{6}")
 NUMBER = re.compile(r"–|[-+−]?[\d,]*\.?\d+ ?%?")
 
 
@@ -24,7 +26,7 @@ def draw(block: Block) -> Markup:
         KeyError: there is no such kind of block, or it lacks a field.
     """
     caption = tag("p", block["caption"], class_="muted") if block.get("caption") else None
-    wide = block["kind"] in ("gallery", "words") or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
+    wide = block["kind"] in ("gallery", "words", "ranking") or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
     return tag("article", tag("h3", block["title"]), caption, KINDS[block["kind"]](block), class_=wide and "wide")
 
 
@@ -50,9 +52,9 @@ def scrolling(content: Markup, name: str, limited: bool = False) -> Markup:
 
 
 def bars(items: Sequence[Mapping[str, Any]], unit: str = "") -> Markup:
-    """A horizontal bar for each {label, value}, the longest full; an item without a value is a remark between bars."""
-    longest = max((float(item["value"]) for item in items if item.get("value") is not None), default=0.0) or 1.0
-    return tag("ul", [_bar(str(item["label"]), item.get("value"), longest, unit) for item in items], class_="bars")
+    """A horizontal bar for each item; an item without a value is a remark between bars."""
+    longest = full_bar(items, unit)
+    return tag("ul", [_bar(item["label"], item.get("value"), longest, unit) for item in items], class_="bars")
 
 
 def matrix(block: Block) -> Markup:
@@ -85,6 +87,55 @@ def words(items: Sequence[Mapping[str, Any]]) -> Markup:
     return tag("div", [_marked_text(item) for item in items], class_="texts")
 
 
+def ranking(items: Sequence[Mapping[str, Any]]) -> Markup:
+    """Rows, best first, with what they are called, their values and their ids."""
+    rows = [
+        tag(
+            "li",
+            tag("span", row["label"]),
+            tag("span", " · ".join(_remarks(row)), class_="why"),
+            tag("span", plain(row["value"]), class_="num"),
+        )
+        for row in items
+    ]
+    return tag("ol", rows, class_="ranking")
+
+
+def overlay(block: Block) -> Markup:
+    """The image, and below it the legend."""
+    image = str(block.get("image", ""))
+    drawn = tag("img", src=image, alt=block["title"], loading="lazy") if image.startswith("data:image/") else None
+    return tag("figure", drawn, tag("ul", [_region(item) for item in block["items"]], class_="regions"), class_="overlay")
+
+
+def gauge(block: Block) -> Markup:
+    """A scale with a needle, and a band of one deviation to both sides of it."""
+    low, high, value, deviation = (float(block.get(name, 0.0)) for name in ("low", "high", "value", "deviation"))
+
+    def place(at: float) -> float:
+        return 100 * min(max((at - low) / (high - low), 0.0), 1.0)
+
+    left, right = place(value - deviation), place(value + deviation)
+    band = tag("i", class_="band", style=f"left:{left:.1f}%;width:{right - left:.1f}%")
+    scale = tag("div", band, tag("i", class_="needle", style=f"left:{place(value):.1f}%"), class_="scale")
+    words = with_deviation(value, block.get("deviation"))
+    ends = [tag("span", end) for end in block.get("ends") or (f"{low:g}", f"{high:g}")]
+    return tag("div", scale, tag("p", ends[0], tag("strong", words), ends[1]), class_="gauge")
+
+
+def note(block: Block) -> Markup:
+    return tag("p", block.get("text", ""), class_="warning" if block.get("warning") else None)
+
+
+def _remarks(row: Mapping[str, Any]) -> list[str]:
+    return [str(part) for part in (row.get("detail"), row["id"] if row["id"] != row["label"] else None) if part]
+
+
+def _region(item: Mapping[str, Any]) -> Markup:
+    swatch = tag("i", class_="swatch", style=f"background:{item['colour']}") if COLOUR.fullmatch(item.get("colour", "")) else None
+    return tag("li", swatch, tag("span", item["label"]), tag("span", with_unit(item["value"], "share"), class_="num"))
+
+
 def _is_number(value: object) -> bool:
     """Also one that was written for people, such as 1,024 or −3.1 %, and an empty cell."""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -99,8 +150,9 @@ def _cell(value: object, right: bool, name: object) -> Markup:
 def _bar(label: str, value: float | None, longest: float, unit: str) -> Markup:
     if value is None:
         return tag("li", tag("span", label, class_="remark"))
-    filled = tag("span", tag("i", style=f"width:{100 * value / longest:.1f}%"), class_="track")
-    return tag("li", tag("span", label, class_="label", title=label), filled, tag("span", f"{plain(value)} {unit}".strip(), class_="num"))
+    width = 100 * min(abs(value) / longest, 1.0)
+    filled = tag("span", tag("i", style=f"width:{width:.1f}%", class_="against" if value < 0 else None), class_="track")
+    return tag("li", tag("span", label, class_="label", title=label), filled, tag("span", with_unit(value, unit), class_="num"))
 
 
 def _shortened(label: object) -> str:
@@ -121,7 +173,7 @@ def _marked_text(item: Mapping[str, Any]) -> Markup:
     for mark in item["marks"]:
         parts += [text[at : mark["start"]], _mark(text[mark["start"] : mark["end"]], float(mark["weight"]), mark.get("label"))]
         at = mark["end"]
-    return tag("figure", tag("figcaption", tag("strong", item["title"])), tag("p", *parts, text[at:], dir="auto"))
+    return tag("figure", tag("figcaption", tag("strong", item.get("title"))), tag("p", *parts, text[at:], dir="auto"))
 
 
 def _mark(part: str, weight: float, label: str | None) -> Markup:
@@ -145,4 +197,8 @@ KINDS: dict[str, Callable[[Block], Markup]] = {
     "matrix": matrix,
     "gallery": lambda b: gallery(b["items"], b.get("large", False)),
     "words": lambda b: words(b["items"]),
+    "ranking": lambda b: ranking(b["items"]),
+    "overlay": overlay,
+    "gauge": gauge,
+    "note": note,
 }

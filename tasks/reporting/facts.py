@@ -38,15 +38,7 @@ class Stage(Record):
 class Facts(Record):
     """Everything the report shows.
 
-    `figures["blocks"]` are drawn without knowing the vertical. Each has `kind`, `title`, and optionally `caption`:
-
-        table    columns [str], rows [[cell]]
-        bars     items [{label, value}], unit
-        lines    series [{name, x [float], y [float], dashed}], x_label, y_label
-        scatter  points [{label, x, y, size, strong}], x_label, y_label
-        matrix   labels [str] or rows and columns [str], values [[float]], row_label, column_label, diagonal: true marks agreement
-        gallery  items [{image: data URI, alt, lines [str]}]
-        words    items [{title, text, marks [{start, end, weight in [-1, 1], label}]}]
+    `figures["blocks"]` and `answer` are blocks of `tasks.contract.blocks`, drawn without knowing the vertical.
     """
 
     flow: str
@@ -61,6 +53,7 @@ class Facts(Record):
     stages: tuple[Stage, ...] = ()
     recipes: tuple[dict[str, Any], ...] = Field(default=(), description="a row per quantisation tried, cells by column")
     figures: dict[str, Any] = Field(default_factory=dict, description="title and blocks, from the use case")
+    answer: tuple[dict[str, Any], ...] = Field(default=(), description="blocks of the chosen bundle's answer to its example request")
     lineage: tuple[dict[str, Any], ...] = Field(default=(), description="manifests, the chosen bundle first")
     next_commands: tuple[str, ...] = ()
 

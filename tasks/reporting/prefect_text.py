@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tasks.reporting import charts, dag, training
@@ -20,13 +19,6 @@ def artifacts(facts: Facts) -> dict[str, str]:
         "steps": steps_text(facts.steps),
         "lineage": lineage_text(facts.lineage),
     }
-
-
-def one_line(answer: Mapping[str, Any], width: int = 60) -> str:
-    """The plain values of an answer, "label cat, probability 0.9731", or what its list names."""
-    values = [f"{name} {plain(value)}" for name, value in answer.items() if isinstance(value, str | int | float)]
-    values = values or [plain(row.get("title", row.get("item"))) for row in answer.get("items", ())]
-    return textwrap.shorten(", ".join(values), width, placeholder=" …")
 
 
 def summary_text(facts: Facts) -> str:

@@ -210,7 +210,8 @@ def _next(facts: Facts) -> Markup | None:
     if not facts.next_commands:
         return None
     where = tag("p", "The bundle is a folder that can be copied to another machine and served there: ", tag("code", facts.bundle))
-    return join([where, tag("pre", "\n".join(facts.next_commands))])
+    answer = join([tag("h3", "Its answer to the example request that is in the bundle", class_="apart"), _blocks(list(facts.answer))])
+    return join([where, tag("pre", "\n".join(facts.next_commands)), answer if facts.answer else None])
 
 
 # -- the run -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,16 @@ def score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def with_unit(value: float, unit: str) -> str:
+    """A number with its unit; of the unit "share" as a percentage."""
+    return f"{100 * value:.1f} %" if unit == "share" else f"{plain(value)} {unit}".strip()
+
+
+def with_deviation(value: float, deviation: float | None) -> str:
+    """+0.120 ± 0.050."""
+    return f"{value:+.3f}" if deviation is None else f"{value:+.3f} ± {deviation:.3f}"
+
+
 def times(ratio: float, more: str, less: str) -> str:
     """A ratio as a comparison: `times(2.1, "faster", "slower")` is "2.1× faster"."""
     if ratio >= 1.05:

@@ -7,20 +7,20 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from tasks.contract.blocks import AnswerBlock
 from tasks.contract.errors import SettingError, UserError
+from tasks.reporting.terminal_blocks import terminal_lines
 from tasks.serving.bundle import open_bundle
 from tasks.serving.guard import ALL, new_key
 from tasks.serving.publishing import publish
 from tasks.serving.scoring import find_requests, score
 from tasks.serving.settings import Serving
-
-BAR = 24
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
@@ -60,12 +60,28 @@ def _predict(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.serving predict", description="Answer requests given as files.")
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument("requests", nargs="+", metavar="FILE", help="what the vertical takes: an image, a text, ...")
-    parser.add_argument("--explain", action="store_true", help="say why, too, where the vertical can")
+    parser.add_argument("--explain", action="store_true", help="explain the answer, where the model can")
     parser.add_argument("--json", action="store_true", help="one line of JSON per request")
     given = parser.parse_args(arguments)
-    for request, answer in zip(given.requests, _answers(given.bundle, given.requests, given.explain), strict=True):
-        print(json.dumps(answer, ensure_ascii=False) if given.json else _readable(request, answer))
+    bundle = open_bundle(given.bundle)
+    requests = [bundle.codec.read(argument) for argument in given.requests]
+    answers = bundle.answer(requests)
+    if given.explain:
+        answers = [{**answer, "explanation": bundle.explain(request)} for answer, request in zip(answers, requests, strict=True)]
+    for name, request, answer in zip(given.requests, requests, answers, strict=True):
+        if given.json:
+            print(json.dumps(answer, ensure_ascii=False))
+        else:
+            show(name, bundle.blocks(request, answer))
     return 0
+
+
+def show(name: str, blocks: Sequence[AnswerBlock]) -> None:
+    """Print the answer to a request: the blocks of its codec, below the request's name."""
+    console = Console(highlight=False)
+    console.print(Text(f"{name}:", "dim"), soft_wrap=True)
+    for line in (line for block in blocks for line in terminal_lines(block)):
+        console.print(Text.assemble("  ", line), soft_wrap=True)
 
 
 def _score(arguments: Sequence[str]) -> int:
@@ -103,44 +119,6 @@ def _key(arguments: Sequence[str]) -> int:
     key, line = new_key(given.name, given.models)
     print(f"For {given.name}, shown this once: {key}\nFor the file that --keys names: {line}")
     return 0
-
-
-def _answers(folder: Path, arguments: list[str], explain: bool) -> list[dict[str, Any]]:
-    bundle = open_bundle(folder)
-    requests = [bundle.codec.read(argument) for argument in arguments]
-    answers = bundle.answer(requests)
-    return [{**a, "explanation": bundle.explain(r)} for a, r in zip(answers, requests, strict=True)] if explain else answers
-
-
-def _readable(request: str, answer: dict[str, Any]) -> str:
-    if "items" in answer:
-        lines = [f"{request}:", *(f"  {row['score']:9.4f}  {row['item']:<12}  {row.get('title', '')}" for row in answer["items"])]
-    elif "trusted" in answer:
-        verdict = "trusted" if answer["trusted"] else "not to be trusted: " + "; ".join(answer["doubts"])
-        lines = [f"{request}: {verdict}", *(f"  {share:7.2%}  {name}" for name, share in answer.get("shares", {}).items())]
-        lines += [f"  {box['score']:7.2%}  {box['label']:<12}  {box['box']}" for box in answer.get("boxes", [])]
-        lines += [f"  {probability:7.2%}  {kind}" for kind, probability in answer.get("signals", {}).items()]
-        lines += [
-            f"  {answer[name]:+.3f} ± {answer[name + '_deviation']:.3f}  {name}" for name in ("steering", "throttle") if name in answer
-        ]
-        if "advice" in answer:
-            lines.append("  advice: " + ": ".join(filter(None, [answer["advice"]["action"], ", ".join(answer["advice"]["reasons"])])))
-    elif "entities" in answer:
-        lines = [f"{request}:", *(f"  {row['probability']:7.2%}  {row['label']:<12}  {row['text']}" for row in answer["entities"])]
-    else:
-        lines = [f"{request}: {answer.get('label', json.dumps(answer, ensure_ascii=False))}"]
-    for row in answer.get("top", []):
-        lines.append(f"  {row['probability']:7.2%}  {'█' * round(row['probability'] * BAR):<{BAR}}  {row['label']}")
-    if "explanation" in answer:
-        told = {name: _without_pictures(value) for name, value in answer["explanation"].items()}
-        lines.append(f"  because: {json.dumps(told, ensure_ascii=False)}")
-    return "\n".join(lines)
-
-
-def _without_pictures(value: object) -> object:
-    if isinstance(value, str) and value.startswith("data:image/"):
-        return f"a picture of {len(value):,} characters, which --json shows"
-    return value
 
 
 if __name__ == "__main__":

@@ -9,36 +9,29 @@ import contextlib
 import json
 import logging
 import mimetypes
-import random
 import reprlib
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
+from tasks.contract.capabilities import Explainable
 from tasks.contract.errors import UserError
-from tasks.contract.types import Arrays
 from tasks.serving import protocol
 from tasks.serving.bundle import example_path
-from tasks.serving.guard import ANY, Client, Guard, key_in, read_keys
+from tasks.serving.frontend import Server, record_request
+from tasks.serving.guard import ANY
 from tasks.serving.logs import note
-from tasks.serving.metrics import Metrics
-from tasks.serving.models import Models, Version
-from tasks.serving.refusals import Gone, Refusal, TooLarge
+from tasks.serving.refusals import Gone, Refusal
 from tasks.serving.settings import Serving
-from tasks.serving.tensors import Inference, check_numbers, inflated, read_inference, write_answer
-from tasks.serving.tracing import Traces
 
 T = TypeVar("T")
 DRAIN_SECONDS = 30
-LARGE = 200_000  # bytes that are read or written within a millisecond or so
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -47,101 +40,6 @@ PAGE_HEADERS = {
 PREDICTIONS_SECONDS = 60.0  # after which those that have come are written, however few
 JSON_LENGTH = "Inference-Header-Content-Length"
 PATIENCE = 0.02  # seconds of an answer, after which it is looked whether the client still waits
-
-
-class Server:
-    """All that the routes share."""
-
-    def __init__(self, repository: Path, settings: Serving) -> None:
-        self.settings = settings
-        self.models = Models(repository, settings)
-        self.metrics = Metrics(self.models)
-        self.traces = Traces(settings.traces, settings.traces_share) if settings.traces else None
-        if self.traces:
-            self.models.on_opening.append(self._traced)
-        self.guard = Guard(read_keys(Path(settings.keys)) if settings.keys else None, settings.requests_per_second)
-        self.most = round(settings.max_megabytes * 1e6)
-
-    @contextlib.asynccontextmanager
-    async def living(self, app: FastAPI) -> AsyncIterator[None]:
-        await self.models.load_all()  # the log tells of versions that cannot be
-        calls = None
-        if self.settings.grpc_port:
-            from tasks.serving import rpc
-
-            calls = await rpc.start(self)
-        behind = [asyncio.create_task(self.models.watch())] if self.settings.watch_seconds else []
-        if self.models.predictions:
-            behind.append(asyncio.create_task(self.models.predictions.run(PREDICTIONS_SECONDS)))
-        yield
-        note("draining")
-        for task in behind:
-            task.cancel()
-        if calls is not None:
-            await calls.stop(DRAIN_SECONDS)
-        await self.models.close()
-        if self.traces:
-            await asyncio.to_thread(self.traces.close)
-
-    def credentials(self) -> Any:
-        """For gRPC with TLS."""
-        import grpc
-
-        pair = Path(self.settings.certificate_key).read_bytes(), Path(self.settings.certificate).read_bytes()
-        return grpc.ssl_server_credentials([pair])
-
-    def _traced(self, version: Version) -> None:
-        assert self.traces is not None
-        version.batcher.ran = self.traces.ran
-
-    # -- a request ----------------------------------------------------------------------------------------------------
-    def admit(self, request: Request, model: str = "") -> Client:
-        return self.guard.admit(key_in(request.headers), request.client.host if request.client else "", model)
-
-    async def body(self, request: Request) -> bytes:
-        """Raises `TooLarge`, before more than is allowed has been read."""
-        words = f"The body is larger than the {self.most:,} bytes that are read (--max_megabytes)."
-        told = request.headers.get("content-length", "0")
-        if told.isdecimal() and int(told) > self.most:
-            raise TooLarge(words)
-        parts, read = [], 0
-        try:
-            async for part in request.stream():
-                read += len(part)
-                if read > self.most:
-                    raise TooLarge(words)
-                parts.append(part)
-        except ClientDisconnect:
-            raise Gone("The client went away.") from None
-        return inflated(b"".join(parts), request.headers.get("content-encoding", "").strip().lower(), self.most)
-
-    async def read(self, body: bytes, json_length: int | None) -> Inference:
-        """The tensors of a body; a large one is read in a thread, so that others are not kept waiting."""
-
-        def read() -> Inference:
-            asked = read_inference(body, json_length)
-            check_numbers(asked.inputs)
-            return asked
-
-        return read() if len(body) < LARGE else await self.models.in_thread(read)
-
-    async def written(self, served: Version, asked: Inference, outputs: Arrays) -> tuple[bytes, int | None]:
-        def write() -> tuple[bytes, int | None]:
-            return write_answer(served.model, served.version, asked, outputs)
-
-        return write() if sum(array.nbytes for array in outputs.values()) < LARGE else await self.models.in_thread(write)
-
-    def seconds(self, request: Request, microseconds: object = None) -> float:
-        """That the answer may take: what the request says, but no more than the settings."""
-        asked = request.headers.get("x-deadline-ms")
-        microseconds = microseconds if isinstance(microseconds, str | int | float) else "none" if microseconds else None
-        try:
-            seconds = float(asked) / 1e3 if asked else float(str(microseconds)) / 1e6 if microseconds else float("inf")
-        except ValueError:
-            raise Refusal("The deadline is no number: X-Deadline-Ms counts milliseconds, the parameter timeout microseconds.") from None
-        if not seconds > 0:
-            raise Refusal("The deadline is over before it began.")
-        return min(seconds, self.settings.deadline_seconds)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -179,6 +77,29 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
             leaving.cancel()
 
 
+@contextlib.asynccontextmanager
+async def lifespan(server: Server) -> AsyncIterator[None]:
+    """Models are loaded before the first request; what was asked is answered before the server ends."""
+    await server.models.load_all()  # the log tells of versions that cannot be
+    calls = None
+    if server.settings.grpc_port:
+        from tasks.serving import rpc
+
+        calls = await rpc.start(server)
+    behind = [asyncio.create_task(server.models.watch())] if server.settings.watch_seconds else []
+    if server.models.predictions:
+        behind.append(asyncio.create_task(server.models.predictions.run(PREDICTIONS_SECONDS)))
+    yield
+    note("draining")
+    for task in behind:
+        task.cancel()
+    if calls is not None:
+        await calls.stop(DRAIN_SECONDS)
+    await server.models.close()
+    if server.traces:
+        await asyncio.to_thread(server.traces.close)
+
+
 def make_app(repository: Path, settings: Serving) -> FastAPI:
     """Raises `SettingError`: the file of keys cannot be read."""
     server = Server(repository, settings)
@@ -186,7 +107,7 @@ def make_app(repository: Path, settings: Serving) -> FastAPI:
         redoc_url=None,
         title="Verticals",
         summary="Models by the Open Inference Protocol, and in the words of their verticals.",
-        lifespan=server.living,
+        lifespan=lambda _: lifespan(server),
     )
     app.state.server = server
     _errors(app)
@@ -286,7 +207,7 @@ def _protocol(app: FastAPI, server: Server) -> None:
         async def infer(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             served = models.route(model, version)
-            with told(server, served, "v2", request.headers):
+            with record_request(server, served, "v2", request.headers):
                 body = await server.body(request)
                 asked = await server.read(body, _length(request))
                 seconds = server.seconds(request, asked.parameters.get("timeout"))
@@ -313,34 +234,6 @@ def _length(request: Request) -> int | None:
     if not told.isdecimal() or len(told) > 12:
         raise Refusal(f"{JSON_LENGTH} is {told[:40]!r}: a number of bytes was expected.")
     return int(told)
-
-
-@contextlib.contextmanager
-def told(server: Server, served: Version, protocol_name: str, headers: Mapping[str, str]) -> Iterator[None]:
-    """Counts, traces and logs what became of a request."""
-    started, status = time.perf_counter(), 200
-    which: dict[str, Any] = {"model": served.model, "version": served.version, "protocol": protocol_name}
-    tracing = server.traces.request("predict" if protocol_name == "v1" else "infer", headers, **which) if server.traces else None
-    with tracing or contextlib.nullcontext() as span:
-        try:
-            yield
-        except UserError as error:
-            status = error.status if isinstance(error, Refusal) else 400
-            raise
-        except asyncio.CancelledError:
-            status = Gone.status
-            raise
-        except BaseException:
-            status = 500
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            server.metrics.answered(served.model, served.version, protocol_name, status, seconds)
-            if span is not None:
-                span.set_attribute("http.response.status_code", status)
-            if status >= 500 or random.random() < server.settings.log_share:
-                level = logging.ERROR if status >= 500 else logging.INFO
-                note("request", level, **which, status=status, milliseconds=round(1e3 * seconds, 3))
 
 
 # -- the repository ---------------------------------------------------------------------------------------------------
@@ -418,7 +311,13 @@ def _verticals(app: FastAPI, server: Server) -> None:
         rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active and client.may(model.name)]
         return _json(
             [
-                {"name": model.name, "version": one.version, "vertical": one.bundle.usecase.name, "takes": one.bundle.codec.takes}
+                {
+                    "name": model.name,
+                    "version": one.version,
+                    "vertical": one.bundle.usecase.name,
+                    "takes": one.bundle.codec.takes,
+                    "explains": isinstance(one.bundle.usecase, Explainable),
+                }
                 for model, one in rows
             ]
         )
@@ -435,13 +334,14 @@ def _verticals(app: FastAPI, server: Server) -> None:
         "/v1/models/{model}:predict", tags=["verticals"], summary="An image, a text or a history in, an answer in words out",
         openapi_extra=protocol.PREDICT_DOCS,
     )  # fmt: skip
-    async def predict(request: Request, model: str, explain: bool = False, version: str = "") -> Response:
+    async def predict(request: Request, model: str, explain: bool = False, blocks: bool = False, version: str = "") -> Response:
+        """With `explain`, the answer has its explanation; with `blocks`, what a page needs to draw it (`tasks.contract.blocks`)."""
         server.admit(request, model)
         served = models.route(model, version)
-        with told(server, served, "v1", request.headers):
+        with record_request(server, served, "v1", request.headers):
             asked = sent(await server.body(request), request.headers.get("content-type", ""))
             seconds = server.seconds(request)
-            answer = await while_connected(request, models.answer(served, asked, explain, seconds))
+            answer = await while_connected(request, models.answer(served, asked, explain, seconds, blocks))
             return _json({"model": model, "version": served.version, **answer})
 
 

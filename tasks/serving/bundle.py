@@ -8,7 +8,7 @@ needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from pydantic import ValidationError
 
+from tasks.contract.blocks import AnswerBlock, plain_blocks
 from tasks.contract.capabilities import Explainable
 from tasks.contract.codec import Codec
 from tasks.contract.errors import BundleError
@@ -106,6 +107,11 @@ class Bundle:
         if not isinstance(self.usecase, Explainable):
             raise BundleError(f"A model of {self.usecase.name} does not explain its answers.")
         return self.usecase.explain(predict, self.codec, request)
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """What a person sees of an answer that `answer` gave to this request, with its `explanation` where it has one."""
+        codec_blocks = getattr(self.codec, "blocks", None)  # codecs from elsewhere may have none
+        return codec_blocks(request, answer) if codec_blocks else plain_blocks(answer)
 
     def example_request(self) -> Any:
         """The real request that travels with the bundle."""

@@ -246,19 +246,28 @@ class Models:
         served.statistics.hits += known
         return outputs
 
-    async def answer(self, served: Version, request: Any, explain: bool, seconds: float = 0.0) -> dict[str, Any]:
-        """The answer in the vertical's words, with its explanation where that is wanted.
+    async def answer(self, served: Version, request: Any, explain: bool, seconds: float = 0.0, blocks: bool = False) -> dict[str, Any]:
+        """The answer in the vertical's words.
+
+        Args:
+            served: the version that answers.
+            request: as the codec takes it.
+            explain: adds `explanation`.
+            seconds: that it may take; 0: as long as the settings allow.
+            blocks: adds `blocks`, what a person sees of the answer. They are computed from the answer, which is the same without them.
 
         Raises:
             BundleError: the request cannot be understood, or there is no explanation.
         """
-        codec, started = served.bundle.codec, time.monotonic()
+        bundle, codec, started = served.bundle, served.bundle.codec, time.monotonic()
         async with served.in_use():
             inputs = await self.in_thread(lambda: encoded(codec, request))
             outputs = await self._infer(served, inputs, seconds)
             (answer,) = await self.in_thread(lambda: codec.decode(outputs, [request]))
             self._log(served, "v1", time.monotonic() - started, inputs, outputs, request, answer)
-            return {**answer, "explanation": await self._explained(served, request, seconds)} if explain else answer
+            if explain:
+                answer = {**answer, "explanation": await self._explained(served, request, seconds)}
+            return {**answer, "blocks": await self.in_thread(lambda: bundle.blocks(request, answer))} if blocks else answer
 
     async def _explained(self, served: Version, request: Any, seconds: float) -> dict[str, Any]:
         """In a thread of its own, since it may take long; it ends with its deadline, or when nobody waits for it any more."""

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from tasks.contract.errors import SettingError, UserError
 from tasks.contract.types import Arrays
 from tasks.serving import protocol
-from tasks.serving.app import Server, told
+from tasks.serving.frontend import Server, record_request
 from tasks.serving.guard import key_in
 from tasks.serving.messages import MESSAGES, SERVICE
 from tasks.serving.refusals import Refusal
@@ -177,7 +177,7 @@ class Service:
     async def model_infer(self, request: Any, context: Any) -> Any:
         self.admit(context, request.model_name)
         served = self.models.route(request.model_name, request.model_version)
-        with told(self.server, served, "grpc", _metadata(context)):
+        with record_request(self.server, served, "grpc", _metadata(context)):
             inputs = read_inputs(request)
             check_numbers(inputs)
             left = context.time_remaining()

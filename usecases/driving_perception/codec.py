@@ -13,10 +13,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
+from tasks.contract.blocks import AnswerBlock
 from tasks.contract.codec import Takes
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
 from usecases.driving_perception.advice import Thing, advise
+from usecases.driving_perception.answer_blocks import answer_blocks
 from usecases.driving_perception.boxes import found_boxes
 from usecases.driving_perception.masks import resized
 from usecases.driving_perception.scenes import FASTEST, counts_told, read_card, to_pixels, told
@@ -80,6 +82,11 @@ class RoadCodec:
         """
         images = self.images(requests)
         return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """The advice, the image with what was found drawn over it, and the numbers of each head."""
+        (image,) = self.images([request])
+        return answer_blocks(image, answer, self.card)
 
     def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
         doubts, told = doubts_of(image, self.card["ratios"]), {}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks.contract.blocks import AnswerBlock, probability_bars
 from tasks.contract.codec import Takes
 from tasks.contract.types import Arrays
 from usecases.images import read_file, requested, to_pixels
@@ -37,6 +38,9 @@ class ImageCodec:
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:
         """From probabilities [B, classes] to `{"label", "probability", "top": [{"label", "probability"}, ...]}`."""
         return [self._answer(row) for row in outputs["probabilities"]]
+
+    def blocks(self, request: bytes, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        return [probability_bars(answer["label"], [(row["label"], row["probability"]) for row in answer["top"]])]
 
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tasks.contract.blocks import AnswerBlock, Mark, MarkedText, Words, probability_bars
 from tasks.contract.codec import Takes
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
@@ -63,6 +64,9 @@ class TextCodec(ABC):
     @abstractmethod
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]: ...
 
+    @abstractmethod
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]: ...
+
 
 def text_of(number: int, request: Any) -> str:
     text = request.get("text") if isinstance(request, dict) else request
@@ -71,6 +75,18 @@ def text_of(number: int, request: Any) -> str:
     if len(text) > LONGEST:
         raise BundleError(f"Text {number} of the request has {len(text):,} characters; at most {LONGEST:,} are read.")
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no character
+
+
+def explained_words(what: str, items: list[MarkedText]) -> Words:
+    """Texts whose words are marked by how much they speak for an answer."""
+    caption = f"How much each word adds to the probability of {what}, relative to the strongest word; struck through: it takes away."
+    return Words(kind="words", title="Why", caption=caption, items=items)
+
+
+def weight_marks(words: Sequence[Mapping[str, Any]]) -> list[Mark]:
+    """Words of an explanation as marks; the strongest weighs 1 or -1."""
+    strongest = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
+    return [Mark(start=word["start"], end=word["end"], weight=word["weight"] / strongest) for word in words]
 
 
 class Windowed:
@@ -105,6 +121,15 @@ class ClassCodec(TextCodec):
         top = [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
         several = {"labels": [self.labels[i] for i in np.flatnonzero(probabilities >= LIKELY)]} if self.multi else {}
         return {**several, **top[0], "top": top}
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """Bars of the likeliest labels, and the words that decided."""
+        title = ", ".join(answer["labels"]) or "No label is likely" if "labels" in answer else answer["label"]
+        shown: list[AnswerBlock] = [probability_bars(title, [(row["label"], row["probability"]) for row in answer["top"]])]
+        if found := answer.get("explanation"):
+            item = MarkedText(text=text_of(1, request), marks=weight_marks(found["words"]))
+            shown.append(explained_words(found["label"], [item]))
+        return shown
 
 
 class NetworkClassCodec(ClassCodec):
@@ -158,6 +183,17 @@ class EntityCodec(TextCodec):
         """`{"entities": [{"text", "label", "start", "end", "probability"}, ...]}`, in the order of the text."""
         texts = [text_of(number, request) for number, request in enumerate(requests, 1)]
         return [{"entities": [_named(text, *one) for one in found]} for text, found in zip(texts, self.found(outputs, texts), strict=True)]
+
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """The text with its entities marked, the stronger the more probable, and for each the words that decided."""
+        text, found = text_of(1, request), answer["entities"]
+        marks = [Mark(start=one["start"], end=one["end"], label=one["label"], weight=one["probability"]) for one in found]
+        title = f"{len(found)} {'entity' if len(found) == 1 else 'entities'}" if found else "No entities"
+        shown: list[AnswerBlock] = [Words(kind="words", title=title, items=[MarkedText(text=text, marks=marks)])]
+        if explained := answer.get("explanation", {}).get("entities"):
+            items = [MarkedText(title=f"{one['text']} ({one['label']})", text=text, marks=weight_marks(one["words"])) for one in explained]
+            shown.append(explained_words("the entity", items))
+        return shown
 
     def _entities(self, scores: np.ndarray, places: np.ndarray, transitions: np.ndarray) -> Found:
         tags = viterbi(scores, transitions)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tasks.contract.blocks import AnswerBlock, Bar, Bars, Note, Ranking, Row
 from tasks.contract.codec import Takes
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
@@ -65,6 +66,14 @@ class HistoryCodec:
             for item, score, k in rows
         ]
 
+    def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
+        """The recommended items, and the past events that the first of them depends on."""
+        rows = [_row(one) for one in answer["items"]]
+        shown: list[AnswerBlock] = [Ranking(kind="ranking", title="Recommended", items=rows)]
+        if found := answer.get("explanation"):
+            shown.append(_because(found))
+        return shown
+
     def _allowed(self, index: int, request: Mapping[str, Any]) -> np.ndarray:
         allowed = np.zeros(len(self.items), dtype=bool) if "allow" in request else np.ones(len(self.items), dtype=bool)
         allowed[self._places(request.get("allow", ()))] = True
@@ -105,6 +114,23 @@ class HistoryCodec:
         """The item as a person knows it."""
         named = {"item": self.items[item - 1], "title": self.titles[item - 1], "categories": self.categories[item - 1]}
         return {name: value for name, value in named.items() if value or name == "item"}
+
+
+def _row(item: Mapping[str, Any]) -> Row:
+    row = Row(id=item["item"], label=_name(item), value=item["score"])
+    return {**row, "detail": ", ".join(item["categories"])} if item.get("categories") else row
+
+
+def _because(found: Mapping[str, Any]) -> AnswerBlock:
+    if not found["because"]:
+        return Note(kind="note", title=f"Why {_name(found)}", text="The history is empty: this is what most users choose.")
+    events = [Bar(label=_name(event), value=event["lost"]) for event in found["because"]]
+    caption = "What its score loses without each event of the history, the latest first."
+    return Bars(kind="bars", title=f"Why {_name(found)}", caption=caption, items=events)
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return item.get("title") or item["item"]
 
 
 def _checked(index: int, request: Any) -> dict[str, Any]:
