@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tasks.reporting.facts import Facts
-from tasks.reporting.prefect_text import artifacts, data_text, lineage_text, one_line, steps_text, summary_text
+from tasks.reporting.prefect_text import artifacts, data_text, lineage_text, steps_text, summary_text
 from tests.reporting.conftest import TRAP
 
 
@@ -36,12 +36,6 @@ def test_the_graph_is_mermaid_with_cached_steps_dashed(facts: Facts) -> None:
         "  style s0 stroke-dasharray: 5 4",
         "```",
     ]
-
-
-def test_an_answer_fits_a_line(facts: Facts) -> None:
-    answer = {"label": "cat", "probability": 0.97312, "top": [{"label": "dog"}], "note": 30 * "long "}
-    assert one_line(answer).startswith("label cat, probability 0.9731, note long")
-    assert len(one_line(answer)) <= 60
 
 
 def test_keys_suit_prefect(facts: Facts) -> None:

@@ -38,6 +38,7 @@ function showForm() {
   find("history-row").hidden = takes !== "history";
   find("text-row").hidden = takes === "image" || takes === "history" || !takes;
   find("text-label").textContent = takes === "text" ? "Text" : "JSON";
+  find("explain-row").hidden = !(chosen() && chosen().explains);
   find("answer").hidden = true;
 }
 
@@ -73,19 +74,19 @@ function request() {
 
 const json = (value) => ({ body: JSON.stringify(value), headers: { "Content-Type": "application/json" } });
 
-async function ask() {
+async function predict() {
   try {
     const model = chosen();
-    const why = find("explain").checked || model.vertical === "driving_perception";
+    const wishes = new URLSearchParams({ blocks: "true", ...(model.explains && find("explain").checked ? { explain: "true" } : {}) });
     const started = performance.now();
-    const response = await fetched(`v1/models/${encodeURIComponent(model.name)}:predict${why ? "?explain=true" : ""}`, { method: "POST", ...request() });
+    const response = await fetched(`v1/models/${encodeURIComponent(model.name)}:predict?${wishes}`, { method: "POST", ...request() });
     show(await response.json(), performance.now() - started);
   } catch (error) {
     fail(error);
   }
 }
 
-async function askExample() {
+async function predictExample() {
   try {
     const model = chosen();
     const response = await fetched(`v1/models/${encodeURIComponent(model.name)}/example`);
@@ -95,7 +96,7 @@ async function askExample() {
       state.history = (given.history || given).map(String);
       showHistory();
     } else find("text").value = model.takes === "text" ? textOf(await response.text()) : await response.text();
-    await ask();
+    await predict();
   } catch (error) {
     fail(error);
   }
@@ -115,70 +116,99 @@ function fail(error) {
   find("answer").hidden = false;
 }
 
-function bars(rows) {
-  const grid = make("div", undefined, { class: "bars" });
-  for (const [name, value] of rows) {
-    grid.append(make("span", name), make("meter", percent(value), { min: 0, max: 1, value, "aria-label": name }), make("span", percent(value), { class: "number" }));
-  }
-  return grid;
+// -- blocks: what a person sees of an answer; tasks/contract/blocks.py lists their fields ---------------------------------
+const draw = {
+  bars: (block) => {
+    const values = block.items.map((item) => Math.abs(item.value ?? 0));
+    const full = block.unit === "share" ? 1 : Math.max(...values) || 1;
+    return inside("ul", "bars", block.items.map((item) => (item.value === undefined || item.value === null
+      ? inside("li", "remark", [item.label])
+      : inside("li", "", [make("span", item.label), bar(item.value, full), make("span", withUnit(item.value, block.unit), { class: "number" })]))));
+  },
+  words: (block) => inside("div", "texts", block.items.map((item) => inside("figure", "", [
+    ...(item.title ? [make("figcaption", item.title)] : []), marked(item.text, item.marks),
+  ]))),
+  ranking: (block) => inside("ol", "ranking", block.items.map((row) => {
+    const remarks = [row.detail, row.id === row.label ? "" : row.id].filter(Boolean).join(" · ");
+    return inside("li", "", [named(row), make("span", remarks, { class: "muted" }), make("span", short(row.value), { class: "number" })]);
+  })),
+  overlay: (block) => inside("figure", "", [
+    ...(block.image && block.image.startsWith("data:image/") ? [make("img", undefined, { src: block.image, alt: block.title })] : []),
+    inside("ul", "regions", block.items.map((item) => inside("li", "", [
+      swatch(item.colour), make("span", item.label), make("span", percent(item.value), { class: "number" }),
+    ]))),
+  ]),
+  gauge: (block) => {
+    const place = (value) => 100 * Math.min(Math.max((value - block.low) / (block.high - block.low), 0), 1);
+    const [low, high] = [place(block.value - (block.deviation || 0)), place(block.value + (block.deviation || 0))];
+    const words = signed(block.value) + (block.deviation === undefined ? "" : ` ± ${block.deviation.toFixed(3)}`);
+    const ends = block.ends && block.ends.length ? block.ends : [block.low, block.high];
+    return inside("div", "gauge", [
+      inside("div", "scale", [styled("band", { left: `${low}%`, width: `${high - low}%` }), styled("needle", { left: `${place(block.value)}%` })]),
+      inside("p", "muted", [make("span", ends[0]), make("strong", words), make("span", ends[1])]),
+    ]);
+  },
+  note: (block) => make("p", block.text || ""),
+};
+
+function drawn(block) {
+  const title = make("h2", block.title, block.warning ? { class: "error", role: "alert" } : {});
+  return inside("article", "", [title, ...(block.caption ? [make("p", block.caption, { class: "muted" })] : []), draw[block.kind](block)]);
 }
 
-function marked(text, entities) {
-  const line = make("p");
+function inside(tag, name, children) {
+  const element = make(tag, undefined, name ? { class: name } : {});
+  element.append(...children);
+  return element;
+}
+
+function styled(name, style) {
+  const element = make("i", undefined, { class: name });
+  for (const [property, value] of Object.entries(style)) element.style.setProperty(property, value);
+  return element;
+}
+
+const short = (value) => String(Number(value.toPrecision(4)));
+const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(3);
+const withUnit = (value, unit) => (unit === "share" ? percent(value) : `${short(value)} ${unit || ""}`.trim());
+const swatch = (colour) => styled("swatch", colour ? { background: colour } : { display: "none" });
+const bar = (value, full) => inside("span", "track", [styled(value < 0 ? "against" : "", { width: `${100 * Math.min(Math.abs(value) / full, 1)}%` })]);
+
+function marked(text, marks) {
+  const line = make("p", undefined, { dir: "auto" });
+  const letters = Array.from(text); // places are counted in code points
   let end = 0;
-  for (const entity of [...entities].sort((a, b) => a.start - b.start)) {
-    if (entity.start < end) continue;
-    line.append(text.slice(end, entity.start));
-    const mark = make("mark", text.slice(entity.start, entity.end));
-    mark.append(make("small", entity.label));
-    line.append(mark);
-    end = entity.end;
+  for (const mark of marks) {
+    const part = make("mark", letters.slice(mark.start, mark.end).join(""), { title: signed(mark.weight), ...(mark.weight < 0 ? { class: "against" } : {}) });
+    part.style.setProperty("--a", Math.min(Math.abs(mark.weight), 1));
+    if (mark.label) part.append(make("small", mark.label));
+    line.append(letters.slice(end, mark.start).join(""), part);
+    end = mark.end;
   }
-  line.append(text.slice(end));
+  line.append(letters.slice(end).join(""));
   return line;
 }
 
-function items(rows) {
-  const list = make("ul");
-  for (const row of rows) {
-    const button = make("button", `${row.title || row.item} (${row.score.toFixed(3)})`, { type: "button", "aria-label": `Choose ${row.title || row.item}` });
-    button.addEventListener("click", () => { state.history.push(row.item); showHistory(); ask(); });
-    const entry = make("li");
-    entry.append(button);
-    list.append(entry);
-  }
-  return list;
+function named(row) {
+  if (chosen().takes !== "history") return make("span", row.label);
+  const button = make("button", row.label, { type: "button", "aria-label": `Add ${row.label} to the history` });
+  button.addEventListener("click", () => { state.history.push(row.id); showHistory(); predict(); });
+  return button;
 }
 
-function show(answer, milliseconds) {
-  const parts = [];
-  const headline = answer.signal || answer.label || (answer.advice && [answer.advice.action, answer.advice.reasons.join(", ")].filter(Boolean).join(": "));
-  if (headline) parts.push(make("p", headline, { class: "headline" }));
-  if (answer.trusted === false) parts.push(make("p", `Not to be trusted: ${answer.doubts.join("; ")}`, { class: "error" }));
-  const explanation = answer.explanation || {};
-  for (const [name, value] of Object.entries(explanation)) {
-    if (typeof value === "string" && value.startsWith("data:image/")) parts.push(make("img", undefined, { src: value, alt: name === "overlay" ? "What the network sees, drawn over the image" : "Where it is unsure, the brighter the less sure" }));
-  }
-  if (answer.top) parts.push(bars(answer.top.map((row) => [row.label, row.probability])));
-  if (answer.signals) parts.push(bars(Object.entries(answer.signals)));
-  if (answer.shares) parts.push(bars(Object.entries(answer.shares)));
-  if (answer.boxes && answer.boxes.length) parts.push(bars(answer.boxes.map((box) => [box.label, box.score])));
-  if (answer.steering !== undefined) parts.push(make("p", `steering ${answer.steering.toFixed(3)} ± ${answer.steering_deviation.toFixed(3)}`));
-  if (answer.entities) parts.push(marked(find("text").value, answer.entities));
-  if (answer.items) parts.push(items(answer.items));
-  const told = Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, name === "mask" ? "..." : name === "explanation" ? shortened(value) : value]));
+function show({ blocks, ...answer }, milliseconds) {
   const details = make("details");
-  details.append(make("summary", "The whole answer"), make("pre", JSON.stringify(told, null, 1)));
-  parts.push(make("p", `${answer.model}, version ${answer.version}, ${milliseconds.toFixed(0)} ms with the way there and back`, { class: "muted" }), details);
-  find("answer").replaceChildren(...parts);
+  details.append(make("summary", "The whole answer"), make("pre", JSON.stringify(answer, shortened, 1)));
+  const server = make("p", `${answer.model}, version ${answer.version}, ${milliseconds.toFixed(0)} ms including the network`, { class: "muted" });
+  find("answer").replaceChildren(...blocks.map(drawn), server, details);
   find("answer").hidden = false;
 }
 
-const shortened = (value) => Object.fromEntries(Object.entries(value).map(([name, one]) => [name, typeof one === "string" && one.startsWith("data:") ? "..." : one]));
+const shortened = (name, value) => (typeof value === "string" && value.length > 1000 ? `${value.slice(0, 40)} … (${value.length} characters)` : value);
 
 find("model").addEventListener("change", showForm);
 find("file").addEventListener("change", () => takeImage(find("file").files[0]));
-find("example").addEventListener("click", askExample);
+find("example").addEventListener("click", predictExample);
 find("key").addEventListener("change", () => start().catch(fail));
 find("item").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !find("item").value.trim()) return;
@@ -187,9 +217,9 @@ find("item").addEventListener("keydown", (event) => {
   find("item").value = "";
   showHistory();
 });
-find("ask").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
-find("ask").addEventListener("dragover", (event) => { event.preventDefault(); find("ask").classList.add("over"); });
-find("ask").addEventListener("dragleave", () => find("ask").classList.remove("over"));
-find("ask").addEventListener("drop", (event) => { event.preventDefault(); find("ask").classList.remove("over"); takeImage(event.dataTransfer.files[0]); });
+find("request").addEventListener("submit", (event) => { event.preventDefault(); predict(); });
+find("request").addEventListener("dragover", (event) => { event.preventDefault(); find("request").classList.add("over"); });
+find("request").addEventListener("dragleave", () => find("request").classList.remove("over"));
+find("request").addEventListener("drop", (event) => { event.preventDefault(); find("request").classList.remove("over"); takeImage(event.dataTransfer.files[0]); });
 document.addEventListener("paste", (event) => takeImage(event.clipboardData.files[0]));
-start().then(() => { if (new URLSearchParams(location.search).has("example")) askExample(); }).catch(fail);
+start().then(() => { if (new URLSearchParams(location.search).has("example")) predictExample(); }).catch(fail);
