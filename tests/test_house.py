@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,31 @@ def test_tasks_know_no_vertical_and_engines_no_prefect(path: Path) -> None:
         assert "prefect" not in packages(names)
     else:
         assert not packages(names) & HEAVY, "only engines load torch"
+
+
+WORDS = {  # of answers and requests of single verticals; what any answer may hold is in tasks/contract/blocks.py
+    "advice", "because", "boxes", "doubts", "entities", "shares", "signal", "signals", "steering", "throttle", "trusted",
+}  # fmt: skip
+
+
+def literals(path: Path) -> list[str]:
+    """The string literals of a module, docstrings aside; of a script all words outside comments."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return [line.partition("// ")[0] for line in text.splitlines()]
+    tree = ast.parse(text)
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in alone]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("path", [*sources("tasks"), *(ROOT / "tasks").rglob("*.js")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_tasks_do_not_speak_the_words_of_a_vertical(path: Path) -> None:
+    names = {codec.parent.name for codec in (ROOT / "usecases").glob("*/codec.py")}
+    assert len(names) >= 4
+    spoken = [literal for literal in literals(path) if names & set(re.findall(r"\w+", literal))]
+    keys = [literal for literal in literals(path) if WORDS & ({literal} if path.suffix == ".py" else set(re.findall(r"[\w-]+", literal)))]
+    assert not spoken and not keys
 
 
 @pytest.mark.parametrize("path", [p for p in sources("flows") if p.name not in ("__init__.py", "cli.py")], ids=lambda p: p.name)

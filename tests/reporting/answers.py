@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
 from tasks.contract.blocks import AnswerBlock
+from tasks.reporting.blocks import draw
+from tasks.reporting.terminal_blocks import terminal_lines
 from tests.reporting.conftest import PIXEL, TRAP
 
 SAMPLES: dict[str, list[AnswerBlock]] = {
@@ -71,3 +78,11 @@ SAMPLES: dict[str, list[AnswerBlock]] = {
     ],
 }
 EVERY = [block for blocks in SAMPLES.values() for block in blocks]
+
+
+def drawn_everywhere(blocks: Sequence[AnswerBlock]) -> str:
+    """The blocks of a codec as the terminal shows them; they have the fields of their kinds, are JSON, and the report draws them, too."""
+    assert TypeAdapter(list[AnswerBlock]).validate_python(blocks) == json.loads(json.dumps(blocks)) == blocks
+    for block in blocks:
+        assert draw(block)
+    return "\n".join(line.plain for block in blocks for line in terminal_lines(block))

@@ -100,7 +100,9 @@ def test_the_page_draws_every_kind_in_a_browser(tmp_path: Path) -> None:
     blocks = json.dumps(EVERY).replace("<", "\\u003c")
     last = f"show({{blocks: {blocks}, model: 'toy', version: '1'}}, 3);"
     states = "state.models = [{name: 'toy', takes: 'history'}]; find('model').append(make('option', 'toy', {value: 'toy'}));"
-    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{body}<script>fetch = () => new Promise(() => 0);\n{script}\n{states}{last}</script>")
+    (tmp_path / "page.html").write_text(
+        f"<meta charset=utf-8>{body}<script>fetch = () => new Promise(() => 0);\n{script}\n{states}{last}</script>"
+    )
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120)
     shown = done.stdout.partition('<section id="answer"')[2].partition("</section>")[0]

@@ -102,6 +102,22 @@ def test_the_command_answers_without_torch(folder: Path) -> None:
     assert done.stderr.splitlines()[-1] == "LOADED"
 
 
+def test_the_command_shows_the_blocks_of_an_answer(folder: Path) -> None:
+    example = str(folder / "example" / "request.json")
+    answer = json.loads((folder / "example" / "answer.json").read_text())
+    done = predict(str(folder), example)
+    assert done.returncode == 0, done.stderr
+    name, title, bar = done.stdout.splitlines()
+    assert name == f"{example}:" and title.strip() == answer["label"] and f"{100 * answer['probability']:.1f} %" in bar
+    assert done.stderr.splitlines()[-1] == "LOADED"
+
+
+def test_a_codec_without_blocks_is_shown_plainly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(NumbersCodec, "blocks")
+    bundle = open_bundle(folder)
+    assert bundle.blocks([0, 0], {"label": "a", "probability": 0.5}) == [{"kind": "note", "title": "label a, probability 0.5"}]
+
+
 def test_the_command_refuses_in_words(tmp_path: Path) -> None:
     done = predict(str(tmp_path / "nowhere"), "x.png")
     assert done.returncode == 2

@@ -133,10 +133,15 @@ def test_tensors_travel_raw_and_compressed(server: Running) -> None:
 
 def test_a_person_is_answered_in_words(server: Running) -> None:
     with server.client() as http:
-        assert http.get("/v1/models").json() == [{"name": "toy", "version": "1", "vertical": "toy", "takes": "json"}]
+        assert http.get("/v1/models").json() == [{"name": "toy", "version": "1", "vertical": "toy", "takes": "json", "explains": False}]
         assert http.get("/v1/models/toy/example").json() == [0.1, 0.2]
         answer = http.post("/v1/models/toy:predict", json=POINT[0])
         assert answer.json().keys() == {"model", "version", "label", "probability"}
+        displayed = [http.post(f"/v1/models/toy:predict?blocks={wanted}", json=POINT[0]) for wanted in ("true", "false", "true")]
+        assert displayed[1].content == answer.content, "an answer without blocks is the same, cached or not"
+        blocks = displayed[0].json().pop("blocks")
+        assert displayed[0].json() == displayed[2].json() == {**answer.json(), "blocks": blocks}
+        assert [(block["kind"], block["title"]) for block in blocks] == [("bars", answer.json()["label"])]
         refused = http.post("/v1/models/toy:predict?explain=true", json=POINT[0])
         assert refused.status_code == 400 and "does not explain" in refused.json()["error"]
 
@@ -277,7 +282,7 @@ def test_the_page_asks_and_shows_the_answer_in_a_browser(width: int, server: Run
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", f"--window-size={width},900"]
     command += ["--virtual-time-budget=8000", "--dump-dom", f"{server.url}/?model=toy&example"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert re.search(r'<p class="headline">[ab]</p>', done.stdout), done.stdout[-2000:]
+    assert re.search(r"<h2>[ab]</h2>", done.stdout), done.stdout[-2000:]
     assert "toy, version 1" in done.stdout and "https://" not in done.stdout
 
 

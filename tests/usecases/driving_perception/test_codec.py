@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from tasks.contract.errors import BundleError
+from tests.reporting.answers import drawn_everywhere
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.answer_blocks import answer_blocks
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.sample import CLASSES, draw
 from usecases.images import as_png
@@ -91,3 +93,34 @@ def test_what_is_no_picture_is_refused(codec: RoadCodec, tmp_path: Path) -> None
         codec.encode([b"no picture"])
     with pytest.raises(BundleError, match="cannot be read"):
         codec.read(str(tmp_path / "nowhere.png"))
+
+
+def test_each_head_has_its_blocks(codec: RoadCodec) -> None:
+    drawn = draw("day", 0, 0)
+    image = Image.fromarray(drawn.picture)
+    (answer,) = codec.decode(outputs(drawn.mask), [as_png(image)])
+    blocks = codec.blocks(as_png(image), answer)
+    assert [block["title"] for block in blocks] == [f"Advice: {answer['advice']['action']}", "What the network sees", "Classes"]
+    text = drawn_everywhere(blocks)
+    assert "confidence 90% on average" in text and all(f"{share:.1%}".replace("%", " %") in text for share in answer["shares"].values())
+
+    card = {**codec.card, "objects": ["car"], "object_colours": [[200, 40, 40]]}
+    several = {
+        **answer,
+        "trusted": False,
+        "doubts": ["the picture is too dark", "the picture is small"],
+        "boxes": [{"label": "car", "score": 0.75, "box": [10.0, 20.0, 60.0, 80.5]}],
+        "steering": -0.25,
+        "steering_deviation": 0.1,
+        "signal": "stop",
+        "signals": {"stop": 0.9, "yield": 0.1},
+        "explanation": {"overlay": "data:image/png;base64,AAAA", "unsure": "data:image/png;base64,BBBB"},
+    }
+    blocks = answer_blocks(image, several | {"signal_probability": 0.9}, card)
+    text = drawn_everywhere(blocks)
+    assert text.startswith("This answer is not to be trusted\n  The picture is too dark; the picture is small.")
+    for expected in ("75.0 %", "car", "10, 20, 60, 80.5", "-0.250 ± 0.100  left", "90.0 %", "yield", "Uncertainty"):
+        assert expected in text
+    assert [block["image"][-4:] for block in blocks if "image" in block] == ["AAAA", "BBBB"], "what was explained is not drawn again"
+    only_sign = {name: value for name, value in several.items() if name not in ("mask", "shares", "boxes", "steering")}
+    assert "What the network sees" not in drawn_everywhere(answer_blocks(image, only_sign, card))

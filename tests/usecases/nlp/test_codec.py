@@ -11,6 +11,7 @@ import pytest
 
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
+from tests.reporting.answers import drawn_everywhere
 from usecases.nlp import EntityRecognition, TextClassification
 from usecases.nlp.codec import LONGEST, NetworkClassCodec, NetworkEntityCodec
 from usecases.nlp.explaining import explain_class, explain_entities, shapley
@@ -79,6 +80,10 @@ def test_entities_go_on_over_windows_and_never_begin_inside(names: Path) -> None
     assert [(e["text"], e["label"]) for e in codec.decode(outputs, [text])[0]["entities"]] == [("Anna Berg", codec.labels[0])]
     inside = codec.decode(entity_outputs(codec, [text], {"Berg": 2}), [text])[0]["entities"]
     assert [e["text"] for e in inside] == ["Anna Berg"], "an inside needs its beginning"
+    (answer,) = codec.decode(outputs, [text])
+    shown = drawn_everywhere(codec.blocks(text, answer))
+    assert shown.startswith("1 entity") and f"then Anna Berg [{codec.labels[0]} 1" in shown
+    assert drawn_everywhere(codec.blocks(text, {"entities": []})).startswith("No entities")
 
 
 def entity_outputs(codec: NetworkEntityCodec, texts: list[str], tags: dict[str, int]) -> Arrays:
@@ -138,6 +143,10 @@ def test_an_explanation_finds_the_word_that_decides(classes: Path) -> None:
 
     told = explain_class(predict, codec, "please give my money back soon")
     assert told["label"] == codec.labels[0]
+    request = {"text": "please give my money back soon"}
+    (answer,) = codec.decode(predict(codec.encode([request])), [request])
+    text = drawn_everywhere(codec.blocks(request, {**answer, "explanation": told}))
+    assert text.startswith(codec.labels[0]) and "90.0 %" in text and "+1.00  money" in text
     strongest = max(told["words"], key=lambda word: abs(word["weight"]))
     assert strongest["text"] == "money"
     assert strongest["weight"] == pytest.approx(0.8) and told == explain_class(predict, codec, "please give my money back soon")
@@ -159,7 +168,11 @@ def test_entities_are_explained_by_the_words_around_them(names: Path) -> None:
         scores[:, 1:, 1] = 6.0 * near[:, :-1]
         return {"scores": scores, "transitions": np.zeros((len(scores), size + 1, size), dtype=np.float32)}
 
-    told = explain_entities(predict, codec, "send it to Oslo soon")["entities"]
+    explanation = explain_entities(predict, codec, "send it to Oslo soon")
+    told = explanation["entities"]
+    (answer,) = codec.decode(predict(codec.encode(["send it to Oslo soon"])), ["send it to Oslo soon"])
+    shown = drawn_everywhere(codec.blocks("send it to Oslo soon", {**answer, "explanation": explanation}))
+    assert f"{told[0]['text']} ({told[0]['label']})" in shown and "+1.00" in shown
     assert told[0]["text"].startswith("O")
     strongest = sorted(told[0]["words"], key=lambda word: -word["weight"])
     assert {word["text"] for word in strongest[:2]} == {"to", "Oslo"} and all(word["weight"] < 0.05 for word in strongest[2:])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.contract.errors import BundleError
+from tests.reporting.answers import drawn_everywhere
 from tests.usecases.recommendation.logs import GENRES, HISTORIES, TITLES, prepared, recbole
 from usecases.recommendation.codec import HistoryCodec
 
@@ -94,3 +95,14 @@ def test_a_request_is_a_file_json_or_ids_with_commas(codec: HistoryCodec, tmp_pa
     assert codec.read("101, 102") == {"history": ["101", "102"]}
     with pytest.raises(BundleError, match="no JSON"):
         codec.read('{"history": ')
+
+
+def test_an_answer_is_shown_by_titles_with_the_events_that_drove_it(codec: HistoryCodec) -> None:
+    recommended = {"item": np.array([[codec.number["103"]]]), "score": np.array([[3.0]], np.float32)}
+    (answer,) = codec.decode(recommended, [["101"]])
+    assert drawn_everywhere(codec.blocks(["101"], answer)).splitlines() == ["Recommended", "    1.    3.0000  103  東京物語  Drama"]
+    because = [{"item": "101", "title": "A Night", "lost": 0.25}, {"item": "102", "lost": 0.5}]
+    explained = {**answer, "explanation": {"item": "103", "title": "東京物語", "because": because}}
+    text = drawn_everywhere(codec.blocks(["101"], explained))
+    assert "Why 東京物語" in text and "0.25" in text and "A Night" in text and "102" in text
+    assert "history is empty" in drawn_everywhere(codec.blocks([], {**answer, "explanation": {"item": "103", "because": []}}))
