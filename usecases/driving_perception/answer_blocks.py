@@ -67,7 +67,9 @@ def box_blocks(answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[Answe
     items = [
         Region(label=box["label"], value=box["score"], colour=hexadecimal(paint[box["label"]]), box=box["box"]) for box in answer["boxes"]
     ]
-    return [Overlay(kind="overlay", title="Objects" if items else "No objects", caption="Confidence of each box.", items=items)]
+    if not items:
+        return [Note(kind="note", title="No objects")]
+    return [Overlay(kind="overlay", title="Objects", caption="Confidence of each box.", items=items)]
 
 
 def steering_blocks(answer: Mapping[str, Any]) -> list[AnswerBlock]:

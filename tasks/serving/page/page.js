@@ -130,13 +130,13 @@ const draw = {
   ]))),
   ranking: (block) => inside("ol", "ranking", block.items.map((row) => {
     const remarks = [row.detail, row.id === row.label ? "" : row.id].filter(Boolean).join(" · ");
-    return inside("li", "", [named(row), make("span", remarks, { class: "muted" }), make("span", short(row.value), { class: "number" })]);
+    return inside("li", "", [named(row), make("span", remarks, { class: "muted" }), make("span", row.value.toFixed(3), { class: "number" })]);
   })),
   overlay: (block) => inside("figure", "", [
     ...(block.image && block.image.startsWith("data:image/") ? [make("img", undefined, { src: block.image, alt: block.title })] : []),
-    inside("ul", "regions", block.items.map((item) => inside("li", "", [
+    ...(block.items.length ? [inside("ul", "regions", block.items.map((item) => inside("li", "", [
       swatch(item.colour), make("span", item.label), make("span", percent(item.value), { class: "number" }),
-    ]))),
+    ])))] : []),
   ]),
   gauge: (block) => {
     const place = (value) => 100 * Math.min(Math.max((value - block.low) / (block.high - block.low), 0), 1);
@@ -199,7 +199,7 @@ function named(row) {
 function show({ blocks, ...answer }, milliseconds) {
   const details = make("details");
   details.append(make("summary", "The whole answer"), make("pre", JSON.stringify(answer, shortened, 1)));
-  const server = make("p", `${answer.model}, version ${answer.version}, ${milliseconds.toFixed(0)} ms including the network`, { class: "muted" });
+  const server = make("p", `${answer.model}, version ${answer.version}, ${milliseconds.toFixed(0)} ms round trip`, { class: "muted" });
   find("answer").replaceChildren(...blocks.map(drawn), server, details);
   find("answer").hidden = false;
 }
@@ -222,4 +222,8 @@ find("request").addEventListener("dragover", (event) => { event.preventDefault()
 find("request").addEventListener("dragleave", () => find("request").classList.remove("over"));
 find("request").addEventListener("drop", (event) => { event.preventDefault(); find("request").classList.remove("over"); takeImage(event.dataTransfer.files[0]); });
 document.addEventListener("paste", (event) => takeImage(event.clipboardData.files[0]));
-start().then(() => { if (new URLSearchParams(location.search).has("example")) predictExample(); }).catch(fail);
+start().then(() => { // such as ?model=NAME&explain&example
+  const given = new URLSearchParams(location.search);
+  find("explain").checked = given.has("explain");
+  if (given.has("example")) predictExample();
+}).catch(fail);
