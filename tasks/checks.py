@@ -31,6 +31,7 @@ import numpy as np
 
 from tasks import store
 from tasks.contract.artifacts import Checkpoint, Dataset
+from tasks.contract.blocks import AnswerBlock, kinds
 from tasks.contract.capabilities import (
     Adaptable,
     Attributable,
@@ -201,6 +202,12 @@ def check_bundle(checked: Checked) -> None:
         json.loads(json.dumps(answer[0])) == json.loads((work / "example" / "answer.json").read_text()),
         "The example has another answer now.",
     )
+    blocks = bundle.blocks(bundle.example_request(), answer[0])
+    _expect(
+        bool(blocks) and json.loads(json.dumps(blocks)) == blocks, "The codec's blocks of an answer should be JSON, at least one of them."
+    )
+    unknown = [block["kind"] for block in blocks if block["kind"] not in kinds(AnswerBlock)]
+    _expect(not unknown, f"The codec's blocks have the kinds {unknown}; known are {', '.join(kinds(AnswerBlock))}.")
 
 
 def check_bad_requests(checked: Checked) -> None:
