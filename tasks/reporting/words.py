@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tasks.contract.artifacts import Interval
+
 
 def duration(seconds: float) -> str:
     """0.04 s, 12.3 s, 3 min 20 s, 1 h 05 min."""
@@ -34,6 +36,11 @@ def quantity(value: float) -> str:
 
 def score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def points(gain: Interval | None) -> str:
+    """Where a difference of scores may lie, in points: `−0.71 to +0.31`; empty where it is not known."""
+    return "" if gain is None else f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−")
 
 
 def times(ratio: float, more: str, less: str) -> str:
