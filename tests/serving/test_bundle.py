@@ -45,7 +45,7 @@ def rewrite(name: str, text: str) -> Callable[[Path], Any]:
         (lambda f: (f / "model.onnx").write_bytes((f / "model.onnx").read_bytes()[:200]), "cannot be opened, it is damaged"),
         (lambda f: (f / "usecase.json").unlink(), "this is no bundle, or an incomplete copy"),
         (rewrite("usecase.json", "{"), "is not readable as JSON"),
-        (rewrite("usecase.json", '{"type": "os:system"}'), "which is not one of ours"),
+        (rewrite("usecase.json", '{"type": "os:system"}'), "entry point in verticals.usecases"),
         (rewrite("usecase.json", '{"type": "tasks.settings:Fit"}'), "names Fit, which is no use case"),
         (rewrite("usecase.json", '{"type": "tests.toy:ToyUseCase", "novelty": 1}'), "holds settings of another version"),
         (lambda f: (f / "usecase.json").write_bytes(b" " * 1_000_001), "settings are never that large"),

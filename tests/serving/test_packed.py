@@ -120,7 +120,7 @@ def test_it_is_served_as_it_is_and_published_plain(folder: Path, plain: Path, tm
     assert (published / GRAPH).read_bytes() == plain.read_bytes()
     assert not (published / PACKED).exists()
     assert publish(folder, tmp_path / "models", "bundle") == published, "what is the newest is not doubled"
-    assert sorted(path.name for path in published.parent.iterdir()) == ["1", "config.pbtxt"], "no draft is left"
+    assert sorted(path.name for path in published.parent.iterdir()) == [".lock", "1", "config.pbtxt"], "no draft is left"
     assert np.array_equal(asyncio.run(served(folder)), asyncio.run(served(tmp_path / "models")))
 
 

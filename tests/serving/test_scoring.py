@@ -46,7 +46,7 @@ def test_a_bad_request_costs_its_own_line_alone(made: list[Path], tmp_path: Path
     bundle = open_bundle(made[0])
     scored = score(bundle, find_requests(tmp_path / "points.jsonl", bundle), tmp_path / "answers.jsonl", 8)
     told = lines(tmp_path / "answers.jsonl")
-    assert (scored.answered, scored.refused) == (2, 2) and "is no JSON" in told[1]["error"] and "should have the shape" in told[2]["error"]
+    assert (scored.answered, scored.refused) == (2, 2) and "is no JSON" in told[1]["error"] and "two numbers" in told[2]["error"]
     assert told[0]["label"] in "ab" and told[3]["label"] in "ab"
     assert str(scored).startswith("2 of 4 answered, 2 could not be answered")
 
