@@ -74,11 +74,12 @@ def told(checkpoint: Checkpoint, found: Sequence[Evaluation], chosen: Evaluation
     full, monitor = found[0], checkpoint.usecase.monitor
     print(f"\n{checkpoint.digest[:16]} {checkpoint.usecase.name}, {monitor}", flush=True)
     for e in found:
-        lost = 1 - e.scores[monitor] / full.scores[monitor]
+        lost = 1 - e.validation[monitor] / full.validation[monitor]
         noise = f" ({e.gain.low:+.4f} to {e.gain.high:+.4f})" if e.gain else ""
         speed, size = full.latency_ms.p50 / e.latency_ms.p50, full.megabytes / e.megabytes
         print(
-            f"{'*' if e is chosen else ' '} {e.scores[monitor]:.4f}{noise} lost {100 * lost:+.2f} %, {speed:.2f} x as fast "
+            f"{'*' if e is chosen else ' '} validation {e.validation[monitor]:.4f}{noise} lost {100 * lost:+.2f} %, "
+            f"test {e.scores[monitor]:.4f}, {speed:.2f} x as fast "
             f"({e.latency_ms.p50:.3f} ms), {size:.1f} x smaller ({e.megabytes:.3f} MB): {e.label}",
             flush=True,
         )

@@ -17,6 +17,7 @@ from tasks.compression.sensitivity import fewest_in_float, operators_of, rank_op
 from tasks.contract.artifacts import Dataset, Latency, OnnxModel
 from tasks.contract.types import Say, silently
 from tasks.evaluation.measure import real_inputs, time_in_turns
+from tasks.evaluation.validation import Comparison, Scored, compare, score_split
 from tasks.exporting.bundle import pack
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import GRAPH, PACKED, stored_graph
@@ -32,8 +33,17 @@ ALIKE = 1.1  # latencies closer than that are one: of those the best is mended
 class Trial:
     recipe: Recipe
     bundle: Bundle
-    loss: float
+    comparison: Comparison
+    """With the full-precision graph, on validation."""
     megabytes: float
+
+    @property
+    def loss(self) -> float:
+        return self.comparison.loss
+
+    def is_within(self, budget: Budget) -> bool:
+        """Whether the budget of quality accepts the loss, or the examples are too few to tell it from none."""
+        return self.comparison.is_within(budget.max_loss)
 
 
 def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silently, exhaustive: bool = False) -> Search:
@@ -52,10 +62,10 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
     """
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(model, dataset, Path(scratch), say)
-        budget = budget.model_copy(update={"max_loss": budget.allowed(bench.base)})
+        budget = budget.model_copy(update={"max_loss": budget.allowed(bench.base.value)})
         offered, counts, skipped = recipes(bench.quantizer.plain, budget.target), layers(bench.quantizer.plain), []
         for recipe in offered:
-            if exhaustive or is_wanted(recipe, [(t.recipe, t.loss) for t in bench.trials], counts, budget):
+            if exhaustive or is_wanted(recipe, [(t.recipe, t.comparison) for t in bench.trials], counts, budget):
                 bench.attempt(recipe)
             else:
                 skipped.append(recipe.label)
@@ -63,12 +73,12 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
         latencies = time_in_turns(bench.calls(), ROUNDS)
     full, timed = latencies[0], dict(zip((t.recipe for t in bench.trials), latencies[1:], strict=True))
     ranked = sorted(bench.trials, key=lambda t: _rank(t, timed[t.recipe], budget))
-    rows = [_row(t, bench.base - t.loss, timed[t.recipe], full, model.usecase.monitor, budget) for t in ranked]
+    rows = [_row(t, t.comparison.score, timed[t.recipe], full, model.usecase.monitor, budget) for t in ranked]
     return Search(recipes=_candidates([t.recipe for t in ranked], mended), tried=tuple(rows), skipped=tuple(skipped))
 
 
-def is_wanted(recipe: Recipe, losses: Sequence[tuple[Recipe, float]], counts: Counter[str], budget: Budget) -> bool:
-    """Whether a recipe could still win, given the losses on validation of those tried so far.
+def is_wanted(recipe: Recipe, trials: Sequence[tuple[Recipe, Comparison]], counts: Counter[str], budget: Budget) -> bool:
+    """Whether a recipe could still win, given how those tried so far compare with full precision on validation.
 
     - Another calibration only where the one before it loses measurably: more than half of what is allowed.
     - Of convolutions, what follows them stays in int8 unless that loses measurably, and all else joins only where that is within the
@@ -78,11 +88,11 @@ def is_wanted(recipe: Recipe, losses: Sequence[tuple[Recipe, float]], counts: Co
     - Weights alone are slower than int8 and in 8 bits no smaller: in 8 bits where int8 misses the budget, in 4 where it is size that
       counts.
     """
-    if recipe.kind == "fp16" or not losses:
+    if recipe.kind == "fp16" or not trials:
         return True
-    same_kind = [tried for tried, _ in losses if tried.kind == recipe.kind]
-    fine = [tried for tried, loss in losses if loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
-    within = any(loss <= budget.max_loss for _, loss in losses)
+    same_kind = [tried for tried, _ in trials if tried.kind == recipe.kind]
+    fine = [tried for tried, compared in trials if compared.loss <= budget.max_loss / 2 and tried.kind in ("static", "dynamic")]
+    within = any(compared.is_within(budget.max_loss) for _, compared in trials)
     if recipe.kind == "weights":
         return not within if recipe.bits == 8 else budget.objective == "size" or budget.max_megabytes > 0
     if any(tried not in same_kind for tried in fine) and not is_mixed(counts):
@@ -117,7 +127,7 @@ class Bench:
         if digest not in self.seen:
             pack(folder)
             bundle, megabytes = open_bundle(folder), stored_graph(folder).stat().st_size / 1e6
-            self.seen[digest] = Trial(recipe, bundle, self.base - self._score(bundle), megabytes)
+            self.seen[digest] = Trial(recipe, bundle, compare(self._score(bundle), self.base), megabytes)
             self.trials.append(self.seen[digest])
         return self.seen[digest]
 
@@ -126,9 +136,8 @@ class Bench:
         one = real_inputs(self.model, self.dataset, 1)
         return [partial(bundle.predict, one) for bundle in (self.reference, *(trial.bundle for trial in self.trials))]
 
-    def _score(self, bundle: Bundle) -> float:
-        usecase = self.model.usecase
-        return usecase.score(bundle.predict, self.dataset.folder, "validation")[usecase.monitor]
+    def _score(self, bundle: Bundle) -> Scored:
+        return score_split(self.model.usecase, bundle.predict, self.dataset.folder)
 
 
 def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
@@ -136,14 +145,14 @@ def _mend_fast_ones(bench: Bench, budget: Budget) -> dict[Recipe, Recipe]:
 
     They are looked for in the best of the fastest recipes of each kind; what was tried on the way is forgotten.
     """
-    if all(trial.loss <= budget.max_loss for trial in bench.trials):
+    if all(trial.is_within(budget) for trial in bench.trials):
         return {}
     plain, (full, *latencies) = list(bench.trials), time_in_turns(bench.calls(), ROUNDS)
     p50 = {trial.recipe: latency.p50 for trial, latency in zip(plain, latencies, strict=True)}
     mended = {}
     for kind in ("static", "dynamic", "weights"):
-        missing = [trial for trial in plain if trial.recipe.kind == kind and trial.loss > budget.max_loss]
-        within = [trial for trial in plain if trial.loss <= budget.max_loss]
+        missing = [trial for trial in plain if trial.recipe.kind == kind and not trial.is_within(budget)]
+        within = [trial for trial in plain if trial.is_within(budget)]
         if not missing or any(trial.recipe.kind == kind for trial in within):
             continue
         least = min(p50[trial.recipe] for trial in missing)
@@ -164,7 +173,7 @@ def mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
         return None
     bench.say(f"{recipe.label} is fast, but misses the budget: which operators suffer most?")
     ranked = rank_operators(bench.quantizer, recipe, bench.say)
-    found = fewest_in_float(recipe, ranked, lambda candidate: bench.attempt(candidate).loss <= budget.max_loss)
+    found = fewest_in_float(recipe, ranked, lambda candidate: bench.attempt(candidate).is_within(budget))
     bench.say(found.label if found else f"{recipe.label} misses the budget with half of its {len(ranked)} operators in float, too")
     return found
 
@@ -172,7 +181,7 @@ def mend(bench: Bench, recipe: Recipe, budget: Budget) -> Recipe | None:
 def _rank(trial: Trial, latency: Latency, budget: Budget) -> tuple[bool, float]:
     """Within the budget first, and then the fastest or the smallest, as is asked for."""
     too_large = 0 < budget.max_megabytes < trial.megabytes
-    return trial.loss > budget.max_loss or too_large, trial.megabytes if budget.objective == "size" else latency.p50
+    return not trial.is_within(budget) or too_large, trial.megabytes if budget.objective == "size" else latency.p50
 
 
 def _candidates(ranked: Sequence[Recipe], mended: Mapping[Recipe, Recipe]) -> tuple[Recipe, ...]:

@@ -114,15 +114,29 @@ class Interval(Record):
     high: float
 
 
+class Fold(Record):
+    """A part of the validation split is held out: a candidate on the rest, where one is chosen, and on that part, which judges the choice."""
+
+    score: float = Field(description="monitored score on the rest")
+    gain: Interval | None = Field(
+        description="on the rest, the score minus that of the best candidate there that was not compressed; None: it is that one"
+    )
+    held_out: float = Field(description="monitored score on the part that is held out")
+
+
 class Evaluation(Record):
-    """Measured on the very graph that would be served."""
+    """Measured on the very graph that would be served. Validation decides, the test split is reported."""
 
     model: OnnxModel
-    scores: dict[str, float] = Field(description="on the test split")
+    validation: dict[str, float] = Field(description="scores on the validation split, which decide")
     gain: Interval | None = Field(
         default=None,
-        description="the monitored score minus that of the best candidate that was not compressed; None: it is that one, or unknown",
+        description="on the validation split, the monitored score minus that of the best candidate there that was not compressed (the "
+        "reference); None: it is that one, or the score cannot be taken apart by example",
     )
+    folds: tuple[Fold, ...] = Field(default=(), description="the same for cross-validation; none: too few examples, or as above")
+    scores: dict[str, float] = Field(description="scores on the test split, which are reported")
+    test_gain: Interval | None = Field(default=None, description="the same as `gain` on the test split, against the same reference")
     latency_ms: Latency
     throughput: float = Field(description="examples per second at the batch size that was best")
     megabytes: float

@@ -8,13 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from tasks.contract.artifacts import Dataset, Evaluation, Interval, Latency, OnnxModel
-from tasks.contract.capabilities import HasApproximation, HasStatistics
-from tasks.contract.statistics import Statistics
-from tasks.contract.types import Arrays, Say, Split, silently
-from tasks.contract.usecase import UseCase
+from tasks.contract.artifacts import Dataset, Evaluation, Latency, OnnxModel
+from tasks.contract.capabilities import HasApproximation
+from tasks.contract.types import Arrays, Say, silently
 from tasks.evaluation import energy, memory
-from tasks.evaluation.bootstrap import difference
+from tasks.evaluation.folds import best, folds, gains_over
+from tasks.evaluation.validation import Scored, score_split
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
 
@@ -28,60 +27,52 @@ THROUGHPUT_SECONDS = 0.25
 
 
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
-    """Score every model on the test split, and time them in turns on the same real examples, each as the model takes them.
+    """Score every model on the validation and the test split, and time them in turns on the same real examples, each as the model takes them.
 
     The compressed ones also say how far they agree with the first, which is the full one.
     """
-    bundles, seconds, scores, statistics = [], [], [], []
+    bundles: list[Bundle] = []
+    seconds: list[float] = []
+    validation: list[Scored] = []
+    test: list[Scored] = []
     for model in models:
         say(model.label)
         started = time.perf_counter()
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)
-        scores.append(model.usecase.score(bundles[-1].predict, dataset.folder, "test"))
-        statistics.append(_statistics(model.usecase, bundles[-1], dataset, "test"))
+        validation.append(score_split(model.usecase, bundles[-1].predict, dataset.folder, "validation"))
+        test.append(score_split(model.usecase, bundles[-1].predict, dataset.folder, "test"))
     examples = [real_inputs(model, dataset, max(BATCHES)) for model in models]
-    for model, bundle, score in zip(models, bundles, scores, strict=True):
+    for model, bundle, scored in zip(models, bundles, test, strict=True):
         if model.role == "compressed" and isinstance(model.usecase, HasApproximation):
-            score |= model.usecase.agreement(bundle.predict(examples[0]), bundles[0].predict(examples[0]))
+            scored.scores.update(model.usecase.agreement(bundle.predict(examples[0]), bundles[0].predict(examples[0])))
     latencies = time_in_turns(
         [partial(bundle.predict, real_inputs(model, dataset, 1)) for model, bundle in zip(models, bundles, strict=True)]
     )
-    gains = gains_over_best(models, scores, statistics)
+    plain = [model.role != "compressed" for model in models]
+    reference = best(validation, plain)
+    gains, test_gains = gains_over(reference, validation), gains_over(reference, test)
+    held_out = folds(validation, plain)
     speeds = [throughput(bundle, inputs) for bundle, inputs in zip(bundles, examples, strict=True)]
     return [
         Evaluation(
             model=model,
-            scores=score,
-            gain=gain,
-            latency_ms=latency,
-            throughput=fastest,
+            validation=validation[place].scores,
+            gain=gains[place],
+            folds=held_out[place],
+            scores=test[place].scores,
+            test_gain=test_gains[place],
+            latency_ms=latencies[place],
+            throughput=speeds[place][0],
             megabytes=model.megabytes,
             memory_megabytes=memory.needed(model.folder),
-            energy_millijoules=spent,
-            load_seconds=load,
+            energy_millijoules=speeds[place][1],
+            load_seconds=seconds[place],
             cpu=cpu(),
             threads=THREADS,
         )
-        for model, load, score, gain, latency, (fastest, spent) in zip(models, seconds, scores, gains, latencies, speeds, strict=True)
+        for place, model in enumerate(models)
     ]
-
-
-def gains_over_best(
-    models: Sequence[OnnxModel], scores: Sequence[dict[str, float]], statistics: Sequence[Statistics | None]
-) -> list[Interval | None]:
-    """Of each model, how far its monitored score is from that of the best one that was not compressed."""
-    monitor = models[0].usecase.monitor
-    best = max((i for i, model in enumerate(models) if model.role != "compressed"), key=lambda i: scores[i][monitor], default=0)
-    reference = statistics[best]
-    return [
-        difference(one, reference) if place != best and one is not None and reference is not None else None
-        for place, one in enumerate(statistics)
-    ]
-
-
-def _statistics(usecase: UseCase, bundle: Bundle, dataset: Dataset, split: Split) -> Statistics | None:
-    return usecase.statistics(bundle.predict, dataset.folder, split) if isinstance(usecase, HasStatistics) else None
 
 
 def real_inputs(model: OnnxModel, dataset: Dataset, count: int) -> Arrays:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tasks.contract.artifacts import Evaluation, Rejection
 from tasks.contract.records import Record
-from tasks.reporting.words import quantity, score, times
+from tasks.reporting.words import points, quantity, score, times
 
 
 class Step(Record):
@@ -66,7 +66,8 @@ class Facts(Record):
         return (self.chosen, *(rejection.evaluation for rejection in self.rejected))
 
     @property
-    def full_precision(self) -> Evaluation | None:
+    def compared_with(self) -> Evaluation | None:
+        """What quality is held against."""
         return next((e for e in self.evaluations if e.label == self.reference), None)
 
     @property
@@ -89,24 +90,26 @@ def measures(facts: Facts) -> dict[str, Callable[[Evaluation], str]]:
 
 
 def verdict(facts: Facts) -> str:
-    """The outcome in two or three sentences."""
+    """The outcome in two or three sentences; its scores are those on the test split."""
     chosen, tested = facts.chosen, facts.card.get("sizes", {}).get("test")
     on = f"on {tested:,} test examples" if tested else "on the test split"
     return (
-        f"{chosen.label} was chosen: {facts.monitor} {score(chosen.scores.get(facts.monitor))} {on}, "
+        f"{chosen.label} was chosen on validation: {facts.monitor} {score(chosen.scores.get(facts.monitor))} {on}, "
         f"{quantity(chosen.latency_ms.p50)} ms per request (p95 {quantity(chosen.latency_ms.p95)} ms), "
-        f"{quantity(chosen.megabytes)} MB. {against_full_precision(facts)}"
+        f"{quantity(chosen.megabytes)} MB. {against_reference(facts)}"
     )
 
 
-def against_full_precision(facts: Facts) -> str:
-    """What the choice costs and saves, in one sentence."""
-    full, chosen = facts.full_precision, facts.chosen
-    if full is None:
-        return "The full-precision graph was not among the candidates."
-    if full.label == chosen.label:
-        return "That is the full-precision graph itself."
-    change = chosen.scores[facts.monitor] - full.scores[facts.monitor]
+def against_reference(facts: Facts) -> str:
+    """What the choice costs and saves, in one sentence; scores are those on the test split."""
+    reference, chosen = facts.compared_with, facts.chosen
+    if reference is None:
+        return "There was no other candidate to compare it with."
+    if reference.label == chosen.label:
+        return "That is the best candidate that was not compressed."
+    change = chosen.scores[facts.monitor] - reference.scores[facts.monitor]
     quality = f"{facts.monitor} {change:+.4f}".replace("-", "−") if round(change, 4) else f"the same {facts.monitor}"
-    speed = times(full.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower")
-    return f"Against full precision ({full.label}): {quality}, {speed}, {times(full.megabytes / chosen.megabytes, 'smaller', 'larger')}."
+    noise = f" (95 % interval {points(chosen.test_gain)} points)" if chosen.test_gain else ""
+    speed = times(reference.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower")
+    sized = times(reference.megabytes / chosen.megabytes, "smaller", "larger")
+    return f"Against {reference.label}, the best that was not compressed: {quality}{noise}, {speed}, {sized}."

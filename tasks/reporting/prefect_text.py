@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.contract.artifacts import Interval
 from tasks.reporting import charts, dag, training
 from tasks.reporting.facts import Facts, Stage, Step, measures, verdict
-from tasks.reporting.words import duration, plain, score
+from tasks.reporting.words import duration, plain, points, score
 
 
 def artifacts(facts: Facts) -> dict[str, str]:
@@ -22,15 +23,26 @@ def artifacts(facts: Facts) -> dict[str, str]:
 
 
 def summary_text(facts: Facts) -> str:
-    """The verdict and every candidate, the chosen one first."""
+    """The verdict and every candidate, the chosen one first; in brackets the 95 % interval of a score's difference from the reference."""
     measured = measures(facts)
-    columns = ["", "candidate", facts.monitor, *measured, "why"]
+    columns = ["", "candidate", f"{facts.monitor} on validation (decides)", "on test (reported)", *measured, "why"]
     reasons = [facts.reason, *(rejection.reason for rejection in facts.rejected)]
     rows = [
-        ["✓" if number == 0 else "", e.label, score(e.scores.get(facts.monitor)), *(measure(e) for measure in measured.values()), reason]
+        [
+            "✓" if number == 0 else "",
+            e.label,
+            _with_interval(e.validation.get(facts.monitor), e.gain),
+            _with_interval(e.scores.get(facts.monitor), e.test_gain),
+            *(measure(e) for measure in measured.values()),
+            reason,
+        ]
         for number, (e, reason) in enumerate(zip(facts.evaluations, reasons, strict=True))
     ]
     return f"{_escaped(verdict(facts))}\n\n{_table(columns, rows)}\n"
+
+
+def _with_interval(value: float | None, gain: Interval | None) -> str:
+    return f"{score(value)} ({points(gain)})" if gain else score(value)
 
 
 def data_text(card: dict[str, Any]) -> str:

@@ -9,12 +9,13 @@ from tasks.contract.artifacts import Evaluation
 from tasks.reporting import blocks, charts, dag, origins, plane, training
 from tasks.reporting.facts import Facts, measures, verdict
 from tasks.reporting.html import Markup, join, tag
-from tasks.reporting.words import duration, plain, quantity, score, times
+from tasks.reporting.words import duration, plain, points, quantity, score, times
 from tasks.settings import Budget
 
+SPLITS = "The validation split decides which candidate is released; the test split is reported and decides nothing."
 NOISE = (
-    "Below a score stands where its difference from the best candidate that was not compressed lies, in points, in 95 % of samples of such "
-    "examples (paired bootstrap)."
+    "Below a score is the 95 % interval of its difference, in points, from the best candidate on validation that was not compressed "
+    "(paired bootstrap)."
 )
 
 
@@ -75,7 +76,7 @@ def _blocks(listed: list[blocks.Block]) -> Markup | None:
 
 # -- the outcome ---------------------------------------------------------------------------------------------------
 def _tiles(facts: Facts) -> Markup:
-    chosen, full = facts.chosen, facts.full_precision
+    chosen, full = facts.chosen, facts.compared_with
     beside = full if full is not None and full.label != chosen.label else None
     tiles = [
         (
@@ -101,7 +102,7 @@ def _tiles(facts: Facts) -> Markup:
 
 
 def _candidates(facts: Facts) -> Markup:
-    columns = ["#", "Candidate, and why", facts.monitor, *measures(facts)]
+    columns = ["#", "Candidate, and why", f"{facts.monitor} on validation", "on test", *measures(facts)]
     reasons = [f"Chosen. {facts.reason}", *(rejection.reason for rejection in facts.rejected)]
     pairs = list(zip(facts.evaluations, reasons, strict=True))
     rows = [_candidate(number, evaluation, reason, facts) for number, (evaluation, reason) in enumerate(pairs, 1)]
@@ -111,22 +112,17 @@ def _candidates(facts: Facts) -> Markup:
 
 def _meant(facts: Facts) -> str:
     memory = "Memory is the peak that a fresh process needs to open the bundle and answer one request, beyond what it had before."
-    if any(e.gain for e in facts.evaluations):
-        memory = f"{NOISE} {memory}"
-    return f"{memory} mJ is what the whole processor takes for one example." if "mJ" in measures(facts) else memory
+    noise = NOISE if any(e.gain or e.test_gain for e in facts.evaluations) else ""
+    energy = "mJ is what the whole processor takes for one example." if "mJ" in measures(facts) else ""
+    return " ".join(filter(None, (SPLITS, noise, memory, energy)))
 
 
 def _candidate(number: int, evaluation: Evaluation, reason: str, facts: Facts) -> list[object]:
     words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
     measured = [measure(evaluation) for measure in measures(facts).values()]
-    return [tag("span", number, class_="number"), words, _with_noise(evaluation, facts), *measured]
-
-
-def _with_noise(evaluation: Evaluation, facts: Facts) -> Markup:
-    """The monitored score, and below it where its difference may lie."""
-    gain = evaluation.gain
-    noise = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−") if gain else ""
-    return join([score(evaluation.scores.get(facts.monitor)), tag("span", noise, class_="why")])
+    scores = (evaluation.validation, evaluation.gain), (evaluation.scores, evaluation.test_gain)
+    shown = [join([score(of.get(facts.monitor)), tag("span", points(gain), class_="why")]) for of, gain in scores]
+    return [tag("span", number, class_="number"), words, *shown, *measured]
 
 
 def _adapted(facts: Facts) -> Markup | None:
@@ -175,12 +171,13 @@ def _planes(facts: Facts) -> Markup:
 
 
 def _plane(facts: Facts, title: str, costs: Sequence[float], label: str, limit: float | None) -> Markup:
-    points = [
-        {"label": e.label, "x": cost, "y": e.scores[facts.monitor], "strong": e is facts.chosen}
+    placed = [
+        {"label": e.label, "x": cost, "y": e.validation[facts.monitor], "strong": e is facts.chosen}
         for e, cost in zip(facts.evaluations, costs, strict=True)
     ]
-    name = f"{facts.monitor} against {label} of every candidate"
-    return tag("article", tag("h3", title), plane.plane(points, label, facts.monitor, name, _floor(facts), limit or None))
+    quality = f"validation {facts.monitor}"
+    name = f"{quality} against {label} of every candidate"
+    return tag("article", tag("h3", title), plane.plane(placed, label, quality, name, _floor(facts), limit or None))
 
 
 def _key(facts: Facts) -> Markup:
@@ -193,17 +190,19 @@ def _key(facts: Facts) -> Markup:
 
 def _outside(facts: Facts) -> str:
     budget, floor = facts.settings.get("budget", {}), _floor(facts)
-    parts = [f"{facts.monitor} below {floor:.4f}"] if floor is not None else []
+    parts = [f"validation {facts.monitor} below {floor:.4f}"] if floor is not None else []
     parts += [f"a p95 over {budget['max_latency_ms']:g} ms"] if budget.get("max_latency_ms") else []
     parts += [f"more than {budget['max_megabytes']:g} MB"] if budget.get("max_megabytes") else []
     return f"What the budget does not allow is shaded: {', '.join(parts)}." if parts else ""
 
 
 def _floor(facts: Facts) -> float | None:
-    budget, full = facts.settings.get("budget"), facts.full_precision
-    if budget is None or full is None:
+    """The lowest score on validation that is within the budget in any case."""
+    budget, reference = facts.settings.get("budget"), facts.compared_with
+    if budget is None or reference is None:
         return None
-    return full.scores[facts.monitor] - Budget.model_validate(budget).allowed(full.scores[facts.monitor])
+    best = reference.validation[facts.monitor]
+    return best - Budget.model_validate(budget).allowed(best)
 
 
 def _next(facts: Facts) -> Markup | None:

@@ -18,11 +18,11 @@ from tasks.contract.artifacts import Evaluation, Release, home
 from tasks.contract.errors import TrainingError
 from tasks.contract.types import Say, silently
 from tasks.reporting.facts import Step
-from tasks.reporting.words import clock, duration, quantity, score
+from tasks.reporting.words import clock, duration, points, quantity, score
 from tasks.store.uses import Uses, noted
 
 Row = Mapping[str, Any]
-FITTING = ((80, 5), (56, 4), (0, 2))  # columns of the terminal, and numbers beside a candidate that fit it
+FITTING = ((80, 6), (66, 5), (0, 3))  # columns of the terminal, and numbers beside a candidate that fit it
 CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
 _steps: dict[str, Step] = {}
 _givers: dict[str, str] = {}  # by the identity of a record, the step of this run that gave it
@@ -81,6 +81,7 @@ def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
     for rejection in release.rejected:
         CONSOLE.print(Padding(Text.assemble((rejection.evaluation.label, "bold"), f": {rejection.reason}"), (0, 0, 0, 2), expand=False))
     CONSOLE.print(Padding(Text.assemble("\nChosen: ", (release.chosen.label, "bold"), f". {release.reason}"), (0, 0, 1, 0), expand=False))
+    _line("Test    ", _tested(release.chosen))
     _line("Report  ", str(home() / release.report))
     _line("Bundle  ", str(release.bundle))
     for number, command in enumerate(next_commands):
@@ -166,7 +167,8 @@ def _candidates(release: Release) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", width=1)
     table.add_column("candidate", overflow="fold")
-    titles = (monitor, "p50 / p95 ms", "items/s", "MB", "memory MB")[: next(shown for width, shown in FITTING if CONSOLE.width >= width)]
+    scores = f"{monitor}\nvalidation", "\ntest"
+    titles = (*scores, "p50 / p95 ms", "items/s", "MB", "memory MB")[: next(shown for width, shown in FITTING if CONSOLE.width >= width)]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for evaluation in (release.chosen, *(rejection.evaluation for rejection in release.rejected)):
@@ -179,7 +181,14 @@ def _candidates(release: Release) -> Table:
 def _numbers(evaluation: Evaluation, monitor: str) -> tuple[str, ...]:
     latency = f"{quantity(evaluation.latency_ms.p50)} / {quantity(evaluation.latency_ms.p95)}"
     measured = (evaluation.throughput, evaluation.megabytes, evaluation.memory_megabytes)
-    return score(evaluation.scores.get(monitor)), latency, *map(quantity, measured)
+    return score(evaluation.validation.get(monitor)), score(evaluation.scores.get(monitor)), latency, *map(quantity, measured)
+
+
+def _tested(chosen: Evaluation) -> str:
+    """The chosen candidate on the test split, which decided nothing."""
+    monitor = chosen.model.usecase.monitor
+    noise = f" (95 % interval of the difference from the reference: {points(chosen.test_gain)} points)" if chosen.test_gain else ""
+    return f"{monitor} {score(chosen.scores.get(monitor))}{noise}"
 
 
 def _line(title: str, value: str) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.contract.artifacts import Interval
+
 
 def duration(seconds: float) -> str:
     """0.04 s, 12.3 s, 3 min 20 s, 1 h 05 min."""
@@ -44,6 +49,11 @@ def with_unit(value: float, unit: str) -> str:
 def with_deviation(value: float, deviation: float | None) -> str:
     """+0.120 ± 0.050."""
     return f"{value:+.3f}" if deviation is None else f"{value:+.3f} ± {deviation:.3f}"
+
+
+def points(gain: Interval | None) -> str:
+    """Where a difference of scores may lie, in points: `−0.71 to +0.31`; empty where it is not known."""
+    return "" if gain is None else f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−")
 
 
 def times(ratio: float, more: str, less: str) -> str:

@@ -18,8 +18,9 @@ from tasks.compression.quantize import Quantizer, apply, quantize
 from tasks.compression.recipes import FOLLOWERS, MATMULS, Recipe, recipes
 from tasks.compression.search import Bench, is_wanted, mend, search
 from tasks.compression.sensitivity import fewest_in_float, rank_operators
-from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
+from tasks.contract.artifacts import Checkpoint, Dataset, Interval, OnnxModel
 from tasks.contract.records import write_typed
+from tasks.evaluation.validation import Comparison, Scored
 from tasks.exporting.export import export
 from tasks.serving.bundle import open_bundle
 from tasks.serving.graph_files import GRAPH
@@ -170,14 +171,25 @@ CNN, TRANSFORMER, MIXED = Counter(Conv=20, Gemm=1), Counter(Conv=1, MatMul=48), 
 def test_the_search_skips_what_cannot_win(
     counts: Counter[str], losses: list[tuple[Recipe, float]], wanted: list[Recipe], skipped: list[Recipe]
 ) -> None:
+    budget, trials = Budget(max_loss=0.005), [(recipe, compared(loss)) for recipe, loss in losses]
+    assert [recipe.label for recipe in wanted if not is_wanted(recipe, trials, counts, budget)] == []
+    assert [recipe.label for recipe in skipped if is_wanted(recipe, trials, counts, budget)] == []
+
+
+def compared(loss: float, high: float | None = None) -> Comparison:
+    gain = None if high is None else Interval(measured=-loss, low=-2 * loss, high=high)
+    return Comparison(score=0.9 - loss, reference=0.9, gain=gain)
+
+
+def test_a_loss_that_may_be_chance_is_within_the_budget() -> None:
     budget = Budget(max_loss=0.005)
-    assert [recipe.label for recipe in wanted if not is_wanted(recipe, losses, counts, budget)] == []
-    assert [recipe.label for recipe in skipped if is_wanted(recipe, losses, counts, budget)] == []
+    assert is_wanted(WEIGHTS8, [(DYNAMIC, compared(0.008, high=-0.001))], TRANSFORMER, budget)
+    assert not is_wanted(WEIGHTS8, [(DYNAMIC, compared(0.008, high=0.001))], TRANSFORMER, budget)
 
 
 def test_four_bits_are_tried_where_size_counts() -> None:
-    assert is_wanted(WEIGHTS4, [(DYNAMIC, 0.0)], TRANSFORMER, Budget(objective="size"))
-    assert is_wanted(WEIGHTS4, [(DYNAMIC, 0.0)], TRANSFORMER, Budget(max_megabytes=10))
+    assert is_wanted(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(objective="size"))
+    assert is_wanted(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(max_megabytes=10))
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20, 21])
@@ -244,7 +256,7 @@ def test_what_cannot_be_mended_is_said(
 ) -> None:
     recipe, words = Recipe(kind="dynamic", operators=("MatMul",)), list[str]()
     bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
-    bench.base += 1  # better than anything can be
+    bench.base = Scored("accuracy", {"accuracy": 2.0})  # better than anything can be
     assert mend(bench, recipe, Budget(max_loss=0.05)) is None
     assert words[-1] == "int8 dynamic MatMul misses the budget with half of its 3 operators in float, too"
     monkeypatch.setattr(searching, "MOST_RANKED", 2)

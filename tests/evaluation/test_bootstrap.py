@@ -49,4 +49,4 @@ def test_noise_is_not_taken_for_loss(accuracy: float, gain: Interval | None, cho
     uncertain = candidate("lucky", accuracy, 0.1, 0.5).model_copy(update={"gain": gain})
     winner, reason, _ = choose([FULL, SMALL, uncertain], "accuracy", Budget(max_loss=0.005))
     assert winner.label == chosen
-    assert ("95 % of samples: -1.60 to +0.20" in reason) == (chosen == "lucky")
+    assert ("95 % interval -1.60 to +0.20" in reason) == (chosen == "lucky")

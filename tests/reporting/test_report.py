@@ -69,18 +69,22 @@ def test_every_candidate_stands_with_its_reason(facts: Facts) -> None:
         assert rejection.reason in text
 
 
-def test_the_verdict_says_what_was_paid_and_won(facts: Facts) -> None:
+def test_the_verdict_gives_the_test_figures(facts: Facts) -> None:
     assert verdict(facts) == (
-        "int8 static was chosen: accuracy 0.9500 on 20 test examples, 0.2 ms per request (p95 0.3 ms), 0.3 MB. "
-        "Against full precision (fp32): accuracy −0.0020, 2× faster, 4× smaller."
+        "int8 static was chosen on validation: accuracy 0.9500 on 20 test examples, 0.2 ms per request (p95 0.3 ms), 0.3 MB. "
+        "Against fp32, the best that was not compressed: accuracy −0.0020, 2× faster, 4× smaller."
     )
+    uncertain = facts.chosen.model_copy(update={"test_gain": Interval(measured=-0.002, low=-0.0071, high=0.0031)})
+    assert "accuracy −0.0020 (95 % interval −0.71 to +0.31 points), 2× faster" in verdict(facts.model_copy(update={"chosen": uncertain}))
 
 
-def test_a_difference_is_told_with_its_noise(facts: Facts) -> None:
-    assert "95 % of samples" not in page(facts)
-    uncertain = facts.chosen.model_copy(update={"gain": Interval(measured=-0.002, low=-0.0071, high=0.0031)})
-    text = page(facts.model_copy(update={"chosen": uncertain}))
-    assert "−0.71 to +0.31" in text and "in 95 % of samples of such examples (paired bootstrap)" in text
+def test_both_splits_are_shown_with_their_intervals(facts: Facts) -> None:
+    text = Reader(page(facts)).text
+    assert "95 % interval" not in text
+    assert "accuracy on validation" in text and "The validation split decides which candidate is released" in text
+    gains = {"gain": Interval(measured=-0.002, low=-0.0071, high=0.0031), "test_gain": Interval(measured=0, low=-0.01, high=0.02)}
+    text = Reader(page(facts.model_copy(update={"chosen": facts.chosen.model_copy(update=gains)}))).text
+    assert "0.9600−0.71 to +0.31" in text and "0.9500−1.00 to +2.00" in text and "(paired bootstrap)" in text
 
 
 def test_what_adapting_gained_and_forgot_is_told_slice_by_slice(facts: Facts) -> None:
@@ -102,13 +106,13 @@ def test_the_front_is_what_no_other_beats_in_both() -> None:
 
 def test_the_planes_tell_the_front_the_chosen_and_the_budget(facts: Facts) -> None:
     text = Reader(page(facts)).text
-    assert "1, int8 static: accuracy 0.9500, p50 latency, ms 0.2, chosen, on the front." in text
-    assert "3, int8 dynamic: accuracy 0.9000, p50 latency, ms 0.3, beaten." in text
-    assert "does not allow is shaded: accuracy below 0.9470." in text
+    assert "1, int8 static: validation accuracy 0.9600, p50 latency, ms 0.2, chosen, on the front." in text
+    assert "3, int8 dynamic: validation accuracy 0.9100, p50 latency, ms 0.3, beaten." in text
+    assert "does not allow is shaded: validation accuracy below 0.9570." in text
     limited = facts.model_copy(update={"settings": {"budget": {"max_loss": 0.005, "max_latency_ms": 0.5, "max_megabytes": 1.0}}})
     text = Reader(page(limited)).text
-    assert "accuracy against p95 latency, ms of every candidate" in text, "the percentile that is limited"
-    assert "accuracy below 0.9470, a p95 over 0.5 ms, more than 1 MB." in text
+    assert "validation accuracy against p95 latency, ms of every candidate" in text, "the percentile that is limited"
+    assert "validation accuracy below 0.9570, a p95 over 0.5 ms, more than 1 MB." in text
 
 
 @pytest.mark.parametrize("costs", [[1.0] * 10, [1 + i / 1000 for i in range(10)], [10.0**-i for i in range(10)]])

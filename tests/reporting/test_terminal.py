@@ -73,7 +73,13 @@ def test_a_log_file_gets_a_line_per_epoch_without_colour_and_within_80_columns()
     assert max(len(line) for line in lines if "rrr" not in line) <= 80
     assert "/store/" + 90 * "r" in done.stderr, "a path can be copied whole"
     assert any(line.split()[-2:] == ["memory", "MB"] for line in lines)
-    for expected in ("int8 dynamic: Loses 0.052", "fp32: Twice as slow.", "Chosen: int8 static.", "serve /store/b"):
+    for expected in (
+        "int8 dynamic: Loses 0.052",
+        "fp32: Twice as slow.",
+        "Chosen: int8 static.",
+        "Test    accuracy 0.9500",
+        "serve /store/b",
+    ):
         assert expected in done.stderr
     assert done.stdout == "('prepare', True, ()) ('fine_tune', False, ('prepare',))\n()\n"
 

@@ -67,6 +67,7 @@ def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> 
     model = OnnxModel(digest="0" * 64, usecase=ToyUseCase(), label="fp32", megabytes=0.1).at(made[0])
     evaluation = Evaluation(
         model=model,
+        validation={},
         scores={},
         latency_ms=Latency(p50=1, p95=1),
         throughput=1,
