@@ -22,7 +22,7 @@ class Evaluations(Record):
 
 @task(persist_result=False)
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
-    """Quality on the test split, latency, throughput, size, memory, energy and load time of each candidate, on this machine."""
+    """Quality on the validation and the test split, latency, throughput, size, memory, energy and load time of each candidate, on this machine."""
 
     def measured() -> Evaluations:
         return Evaluations(each=tuple(measure(models, dataset, seen.say)))

@@ -1,0 +1,70 @@
+"""What is released when validation decides, and what was released when the test split decided, from the same runs.
+
+    python -m flows.nlp --preset smoke --json > nlp.json
+    python -m benchmarks.choice nlp.json [MORE.json ...] [--max-loss 0.005]
+
+Each file is what a flow prints with `--json`: the evaluations hold the scores and intervals of both splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.contract.artifacts import Evaluation, Release
+from tasks.evaluation.choose import choose, interval, reference_of
+from tasks.settings import Budget
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("releases", nargs="+", type=Path)
+    parser.add_argument("--max-loss", type=float, default=Budget().max_loss, help="of the budget that the flows ran with")
+    parser.add_argument("--objective", choices=("latency", "size"), default="latency")
+    arguments = parser.parse_args()
+    for path in arguments.releases:
+        release = Release.model_validate_json(path.read_text(encoding="utf-8").splitlines()[-1])
+        budget = Budget(max_loss=arguments.max_loss, objective=arguments.objective)
+        print(f"\n{path.stem}: {len(release.rejected) + 1} candidates", flush=True)
+        compare([release.chosen, *(rejection.evaluation for rejection in release.rejected)], budget)
+
+
+def compare(evaluations: Sequence[Evaluation], budget: Budget) -> None:
+    """Print what both rules choose, each with its scores on both splits."""
+    monitor = evaluations[0].model.usecase.monitor
+    places = {e.model.digest: e for e in evaluations}
+    for rule, seen in (("validation decides", evaluations), ("the test split decided", by_test(evaluations, monitor))):
+        chosen, reason, _ = choose(seen, monitor, budget)
+        reference = reference_of(seen, monitor)
+        print(f"  {rule}: {chosen.label}, against {reference.label}")
+        for label, of in {chosen.label: chosen, reference.label: reference}.items():
+            print(f"    {label}: {figures(places[of.model.digest], monitor)}")
+        print(f"    {reason}", flush=True)
+
+
+def by_test(evaluations: Sequence[Evaluation], monitor: str) -> list[Evaluation]:
+    """As the rule saw them before: the test split in the place of validation, and no folds.
+
+    The intervals on the test split are against the reference that validation names. Where the test split names another one they say
+    nothing about it, and are left out.
+    """
+    swapped = [e.model_copy(update={"validation": e.scores, "gain": e.test_gain, "folds": ()}) for e in evaluations]
+    if reference_of(swapped, monitor).model.digest == reference_of(evaluations, monitor).model.digest:
+        return swapped
+    return [e.model_copy(update={"gain": None}) for e in swapped]
+
+
+def figures(evaluation: Evaluation, monitor: str) -> str:
+    scores = (
+        f"{split} {of[monitor]:.4f}{f' ({interval(gain)})' if gain else ''}"
+        for split, of, gain in (
+            ("validation", evaluation.validation, evaluation.gain),
+            ("test", evaluation.scores, evaluation.test_gain),
+        )
+    )
+    return f"{monitor} {', '.join(scores)}; p50 {evaluation.latency_ms.p50:.3f} ms, {evaluation.megabytes:.2f} MB"
+
+
+if __name__ == "__main__":
+    main()
