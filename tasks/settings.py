@@ -160,10 +160,12 @@ class Budget(Record):
         default="", description=f"the whole budget in a sentence, such as {EXAMPLES}; the settings beside it are for what it leaves open"
     )
     max_loss: float = Field(
-        default=0.005, ge=0, description="absolute drop of the vertical's main score, against the full-precision graph, that is still fine"
+        default=0.005,
+        ge=0,
+        description="largest drop of the vertical's main score on validation that is accepted, against the best candidate that was not compressed",
     )
     max_relative_loss: float = Field(
-        default=0, ge=0, lt=1, description="the same as a share of that graph's score; in place of max_loss where it is given"
+        default=0, ge=0, lt=1, description="the same as a share of that candidate's score; used in place of max_loss where it is not 0"
     )
     objective: Literal["latency", "size"] = Field(
         default="latency", description="among those within the budget choose the fastest or the smallest"
