@@ -33,6 +33,7 @@ class Item:
     split: str | None = None
     group: str | None = None
     box: tuple[int, int, int, int] | None = None
+    file: Path | None = None
 
 
 @dataclass

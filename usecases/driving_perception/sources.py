@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
@@ -30,7 +28,7 @@ def find_sources(data: str, findings: Findings) -> list[Source]:
     Raises:
         DataError: there is nothing, or nothing known.
     """
-    parts = _parts(data)
+    parts = parts_of(data)
     sources = [_find(part, findings) for part in parts]
     for part, source in zip(parts, sources, strict=True):
         name = Path(part).name if len(parts) > 1 else ""
@@ -44,17 +42,8 @@ def _called(frame: Frame, folder: str) -> Frame:
     return replace(frame, name=f"{folder}/{frame.name}".removeprefix("/"), scenario=scenario)
 
 
-def data_digest(data: str, settings: dict[str, Any]) -> str:
-    """Changes with the settings, and the paths, sizes and times of the files."""
-    digest = hashlib.blake2b(repr(sorted(settings.items())).encode())
-    for part in _parts(data):
-        paths = [] if part == "sample" else [path for path in _root(Path(part)).rglob("*") if path.is_file()]
-        facts = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-        digest.update(repr(facts or part).encode())
-    return digest.hexdigest()
-
-
-def _parts(data: str) -> list[str]:
+def parts_of(data: str) -> list[str]:
+    """The folders that `data` names, or "sample"."""
     return [part.strip() for part in data.split(",") if part.strip()] if not Path(data).exists() else [data]
 
 

@@ -5,8 +5,6 @@ A layout gives a `Source`: items that know how to read themselves. Nothing is re
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from usecases.image_classification import idx, tables
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
+LISTS = (".csv", ".tsv", ".txt")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -41,14 +40,21 @@ def find_source(settings: ImageSettings) -> Source:
     return _from_file(path, settings) if path.is_file() else _from_folder(path, settings)
 
 
-def data_digest(settings: ImageSettings) -> str:
-    """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
-    decisive = ("data", "image_column", "label_column", "size", "channels", "validation_share", "test_share", "split_seed", "tolerance")
-    facts: list[object] = [getattr(settings, name) for name in decisive]
+def images_elsewhere(settings: ImageSettings) -> list[Path]:
+    """The images that lists of paths and labels name outside of the folder that `settings.data` gives."""
     path = Path(settings.data).expanduser()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-    facts += [(str(p.relative_to(path)), (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    lists = [p for p in path.iterdir() if is_list(p)] if path.is_dir() else [path] if path.is_file() and is_list(path) else []
+    if not lists:
+        return []
+    try:
+        files = [item.file for item in find_source(settings).items if item.file]
+    except DataError:  # refused with the reason when the data are prepared
+        return []
+    return [file for file in files if not file.is_relative_to(path)]
+
+
+def is_list(path: Path) -> bool:
+    return path.suffix.casefold() in LISTS
 
 
 # -- where ------------------------------------------------------------------------------------------------------------
@@ -56,7 +62,7 @@ def _from_file(path: Path, settings: ImageSettings) -> Source:
     suffix = path.suffix.casefold()
     if suffix == ".parquet":
         return tables.from_parquet([path], settings)
-    if suffix in (".csv", ".tsv", ".txt"):
+    if is_list(path):
         return tables.from_text(path, settings)
     if suffix in ARCHIVES:
         raise DataError(f"{path} is an archive. Unpack it and give the folder.")
@@ -70,7 +76,7 @@ def _from_folder(path: Path, settings: ImageSettings) -> Source:
     shards = sorted(p for p in path.rglob("*.parquet") if not hidden(p))
     if shards:
         return tables.from_parquet(shards, settings)
-    lists = [p for p in files if p.suffix.casefold() in (".csv", ".tsv")]
+    lists = [p for p in files if p.suffix.casefold() in LISTS[:2]]
     subfolders = [p for p in path.iterdir() if p.is_dir() and not hidden(p)]
     if lists and (settings.image_column or not is_class_tree(path, subfolders)):
         return _from_lists(lists, settings)

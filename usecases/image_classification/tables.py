@@ -46,7 +46,7 @@ def from_text(path: Path, settings: ImageSettings) -> Source:
             found.findings.set_aside("missing image", f"{line}: {row[image].strip()}")
             continue
         given = SPLIT_NAMES.get(row[split].strip().casefold()) if split is not None and split < len(row) else None
-        found.items.append(Item(f"{line}: {row[image].strip()}", row[label].strip(), file.read_bytes, given))
+        found.items.append(Item(f"{line}: {row[image].strip()}", row[label].strip(), file.read_bytes, given, file=file))
     return found
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from tasks.contract.errors import DataError
+from usecases.recommendation.logs import Catalogue, Log
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
@@ -30,23 +30,6 @@ NAMES = {
 }  # fmt: skip
 SNIFFED_LINES = 200
 SMALL_NUMBER = 4  # characters: 5, 4.5, 10.0
-
-
-@dataclass
-class Catalogue:
-    """What is known of the items, by id."""
-
-    titles: dict[str, str] = field(default_factory=dict)
-    categories: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass
-class Log:
-    """A log as found: `events` holds text columns; `catalogue` may be empty."""
-
-    layout: str
-    events: pl.LazyFrame
-    catalogue: Catalogue = field(default_factory=Catalogue)
 
 
 def find_log(settings: Recommendation) -> Log:
@@ -72,10 +55,10 @@ def find_log(settings: Recommendation) -> Log:
     return log
 
 
-def files_of(settings: Recommendation) -> list[Path]:
-    """The files that a digest of the data must look at."""
+def files_beside(settings: Recommendation) -> list[Path]:
+    """The files of titles and categories that are read with a log that is given as a file; of a folder all files count anyway."""
     path = Path(settings.data).expanduser()
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [other for other in sorted(path.parent.iterdir()) if _is_catalogue(other)] if path.is_file() else []
 
 
 def _log_in(folder: Path) -> Path:
@@ -233,7 +216,7 @@ def _from_hub(settings: Recommendation) -> Log:
 def _catalogue(folder: Path, layout: str) -> Catalogue:
     """Titles and categories of items from the files beside the log."""
     found = Catalogue()
-    for path in sorted(folder.iterdir()):
+    for path in filter(_is_catalogue, sorted(folder.iterdir())):
         if path.suffix == ".item" and path.name != "u.item":
             _add(found, _rows(path, "\t", "utf-8"))
         elif path.name == "u.item":
@@ -247,6 +230,11 @@ def _catalogue(folder: Path, layout: str) -> Catalogue:
                 found.categories[item] = [f"attribute {a}" for a in attributes]
     renamed = list(folder.glob("*_to_original_items.txt"))
     return _renamed(found, renamed[0]) if renamed else found
+
+
+def _is_catalogue(path: Path) -> bool:
+    known = path.name in ("movies.dat", "movies.csv", "items.csv", "products.csv", "u.genre") or path.suffix == ".item"
+    return path.is_file() and (known or path.name.endswith(("item2attributes.json", "_to_original_items.txt")))
 
 
 def _add(found: Catalogue, rows: Iterator[dict[str, str]]) -> None:

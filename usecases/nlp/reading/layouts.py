@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +26,11 @@ from usecases.nlp.reading.lines import (
 from usecases.nlp.reading.records import read_tables
 from usecases.nlp.reading.trees import hidden, is_class_tree, read_tree, subfolders, unwrap
 from usecases.nlp.sources import Found, Item, Source, split_of
+from usecases.reading import digests
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
-DECISIVE = (
-    *("data", "task", "text_column", "label_column", "label_part", "multi_label", "label_separator", "encoding", "unlabelled"),
-    *("validation_share", "test_share", "split_seed", "dev_is_test", "tolerance"),
-)
 ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog", "authors", "dataset_info", "state.json")
 
 
@@ -75,18 +70,14 @@ def _found(settings: TextSettings) -> Source:
 
 
 def data_digest(settings: TextSettings) -> str:
-    """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
-    facts: list[object] = [getattr(settings, name) for name in DECISIVE]
-    for given in (settings.data, settings.unlabelled):
-        path = Path(given).expanduser() if given and given != "sample" and not given.startswith("hf://") else None
-        facts += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in (_files_behind(path) if path else ())]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    """Changes with the settings that decide the prepared data, with the files behind them, and with the encoder, of which they hold a copy."""
+    beside = _files_beside(Path(settings.data).expanduser())
+    return digests.data_digest(settings, settings.data, settings.unlabelled, *beside, weights=settings.weights_digest())
 
 
-def _files_behind(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path, *(p for p in (labels_beside(path), _class_list(path.parent)) if p)]
-    return sorted(p for p in path.rglob("*") if p.is_file())
+def _files_beside(path: Path) -> list[Path]:
+    """The files of labels that are read with a single file of texts; of a folder all files count anyway."""
+    return [p for p in (labels_beside(path), _class_list(path.parent)) if p] if path.is_file() else []
 
 
 # -- where ------------------------------------------------------------------------------------------------------------
