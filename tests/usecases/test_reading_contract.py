@@ -22,7 +22,7 @@ SAMPLES = [
     TextClassification(),
     TextClassification(task="entities"),
     Recommendation(),
-    Recommendation(split="time", session_hours=24, focus_action="buy", focus_category="Boot", focus_days=100),
+    Recommendation(split="time", ties="item", focus_action="buy", focus_category="Boot", focus_days=100),
     DrivingPerception(),
     DrivingPerception(heads=("steering",)),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,12 +14,18 @@ from usecases.driving_perception.drives import find_drives
 from usecases.driving_perception.frames import Frame, Source, scenario_of
 from usecases.driving_perception.masked import find_masked
 from usecases.images import SUFFIXES
+from usecases.reading.files import files_in, unwrap
 
-KNOWN = (
-    "Known are images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
-    "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), "
-    "recorded drives (driving_log.csv, tubs of a Donkeycar), and signs or lights by themselves in a folder for each kind."
-)
+Find = Callable[[Path, Findings], Source | None]
+LAYOUTS: dict[Find, str] = {
+    find_masked: "images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
+    "SegmentationClass/)",
+    find_boxed: "with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML)",
+    find_drives: "recorded drives (driving_log.csv, tubs of a Donkeycar)",
+}
+"""Each reads what it knows of the pictures in a folder, or returns None; what several know of one picture is joined."""
+ALONE: dict[Find, str] = {find_crops: "signs or lights by themselves in a folder for each kind"}
+"""The same, for folders in which none of `LAYOUTS` is found."""
 
 
 def find_sources(data: str, findings: Findings) -> list[Source]:
@@ -53,12 +59,12 @@ def _find(part: str, findings: Findings) -> Source:
 
         return sample()
     folder = _root(Path(part))
-    found = [source for find in (find_masked, find_boxed, find_drives) if (source := find(folder, findings))]
-    if not found and (crops := find_crops(folder, findings)):
-        return crops
-    if not found:
-        raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. {KNOWN}")
-    return _joined(found, findings)
+    for layouts in (LAYOUTS, ALONE):
+        found = [source for find in layouts if (source := find(folder, findings))]
+        if found:
+            return _joined(found, findings)
+    known = ", ".join([*LAYOUTS.values()]) + f", and {', '.join(ALONE.values())}"
+    raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. Known are {known}.")
 
 
 def _root(folder: Path) -> Path:
@@ -67,9 +73,7 @@ def _root(folder: Path) -> Path:
         raise DataError(f"There is nothing at --usecase.data {folder}.")
     if not folder.is_dir():
         raise DataError(f"--usecase.data {folder} is a file; a folder of images and what is known of them was expected.")
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    alone = len(inside) == 1 and inside[0].is_dir() and not any(path.suffix.lower() in SUFFIXES for path in inside[0].iterdir())
-    return _root(inside[0]) if alone else folder
+    return unwrap(folder, lambda files, inside: not files and not any(path.suffix.lower() in SUFFIXES for path in files_in(inside)))
 
 
 def _joined(found: Sequence[Source], findings: Findings) -> Source:

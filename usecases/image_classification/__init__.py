@@ -29,6 +29,7 @@ class ImageSettings(UseCase):
         "", prepare=True, description="column of the image in a CSV, parquet or hub data set; empty: found by content"
     )
     label_column: str = setting("", prepare=True, description="column of the label; empty: found by content")
+    encoding: str = setting("", prepare=True, description="encoding of CSV files, such as latin-1 or gb18030; empty: detected")
     size: int = setting(0, prepare=True, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
     channels: Literal["auto", "grey", "rgb"] = setting("auto", prepare=True, description="auto: rgb as soon as one image has colour")
     validation_share: float = setting(

@@ -49,6 +49,7 @@ class Recommendation(
     )
     rating_column: str = setting("", prepare=True, description="column of the rating; empty: found by its name")
     action_column: str = setting("", prepare=True, description="column of the action, such as view or buy; empty: found by its name")
+    encoding: str = setting("", prepare=True, description="encoding of text files, such as latin-1 or gb18030; empty: detected")
     min_rating: float = setting(
         0, prepare=True, description="lower ratings are no sign of interest and are left out; 0: every event counts"
     )

@@ -34,7 +34,7 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
     """
     findings = Findings()
     say("reading the log")
-    log = find_log(settings)
+    log = find_log(settings, findings)
     events, users, items = _coded(log, settings, findings)
     total = len(events) + findings.unusable
     findings.refuse_past(settings.tolerance, total, "rows")
