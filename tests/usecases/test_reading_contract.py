@@ -47,7 +47,7 @@ def recording(usecase: UseCase, read: set[str]) -> UseCase:
                 read.add(name)
             return super().__getattribute__(name)
 
-    return Recording(**usecase.model_dump())
+    return Recording.model_validate(usecase.model_dump())
 
 
 @pytest.mark.parametrize("usecase", SAMPLES, ids=lambda u: type(u).__name__)

@@ -145,7 +145,7 @@ class DrivingPerception(
         from usecases.driving_perception.sources import parts_of
         from usecases.reading.digests import data_digest
 
-        return data_digest(self, *parts_of(self.data))
+        return data_digest(*parts_of(self.data))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.driving_perception.prepare import prepare

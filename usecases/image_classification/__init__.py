@@ -60,7 +60,7 @@ class ImageSettings(UseCase):
         from usecases.image_classification.layouts import images_elsewhere
         from usecases.reading.digests import data_digest
 
-        return data_digest(self, self.data, *images_elsewhere(self))
+        return data_digest(self.data, *images_elsewhere(self))
 
     def weights_digest(self) -> str:
         from usecases.reading.digests import weights_digest

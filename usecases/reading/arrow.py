@@ -80,7 +80,7 @@ def hub_splits(name: str) -> dict[str, Any]:
         raise DataError(
             f"hf://{name} cannot be had from the hub: {reason}. Check the name and the network, or give a local copy."
         ) from None
-    return dict(loaded)  # pyright: ignore[reportArgumentType]
+    return {str(split): rows for split, rows in dict(loaded).items()}  # pyright: ignore[reportArgumentType]
 
 
 def tables_of(splits: dict[str, Any]) -> list[Table]:

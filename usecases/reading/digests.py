@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from tasks.contract.usecase import UseCase
 from usecases.reading.files import files_below
 
 HUB = "hf://"
@@ -21,17 +20,15 @@ UNKNOWN = "unknown"
 Kind = Literal["dataset", "model"]
 
 
-def data_digest(usecase: UseCase, *behind: str | Path, weights: str = "") -> str:
-    """A digest of the data of a use case: the settings that `prepare` reads, and what lies behind them.
+def data_digest(*behind: str | Path, weights: str = "") -> str:
+    """A digest of the data behind settings.
 
     Args:
-        usecase: the use case with its settings.
         behind: values of settings that name data ("sample", a path, or hf://owner/name; empty ones are passed over), and
             further files that the data lead to.
         weights: a digest of pretrained weights that the prepared data hold.
     """
     facts = {
-        "settings": usecase.model_dump(mode="json", include=usecase.prepare_settings()),
         "files": digest_of_files(Path(given).expanduser() for given in behind if is_local(given)),
         "revisions": [hub_revision("dataset", given.removeprefix(HUB)) for given in behind if isinstance(given, str) and is_on_hub(given)],
         "weights": weights,

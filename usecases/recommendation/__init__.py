@@ -125,7 +125,7 @@ class Recommendation(
         from usecases.reading.digests import data_digest
         from usecases.recommendation.layouts import files_beside
 
-        return data_digest(self, self.data, *files_beside(self))
+        return data_digest(self.data, *files_beside(self))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.recommendation.prepare import prepare

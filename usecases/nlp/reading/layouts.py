@@ -63,9 +63,9 @@ def _found(settings: TextSettings) -> Source:
 
 
 def data_digest(settings: TextSettings) -> str:
-    """Changes with the settings that decide the prepared data, with the files behind them, and with the encoder, of which they hold a copy."""
+    """Changes with the files behind the settings, and with the encoder, of which prepared data hold a copy."""
     beside = _files_beside(Path(settings.data).expanduser())
-    return digests.data_digest(settings, settings.data, settings.unlabelled, *beside, weights=settings.weights_digest())
+    return digests.data_digest(settings.data, settings.unlabelled, *beside, weights=settings.weights_digest())
 
 
 def _files_beside(path: Path) -> list[Path]:
