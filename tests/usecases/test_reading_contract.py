@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
+from tasks.checks import prepare_for_checks
 from tasks.contract.usecase import UseCase
 from usecases.driving_perception import DrivingPerception
 from usecases.image_classification import ImageClassification
@@ -38,26 +38,9 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     hub_revision.cache_clear()
 
 
-def recording(usecase: UseCase, read: set[str]) -> UseCase:
-    """A copy of a use case that notes which of its settings are read."""
-
-    class Recording(type(usecase)):
-        def __getattribute__(self, name: str) -> Any:
-            if name in type(usecase).model_fields:
-                read.add(name)
-            return super().__getattribute__(name)
-
-    return Recording.model_validate(usecase.model_dump())
-
-
 @pytest.mark.parametrize("usecase", SAMPLES, ids=lambda u: type(u).__name__)
 def test_prepare_reads_no_setting_that_is_not_declared(usecase: UseCase, tmp_path: Path) -> None:
-    read: set[str] = set()
-    recorded = recording(usecase, read)
-    read.clear()
-    recorded.prepare(tmp_path)
-    assert "data" in read
-    assert read <= usecase.prepare_settings()
+    prepare_for_checks(usecase, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [ImageClassification, TextClassification, Recommendation, DrivingPerception])
