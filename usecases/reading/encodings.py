@@ -27,6 +27,7 @@ WESTERN = 0.15  # share of bytes past ASCII, in lines that have any, up to which
 # what Czech, Slovak and Polish words in cp1250 look like when they are read as cp1252: a grave vowel where no western language has one
 # (čas is èas, dům is dùm), a sign in the middle of a word (był is by³)
 CENTRAL_EUROPEAN = re.compile(r"\b[èÈ]\w|[èø][aeiouyáéíóúý]|[ìù]\w|(?<=[^\W\d_])[¹³¿](?=[^\W\d_])")
+WESTERN_EUROPEAN = re.compile(r"[àåÀÅ]|ò\w")  # rare in those languages: ŕ, ĺ, and ň before a letter
 CENTRAL_EUROPEAN_SHARE = 0.1  # of the characters past ASCII, from which on such words decide
 
 
@@ -170,6 +171,7 @@ def _accented(sample: bytes) -> str:
     """Of encodings of accented Latin the one whose words look right."""
     western = sample.decode("cp1252", errors="replace")
     foreign = len(western) - len(western.encode("ascii", errors="ignore"))
-    if len(CENTRAL_EUROPEAN.findall(western)) > CENTRAL_EUROPEAN_SHARE * foreign and "\ufffd" not in sample.decode("cp1250", "replace"):
+    central = len(CENTRAL_EUROPEAN.findall(western)) - len(WESTERN_EUROPEAN.findall(western))
+    if central > CENTRAL_EUROPEAN_SHARE * foreign and "\ufffd" not in sample.decode("cp1250", errors="replace"):
         return "cp1250"
     return "latin-1" if "\ufffd" in western else "cp1252"
