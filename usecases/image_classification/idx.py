@@ -22,7 +22,7 @@ def is_images(path: Path) -> bool:
     return name is not None and name["what"].casefold() == "images"
 
 
-def source(folder: Path) -> Source:
+def read_folder(folder: Path) -> Source:
     """The image files of a folder, each with its labels.
 
     Raises:

@@ -14,7 +14,8 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from usecases.class_folders import Item, Source, class_tree, is_class_tree
-from usecases.image_classification import idx, tables
+from usecases.image_classification.idx import is_images, read_folder
+from usecases.image_classification.tables import from_hub, from_parquet, from_text
 from usecases.reading.archives import refuse_archives
 from usecases.reading.digests import HUB, is_on_hub
 from usecases.reading.files import files_below, files_in, subfolders
@@ -36,7 +37,7 @@ def find_source(settings: ImageSettings) -> Source:
     if data == "sample":
         return _digits()
     if is_on_hub(data):
-        return tables.from_hub(data.removeprefix(HUB), settings)
+        return from_hub(data.removeprefix(HUB), settings)
     path = Path(data).expanduser()
     if not path.exists():
         raise DataError(f"There is nothing at --usecase.data {data}. Give a folder or file, hf://owner/name, or 'sample'.")
@@ -60,12 +61,12 @@ def images_elsewhere(settings: ImageSettings) -> list[Path]:
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
 def _idx(path: Path, settings: ImageSettings) -> Source | None:
-    return idx.source(path) if path.is_dir() and any(map(idx.is_images, files_in(path))) else None
+    return read_folder(path) if path.is_dir() and any(map(is_images, files_in(path))) else None
 
 
 def _parquet(path: Path, settings: ImageSettings) -> Source | None:
     shards = [p for p in (files_below(path) if path.is_dir() else [path]) if p.suffix.casefold() == ".parquet"]
-    return tables.from_parquet(shards, settings) if shards else None
+    return from_parquet(shards, settings) if shards else None
 
 
 def _listed(path: Path, settings: ImageSettings) -> Source | None:
@@ -75,7 +76,7 @@ def _listed(path: Path, settings: ImageSettings) -> Source | None:
         return None
     source = Source("a list of paths and labels" if len(lists) == 1 else f"{len(lists)} lists of paths and labels", [])
     for file in lists:
-        items = tables.from_text(file, settings, source.findings)
+        items = from_text(file, settings, source.findings)
         named = split_of(file.stem) if len(lists) > 1 else None
         source.items += [replace(item, split=item.split or named) for item in items]
     return source
