@@ -77,6 +77,10 @@ class UseCase(Record, ABC):
     def data_digest(self) -> str:
         """A digest of the data behind the settings: names, sizes and times of files, links followed; revisions of what lies on a hub."""
 
+    def weights_digest(self) -> str:
+        """A digest of pretrained weights that the settings name; empty: none."""
+        return ""
+
     @abstractmethod
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         """Read, check and split the data into `folder`; return its card (see `tasks.contract.artifacts.Dataset.card`).

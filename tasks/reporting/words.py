@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.contract.artifacts import Interval
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.contract.artifacts import Interval
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ from tasks.contract.capabilities import (
 from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
-from tasks.contract.usecase import Examples, UseCase
+from tasks.contract.usecase import Examples, UseCase, setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from usecases.driving_perception.scenes import StoredScenes
 
 LEAST_CHANNELS = 8
-READ_BY_PREPARE = {
-    *("data", "heads", "scenario", "height", "width", "dev_is_test", "validation_share", "test_share", "split_seed", "tolerance"),
-    *("side_steering", "steadiness", "speed", "turn"),
-}
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
@@ -45,32 +41,41 @@ class DrivingPerception(
 
     name: ClassVar[str] = "driving_perception"
 
-    data: str = Field(
-        default="sample",
+    data: str = setting(
+        "sample",
+        prepare=True,
         description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, of "
         "recorded drives, or of signs and lights by themselves, in a standard layout",
     )
-    heads: tuple[Literal["mask", "boxes", "steering", "signal"], ...] = Field(
-        default=(),
+    heads: tuple[Literal["mask", "boxes", "steering", "signal"], ...] = setting(
+        (),
+        prepare=True,
         description="what is to be learnt: the class of every pixel, boxes, how to steer, which sign or light it is; empty: all that "
         "the data know",
     )
-    scenario: str = Field(
-        default="",
+    scenario: str = setting(
+        "",
+        prepare=True,
         description="what the network is adapted to once everything is learnt, such as night: a word in the names of the frames' folders "
         "or files, or one of several data folders; empty: no adaptation",
     )
-    height: int = Field(
-        default=0, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
+    height: int = setting(
+        0, prepare=True, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
     )
-    width: int = Field(default=0, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide")
-    dev_is_test: bool = Field(
-        default=False, description="test on the validation split that is given, as papers do whose test split is not at hand"
+    width: int = setting(
+        0, prepare=True, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
     )
-    validation_share: float = Field(default=0.15, gt=0, lt=0.5, description="share of the frames kept for validation, where none are given")
-    test_share: float = Field(default=0.15, gt=0, lt=0.5, description="share of the frames kept for the test, where none are given")
-    split_seed: int = Field(default=0, ge=0, description="fixes the splits")
-    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable frames past which the run is refused before training")
+    dev_is_test: bool = setting(
+        False, prepare=True, description="test on the validation split that is given, as papers do whose test split is not at hand"
+    )
+    validation_share: float = setting(
+        0.15, prepare=True, gt=0, lt=0.5, description="share of the frames kept for validation, where none are given"
+    )
+    test_share: float = setting(0.15, prepare=True, gt=0, lt=0.5, description="share of the frames kept for the test, where none are given")
+    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    tolerance: float = setting(
+        0.05, prepare=True, ge=0, le=1, description="share of unusable frames past which the run is refused before training"
+    )
 
     mask_weight: float = Field(default=1.0, gt=0, description="of the masks in the loss of several heads")
     boxes_weight: float = Field(default=0.5, gt=0, description="of the boxes in the loss of several heads")
@@ -92,19 +97,21 @@ class DrivingPerception(
     mirror: bool = Field(
         default=True, description="training mirrors half of the images, and the steering with them; never signs or lights by themselves"
     )
-    side_steering: float = Field(
-        default=0.2, ge=0, le=1, description="what cameras at the left and right of the car add to the steering that was recorded"
+    side_steering: float = setting(
+        0.2, prepare=True, ge=0, le=1, description="what cameras at the left and right of the car add to the steering that was recorded"
     )
-    speed: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="whether the network is told the speed to steer by; auto: where it was recorded at every moment"
+    speed: Literal["auto", "yes", "no"] = setting(
+        "auto", prepare=True, description="whether the network is told the speed to steer by; auto: where it was recorded at every moment"
     )
-    turn: Literal["auto", "yes", "no"] = Field(
-        default="auto",
+    turn: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        prepare=True,
         description="whether the network is told how far the view turned in the last moments, to steer by what the car is doing; auto: "
         "where recorded moments follow on one another. Nearer to what was driven, but what drives by it may go on doing what it does (Wen 2020)",
     )
-    steadiness: float = Field(
-        default=1.0,
+    steadiness: float = setting(
+        1.0,
+        prepare=True,
         ge=0,
         description="moments over which training smooths what was driven (deviation of a bell): people steer in jerks, and where the next "
         "one falls no picture shows",
@@ -135,9 +142,10 @@ class DrivingPerception(
         return cls(channels=16, height=48, width=64)
 
     def data_digest(self) -> str:
-        from usecases.driving_perception.sources import data_digest
+        from usecases.driving_perception.sources import parts_of
+        from usecases.reading.digests import data_digest
 
-        return data_digest(self.data, self.model_dump(include=READ_BY_PREPARE))
+        return data_digest(*parts_of(self.data))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.driving_perception.prepare import prepare

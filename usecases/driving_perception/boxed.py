@@ -15,8 +15,9 @@ import yaml
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of, split_of
+from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of
 from usecases.images import SUFFIXES
+from usecases.reading.splits import split_of
 
 NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt", "_darknet.labels", "classes.names")
 KITTI_COLUMNS = 8  # type, truncation, occlusion, angle, and the four sides; the rest is about three dimensions

@@ -13,6 +13,7 @@ from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.scenes import FASTEST
+from usecases.reading.encodings import TextFile
 
 SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and where they make the driver steer to
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, which may leave out the header
@@ -36,7 +37,7 @@ def find_drives(folder: Path, findings: Findings) -> Source | None:
 
 # -- Udacity's simulator ----------------------------------------------------------------------------------------------
 def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
-    text = log.read_text(encoding="utf-8-sig", errors="replace")
+    text = TextFile(log, "", findings).text()
     recording = str(log.parent.relative_to(folder))
     for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
         if not row or [cell.strip().lower() for cell in row[:4]] == list(COLUMNS[:4]):

@@ -10,9 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from usecases.images import decode
+from usecases.reading.splits import SPLIT_NAMES
 
-SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-NAMED_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])")
 SCENARIOS = frozenset({"day", "night", "dusk", "dawn", "rain", "fog", "snow", "sun", "clear", "overcast", "tunnel"})
 FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # what tells the frames of a recording apart
 
@@ -86,19 +85,10 @@ def scenario_of(name: str) -> str:
     return next((word for word in reversed(re.findall(r"[a-z]+", name.lower())) if word in SCENARIOS), "")
 
 
-def split_of(path: Path) -> str | None:
-    """The split that a folder or a file is named after, such as `valid/` or `instances_train2017.json`."""
-    for part in reversed(path.parts):
-        found = NAMED_SPLIT.search(part.lower())
-        if found:
-            return SPLITS[found[0]]
-    return None
-
-
 def listed_splits(folder: Path) -> dict[str, str]:
     """Splits by the stem of an image, from train.txt, val.txt and test.txt (Pascal VOC)."""
     splits = {}
-    for name, split in SPLITS.items():
+    for name, split in SPLIT_NAMES.items():
         path = folder / f"{name}.txt"
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
             if line.strip():

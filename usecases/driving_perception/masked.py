@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Sequence
@@ -13,9 +12,13 @@ from PIL import Image
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.driving_perception.frames import SPLITS, Frame, Source, listed_splits, recording_of
+from usecases.driving_perception.frames import Frame, Source, listed_splits, recording_of
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import SUFFIXES
+from usecases.reading.encodings import TextFile
+from usecases.reading.files import files_below
+from usecases.reading.splits import SPLIT_NAMES
+from usecases.reading.tables import named_rows
 
 PAIRS = (  # folders of images and of masks; {} stands for a split
     ("{}", "{}annot"),  # CamVid as SegNet's repository has it
@@ -62,7 +65,7 @@ def find_masked(folder: Path, findings: Findings) -> Source | None:
 def _pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
     """The first layout that is there, with its splits."""
     for images, masks in PAIRS:
-        named = SPLITS.items() if "{}" in images else [("", None)]
+        named = SPLIT_NAMES.items() if "{}" in images else [("", None)]
         there = [(folder / images.format(name), folder / masks.format(name), split) for name, split in named]
         there = [(image, mask, split) for image, mask, split in there if image.is_dir() and mask.is_dir() and _masks(mask)]
         if there:
@@ -71,7 +74,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
 
 
 def _add_frames(source: Source, folder: Path, images: Path, masks: Path, split: str | None, findings: Findings) -> None:
-    files = {_stem(path, images, IMAGE_ENDS): path for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    files = {_stem(path, images, IMAGE_ENDS): path for path in files_below(images) if path.suffix.lower() in SUFFIXES}
     labels: dict[str, Path] = {}
     for path in _masks(masks):
         labels.setdefault(_stem(path, masks, MASK_ENDS), path)
@@ -87,8 +90,7 @@ def _add_frames(source: Source, folder: Path, images: Path, masks: Path, split: 
 
 
 def _masks(folder: Path) -> list[Path]:
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if path.suffix.lower() in SUFFIXES and not re.search(r"_(color|instanceIds)$", path.stem)]
+    return [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES and not re.search(r"_(color|instanceIds)$", path.stem)]
 
 
 def _stem(path: Path, folder: Path, ends: Sequence[str]) -> str:
@@ -118,12 +120,11 @@ def _classes(
 
 def _listed(path: Path) -> list[tuple[str, tuple[int, int, int] | None]]:
     """(name, colour or None) of `name`, `r g b name`, or a table with name, r, g, b, in the order of the file."""
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(text)))
+        rows = named_rows(path, "", Findings())
         return [(row["name"].strip(), (int(row["r"]), int(row["g"]), int(row["b"]))) for row in rows]
     found: list[tuple[str, tuple[int, int, int] | None]] = []
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for line in filter(None, map(str.strip, TextFile(path, "", Findings()).lines())):
         coloured = re.match(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(.+)", line)
         if coloured:
             red, green, blue, name = coloured.groups()

@@ -25,7 +25,7 @@ from usecases.driving_perception.sources import find_sources
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import UnusableImage, as_png
 from usecases.labels import by_number
-from usecases.splits import SPLITS, complete, leaks
+from usecases.reading.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
@@ -16,12 +14,18 @@ from usecases.driving_perception.drives import find_drives
 from usecases.driving_perception.frames import Frame, Source, scenario_of
 from usecases.driving_perception.masked import find_masked
 from usecases.images import SUFFIXES
+from usecases.reading.files import files_in, unwrap
 
-KNOWN = (
-    "Known are images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
-    "SegmentationClass/), with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML), "
-    "recorded drives (driving_log.csv, tubs of a Donkeycar), and signs or lights by themselves in a folder for each kind."
-)
+Find = Callable[[Path, Findings], Source | None]
+LAYOUTS: dict[Find, str] = {
+    find_masked: "images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
+    "SegmentationClass/)",
+    find_boxed: "with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML)",
+    find_drives: "recorded drives (driving_log.csv, tubs of a Donkeycar)",
+}
+"""Each reads what it knows of the pictures in a folder, or returns None; what several know of one picture is joined."""
+ALONE: dict[Find, str] = {find_crops: "signs or lights by themselves in a folder for each kind"}
+"""The same, for folders in which none of `LAYOUTS` is found."""
 
 
 def find_sources(data: str, findings: Findings) -> list[Source]:
@@ -30,7 +34,7 @@ def find_sources(data: str, findings: Findings) -> list[Source]:
     Raises:
         DataError: there is nothing, or nothing known.
     """
-    parts = _parts(data)
+    parts = parts_of(data)
     sources = [_find(part, findings) for part in parts]
     for part, source in zip(parts, sources, strict=True):
         name = Path(part).name if len(parts) > 1 else ""
@@ -44,17 +48,8 @@ def _called(frame: Frame, folder: str) -> Frame:
     return replace(frame, name=f"{folder}/{frame.name}".removeprefix("/"), scenario=scenario)
 
 
-def data_digest(data: str, settings: dict[str, Any]) -> str:
-    """Changes with the settings, and the paths, sizes and times of the files."""
-    digest = hashlib.blake2b(repr(sorted(settings.items())).encode())
-    for part in _parts(data):
-        paths = [] if part == "sample" else [path for path in _root(Path(part)).rglob("*") if path.is_file()]
-        facts = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-        digest.update(repr(facts or part).encode())
-    return digest.hexdigest()
-
-
-def _parts(data: str) -> list[str]:
+def parts_of(data: str) -> list[str]:
+    """The folders that `data` names, or "sample"."""
     return [part.strip() for part in data.split(",") if part.strip()] if not Path(data).exists() else [data]
 
 
@@ -64,12 +59,12 @@ def _find(part: str, findings: Findings) -> Source:
 
         return sample()
     folder = _root(Path(part))
-    found = [source for find in (find_masked, find_boxed, find_drives) if (source := find(folder, findings))]
-    if not found and (crops := find_crops(folder, findings)):
-        return crops
-    if not found:
-        raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. {KNOWN}")
-    return _joined(found, findings)
+    for layouts in (LAYOUTS, ALONE):
+        found = [source for find in layouts if (source := find(folder, findings))]
+        if found:
+            return _joined(found, findings)
+    known = ", ".join([*LAYOUTS.values()]) + f", and {', '.join(ALONE.values())}"
+    raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. Known are {known}.")
 
 
 def _root(folder: Path) -> Path:
@@ -78,9 +73,7 @@ def _root(folder: Path) -> Path:
         raise DataError(f"There is nothing at --usecase.data {folder}.")
     if not folder.is_dir():
         raise DataError(f"--usecase.data {folder} is a file; a folder of images and what is known of them was expected.")
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    alone = len(inside) == 1 and inside[0].is_dir() and not any(path.suffix.lower() in SUFFIXES for path in inside[0].iterdir())
-    return _root(inside[0]) if alone else folder
+    return unwrap(folder, lambda files, inside: not files and not any(path.suffix.lower() in SUFFIXES for path in files_in(inside)))
 
 
 def _joined(found: Sequence[Source], findings: Findings) -> Source:

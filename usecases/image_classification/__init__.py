@@ -11,7 +11,7 @@ from tasks.contract.capabilities import Calibrated, Distillable, HasFigures, Has
 from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Predict, Say, Split, silently
-from tasks.contract.usecase import Examples, UseCase
+from tasks.contract.usecase import Examples, UseCase, setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,19 +22,26 @@ if TYPE_CHECKING:
 class ImageSettings(UseCase):
     """What pretraining and classification share: the data and the backbone."""
 
-    data: str = Field(
-        default="sample", description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
+    data: str = setting(
+        "sample", prepare=True, description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
     )
-    image_column: str = Field(default="", description="column of the image in a CSV, parquet or hub data set; empty: found by content")
-    label_column: str = Field(default="", description="column of the label; empty: found by content")
-    size: int = Field(default=0, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
-    channels: Literal["auto", "grey", "rgb"] = Field(default="auto", description="auto: rgb as soon as one image has colour")
-    validation_share: float = Field(
-        default=0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    image_column: str = setting(
+        "", prepare=True, description="column of the image in a CSV, parquet or hub data set; empty: found by content"
     )
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
-    split_seed: int = Field(default=0, ge=0, description="fixes the splits")
-    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable images past which the run is refused before training")
+    label_column: str = setting("", prepare=True, description="column of the label; empty: found by content")
+    encoding: str = setting("", prepare=True, description="encoding of CSV files, such as latin-1 or gb18030; empty: detected")
+    size: int = setting(0, prepare=True, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
+    channels: Literal["auto", "grey", "rgb"] = setting("auto", prepare=True, description="auto: rgb as soon as one image has colour")
+    validation_share: float = setting(
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    )
+    test_share: float = setting(
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given"
+    )
+    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    tolerance: float = setting(
+        0.05, prepare=True, ge=0, le=1, description="share of unusable images past which the run is refused before training"
+    )
     backbone: str = Field(
         default="",
         description="what to start from: '' our network for small images; the folder of a checkpoint of ours; "
@@ -50,9 +57,15 @@ class ImageSettings(UseCase):
     policy: Literal["none", "trivial", "rand"] = Field(default="none", description="automatic augmentation: TrivialAugment or RandAugment")
 
     def data_digest(self) -> str:
-        from usecases.image_classification.layouts import data_digest
+        from usecases.image_classification.layouts import images_elsewhere
+        from usecases.reading.digests import data_digest
 
-        return data_digest(self)
+        return data_digest(self.data, *images_elsewhere(self))
+
+    def weights_digest(self) -> str:
+        from usecases.reading.digests import weights_digest
+
+        return weights_digest(self.backbone)
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.image_classification.prepare import prepare

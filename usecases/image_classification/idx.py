@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tasks.contract.errors import DataError
-from usecases.class_folders import Item, Source, split_of
+from usecases.class_folders import Item, Source
+from usecases.reading.archives import read_unpacked
+from usecases.reading.splits import split_of
 
 NAME = re.compile(r"^(?P<split>.+?)[-_.](?P<what>images|labels)[-_.]idx\d.*?(\.gz)?$", re.IGNORECASE)
 UNSIGNED_BYTE = 8
@@ -22,7 +22,7 @@ def is_images(path: Path) -> bool:
     return name is not None and name["what"].casefold() == "images"
 
 
-def source(folder: Path) -> Source:
+def read_folder(folder: Path) -> Source:
     """The image files of a folder, each with its labels.
 
     Raises:
@@ -37,7 +37,7 @@ def source(folder: Path) -> Source:
             raise DataError(
                 f"{path.name} holds {len(images)} images but {labels_path.name} {len(labels)} labels. One of them is of another set."
             )
-        split = _split(path)
+        split = split_of(path.name)
         for index, label in enumerate(labels):
             name = names[label] if names and label < len(names) else str(label)
             found.items.append(Item(f"{path.name} image {index}", name, _reader(images, index), split))
@@ -50,12 +50,7 @@ def read(path: Path) -> np.ndarray:
     Raises:
         DataError: not IDX, not of bytes, truncated, or damaged.
     """
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} is a damaged gzip file: {error}. Download it again.") from None
+    data = read_unpacked(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UNSIGNED_BYTE:
         raise DataError(f"{path} does not begin as an IDX file of bytes does (it begins with {data[:4].hex() or 'nothing'}).")
     dimensions = data[3]
@@ -75,10 +70,6 @@ def _labels_of(images: Path) -> Path:
     raise DataError(
         f"The labels of {images} are missing: a file such as {images.name.replace('images-idx3', 'labels-idx1')} should lie beside it."
     )
-
-
-def _split(path: Path) -> str | None:
-    return "test" if path.name.casefold().startswith("t10k") else split_of(path.name)
 
 
 def _class_names(folder: Path) -> list[str]:

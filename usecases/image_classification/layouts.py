@@ -5,8 +5,6 @@ A layout gives a `Source`: items that know how to read themselves. Nothing is re
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tasks.contract.errors import DataError
-from usecases.class_folders import Item, Source, class_tree, hidden, is_class_tree, split_of
-from usecases.image_classification import idx, tables
+from usecases.class_folders import Item, Source, class_tree, is_class_tree
+from usecases.image_classification.idx import is_images, read_folder
+from usecases.image_classification.tables import from_hub, from_parquet, from_text
+from usecases.reading.archives import refuse_archives
+from usecases.reading.digests import HUB, is_on_hub
+from usecases.reading.files import files_below, files_in, subfolders
+from usecases.reading.splits import split_of
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+LISTS = (".csv", ".tsv")
 
 
 def find_source(settings: ImageSettings) -> Source:
@@ -33,66 +36,76 @@ def find_source(settings: ImageSettings) -> Source:
     data = settings.data
     if data == "sample":
         return _digits()
-    if data.startswith("hf://"):
-        return tables.from_hub(data.removeprefix("hf://"), settings)
+    if is_on_hub(data):
+        return from_hub(data.removeprefix(HUB), settings)
     path = Path(data).expanduser()
     if not path.exists():
         raise DataError(f"There is nothing at --usecase.data {data}. Give a folder or file, hf://owner/name, or 'sample'.")
-    return _from_file(path, settings) if path.is_file() else _from_folder(path, settings)
+    found = next((source for read in LAYOUTS if (source := read(path, settings)) is not None), None)
+    if found is None:
+        raise DataError(_unknown(path))
+    return found
 
 
-def data_digest(settings: ImageSettings) -> str:
-    """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
-    decisive = ("data", "image_column", "label_column", "size", "channels", "validation_share", "test_share", "split_seed", "tolerance")
-    facts: list[object] = [getattr(settings, name) for name in decisive]
+def images_elsewhere(settings: ImageSettings) -> list[Path]:
+    """The images that lists of paths and labels name outside of the folder that `settings.data` gives."""
     path = Path(settings.data).expanduser()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-    facts += [(str(p.relative_to(path)), (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    if not path.exists() or not _lists(path):
+        return []
+    try:
+        files = [item.file for item in find_source(settings).items if item.file]
+    except DataError:  # refused with the reason when the data are prepared
+        return []
+    return [file for file in files if not file.is_relative_to(path)]
 
 
-# -- where ------------------------------------------------------------------------------------------------------------
-def _from_file(path: Path, settings: ImageSettings) -> Source:
-    suffix = path.suffix.casefold()
-    if suffix == ".parquet":
-        return tables.from_parquet([path], settings)
-    if suffix in (".csv", ".tsv", ".txt"):
-        return tables.from_text(path, settings)
-    if suffix in ARCHIVES:
-        raise DataError(f"{path} is an archive. Unpack it and give the folder.")
-    raise DataError(f"{path} is of no known kind. Give a folder, a .csv or .tsv of paths and labels, or a .parquet file.")
+# -- layouts ----------------------------------------------------------------------------------------------------------
+def _idx(path: Path, settings: ImageSettings) -> Source | None:
+    return read_folder(path) if path.is_dir() and any(map(is_images, files_in(path))) else None
 
 
-def _from_folder(path: Path, settings: ImageSettings) -> Source:
-    files = [p for p in sorted(path.iterdir()) if p.is_file() and not hidden(p)]
-    if any(idx.is_images(p) for p in files):
-        return idx.source(path)
-    shards = sorted(p for p in path.rglob("*.parquet") if not hidden(p))
-    if shards:
-        return tables.from_parquet(shards, settings)
-    lists = [p for p in files if p.suffix.casefold() in (".csv", ".tsv")]
-    subfolders = [p for p in path.iterdir() if p.is_dir() and not hidden(p)]
-    if lists and (settings.image_column or not is_class_tree(path, subfolders)):
-        return _from_lists(lists, settings)
-    if not subfolders:
-        what = f"{len(files)} files lie loose in it" if files else "it is empty"
-        raise DataError(
-            f"No classes were found in {path}: {what}. Put the images of each class into a folder of its name, or add a CSV of paths and labels."
-        )
-    return class_tree(path)
+def _parquet(path: Path, settings: ImageSettings) -> Source | None:
+    shards = [p for p in (files_below(path) if path.is_dir() else [path]) if p.suffix.casefold() == ".parquet"]
+    return from_parquet(shards, settings) if shards else None
 
 
-def _from_lists(lists: list[Path], settings: ImageSettings) -> Source:
-    sources = [tables.from_text(path, settings) for path in lists]
-    if len(sources) == 1:
-        return sources[0]
-    items = [
-        replace(item, split=item.split or split_of(path.stem)) for path, source in zip(lists, sources, strict=True) for item in source.items
-    ]
-    merged = Source(f"{len(lists)} lists of paths and labels", items)
-    for source in sources:
-        merged.findings.include(source.findings)
-    return merged
+def _listed(path: Path, settings: ImageSettings) -> Source | None:
+    """Lists of paths and labels, unless they only lie next to a folder per class."""
+    lists = _lists(path)
+    if not lists or (path.is_dir() and not settings.image_column and is_class_tree(subfolders(path))):
+        return None
+    source = Source("a list of paths and labels" if len(lists) == 1 else f"{len(lists)} lists of paths and labels", [])
+    for file in lists:
+        items = from_text(file, settings, source.findings)
+        named = split_of(file.stem) if len(lists) > 1 else None
+        source.items += [replace(item, split=item.split or named) for item in items]
+    return source
+
+
+def _lists(path: Path) -> list[Path]:
+    """A list is known by its suffix; one that is given as a file may also be a .txt."""
+    return [p for p in files_in(path) if p.suffix.casefold() in LISTS] if path.is_dir() else [path] if _is_table(path) else []
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.casefold() in (*LISTS, ".txt")
+
+
+def _class_folders(path: Path, settings: ImageSettings) -> Source | None:
+    return class_tree(path) if path.is_dir() and subfolders(path) else None
+
+
+LAYOUTS: tuple[Callable[[Path, ImageSettings], Source | None], ...] = (_idx, _parquet, _listed, _class_folders)
+"""Each reads its layout and returns None where a file or folder is not in it; the first that reads counts."""
+
+
+def _unknown(path: Path) -> str:
+    refuse_archives([path])
+    if path.is_file():
+        return f"{path} is of no known kind. Give a folder, a .csv or .tsv of paths and labels, or a .parquet file."
+    files = files_in(path)
+    what = f"{len(files)} files lie loose in it" if files else "it is empty"
+    return f"No classes were found in {path}: {what}. Put the images of each class into a folder of its name, or add a CSV of paths and labels."
 
 
 # -- the sample -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from usecases.class_folders import Item
 from usecases.image_classification.layouts import find_source
 from usecases.images import UnusableImage, as_png, decode, has_colour, to_pixels
 from usecases.labels import by_number, note_similar_names
-from usecases.splits import SPLITS, complete, leaks
+from usecases.reading.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings

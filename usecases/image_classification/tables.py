@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,64 +10,51 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.contract.errors import DataError
-from usecases.class_folders import SPLIT_NAMES, Item, Source, split_of
+from tasks.contract.findings import Findings
+from usecases.class_folders import Item, Source
 from usecases.images import SUFFIXES
+from usecases.reading.arrow import class_names, hub_splits, open_parquet
+from usecases.reading.encodings import TextFile
+from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell
+from usecases.reading.tables import Found, Table, separated
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
 LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "y", "fine_label", "coarse_label")
-SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 SNIFFED_ROWS = 50
+EXPECTED = "It should hold a path and a label per line."
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
-def from_text(path: Path, settings: ImageSettings) -> Source:
-    """A CSV or TSV of paths and labels, with or without a header; paths are relative to its folder.
+def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[Item]:
+    """The images of a CSV or TSV of paths and labels, with or without a header; paths are relative to its folder.
 
     Raises:
-        DataError: no column of paths or of labels can be told.
+        DataError: the file is empty, or the column of paths or of labels cannot be told.
     """
-    rows = _rows(path)
-    header, image, label, split = _columns(path, rows, settings)
-    found = Source("a list of paths and labels", [])
-    for number, row in enumerate(rows[1:] if header else rows, start=2 if header else 1):
-        line = f"{path.name} line {number}"
-        if not any(cell.strip() for cell in row):
-            continue
+    text = TextFile(path, settings.encoding, findings)
+    table = separated(Found(path, path.name), text, lambda rows: not any(map(_is_image_name, rows[0])), EXPECTED)
+    image, label, split = _columns(path, table, settings)
+    items = []
+    for where, row in table.rows():
         if len(row) <= max(image, label) or not row[label].strip():
-            found.findings.set_aside("row without a label", line)
+            findings.set_aside("row without a label", where)
             continue
         named = Path(row[image].strip().replace("\\", "/"))
         file = named if named.is_absolute() else path.parent / named
         if not file.is_file():
-            found.findings.set_aside("missing image", f"{line}: {row[image].strip()}")
+            findings.set_aside("missing image", f"{where}: {row[image].strip()}")
             continue
-        given = SPLIT_NAMES.get(row[split].strip().casefold()) if split is not None and split < len(row) else None
-        found.items.append(Item(f"{line}: {row[image].strip()}", row[label].strip(), file.read_bytes, given))
-    return found
+        given = split_of_cell(table.columns[split], row[split]) if split is not None and split < len(row) else None
+        items.append(Item(f"{where}: {row[image].strip()}", row[label].strip(), file.read_bytes, given, file=file))
+    return items
 
 
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        text = path.read_text(encoding="latin-1")
-    try:
-        dialect = csv.Sniffer().sniff(text[:20_000], delimiters=",;\t|")
-    except csv.Error:
-        dialect = csv.excel_tab if path.suffix.casefold() == ".tsv" else csv.excel
-    rows = list(csv.reader(text.splitlines(), dialect))
-    if not rows:
-        raise DataError(f"{path} is empty. It should hold a path and a label per line.")
-    return rows
-
-
-def _columns(path: Path, rows: list[list[str]], settings: ImageSettings) -> tuple[bool, int, int, int | None]:
-    """Whether there is a header, and the numbers of the columns of paths, labels and, where there is one, splits."""
-    header = not any(_is_image_name(cell) for cell in rows[0])
-    names = [name.strip() for name in rows[0]] if header else [str(i) for i in range(len(rows[0]))]
-    body = rows[1:SNIFFED_ROWS] if header else rows[:SNIFFED_ROWS]
+def _columns(path: Path, table: Table, settings: ImageSettings) -> tuple[int, int, int | None]:
+    """The numbers of the columns of paths, labels and, where there is one, splits."""
+    names = table.columns
+    body = [row for (_, row), _ in zip(table.rows(), range(SNIFFED_ROWS), strict=False)]
     likely = {i: sum(_is_image_name(row[i]) for row in body if i < len(row)) for i in range(len(names))}
     image = _named(settings.image_column, names, path, "image") if settings.image_column else max(likely, key=lambda i: likely[i])
     if not settings.image_column and not likely[image]:
@@ -77,14 +62,18 @@ def _columns(path: Path, rows: list[list[str]], settings: ImageSettings) -> tupl
     others = [i for i in range(len(names)) if i != image]
     split = next((i for i in others if names[i].casefold() in SPLIT_COLUMNS), None)
     if settings.label_column:
-        return header, image, _named(settings.label_column, names, path, "label"), split
-    others = [i for i in others if i != split]
+        return image, _named(settings.label_column, names, path, "label"), split
+    return image, _label_column(names, [i for i in others if i != split], path), split
+
+
+def _label_column(names: Sequence[str], others: Sequence[int], path: Path) -> int:
     by_name = [i for i in others if names[i].casefold() in LABEL_NAMES]
     if not by_name and len(others) != 1:
         raise DataError(
-            f"It cannot be told which column of {path} holds the labels: {', '.join(names)}. Say which with --usecase.label_column."
+            f"It cannot be told which column of {path} holds the labels: {', '.join(names[i] for i in others)}. "
+            "Say which with --usecase.label_column."
         )
-    return header, image, (by_name or others)[0], split
+    return (by_name or others)[0]
 
 
 def _named(column: str, names: Sequence[str], path: Path | str, what: str) -> int:
@@ -104,17 +93,11 @@ def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
     Raises:
         DataError: not parquet, or no such columns.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     found = Source(f"parquet with image bytes, {len(shards)} file{'s' if len(shards) > 1 else ''}", [])
     for path in shards:
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} cannot be read as parquet: {error}.") from None
+        file = open_parquet(path)
         image, label = _parquet_columns(path, file.schema_arrow, settings)
-        names = _class_names(file.schema_arrow, label)
+        names = class_names(file.schema_arrow).get(label, [])
         split, row = split_of(path.stem) or split_of(path.parent.name), 0
         for group in range(file.num_row_groups):
             for number, value in enumerate(file.read_row_group(group, columns=[label]).column(label).to_pylist()):
@@ -141,9 +124,7 @@ def _parquet_item(name: str, label: str, path: Path, group: int, column: str, nu
 @lru_cache(maxsize=1)
 def _row_group(path: Path, group: int, column: str) -> Any:
     """Items are read in their order, so that one row group at a time is in memory."""
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+    return open_parquet(path).read_row_group(group, columns=[column]).column(column)
 
 
 def _parquet_columns(path: Path, schema: Any, settings: ImageSettings) -> tuple[str, str]:
@@ -163,20 +144,8 @@ def _parquet_columns(path: Path, schema: Any, settings: ImageSettings) -> tuple[
         raise DataError(f"No column of {path} holds image bytes. Columns: {', '.join(schema.names)}.")
     if settings.label_column:
         return image, schema.names[_named(settings.label_column, schema.names, path, "label")]
-    others = [name for name in schema.names if name != image]
-    by_name = [name for name in others if name.casefold() in LABEL_NAMES]
-    if not by_name and len(others) != 1:
-        raise DataError(
-            f"It cannot be told which column of {path} holds the labels: {', '.join(others)}. Say which with --usecase.label_column."
-        )
-    return image, (by_name or others)[0]
-
-
-def _class_names(schema: Any, label: str) -> list[str]:
-    """As the hub's data sets keep them, in the metadata of the schema."""
-    written = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(written).get("info", {}).get("features", {}) if written else {}
-    return list(features.get(label, {}).get("names") or [])
+    others = [i for i, name in enumerate(schema.names) if name != image]
+    return image, schema.names[_label_column(schema.names, others, path)]
 
 
 def _label_text(value: Any, names: Sequence[str]) -> str:
@@ -187,23 +156,8 @@ def _label_text(value: Any, names: Sequence[str]) -> str:
 
 # -- hub --------------------------------------------------------------------------------------------------------------
 def from_hub(name: str, settings: ImageSettings) -> Source:
-    """A data set of the Hugging Face hub, cached on disk by `datasets`.
-
-    Raises:
-        DataError: it cannot be had, or has no such columns.
-    """
-    import datasets
-
-    datasets.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    try:
-        loaded = datasets.load_dataset(name)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"hf://{name} cannot be had from the hub: {reason}. Check the name and the network, or give a local copy."
-        ) from None
-    return from_datasets(name, dict(loaded), settings)  # pyright: ignore[reportArgumentType]
+    """A data set of the Hugging Face hub. Raises `DataError`: it cannot be loaded, or has no such columns."""
+    return from_datasets(name, hub_splits(name), settings)
 
 
 def from_datasets(name: str, splits: dict[str, Any], settings: ImageSettings) -> Source:

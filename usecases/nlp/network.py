@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tasks.contract.errors import SettingError
+from usecases.nlp.encoders import ENCODER
 from usecases.nlp.tokenizer import TextTokenizer
-from usecases.nlp.tokens import ENCODER
 from usecases.nlp.windows import read_labels, read_tokenizer
 from usecases.transformer import Block, FactoredEmbedding, build_embedding
 

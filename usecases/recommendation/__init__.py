@@ -22,7 +22,7 @@ from tasks.contract.capabilities import (
 from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
-from tasks.contract.usecase import Examples, UseCase
+from tasks.contract.usecase import Examples, UseCase, setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,34 +39,46 @@ class Recommendation(
 
     name: ClassVar[str] = "recommendation"
 
-    data: str = Field(
-        default="sample", description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
+    data: str = setting(
+        "sample", prepare=True, description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
     )
-    user_column: str = Field(default="", description="column of the user in a table; empty: found by its name")
-    item_column: str = Field(default="", description="column of the item; empty: found by its name")
-    time_column: str = Field(default="", description="column of the time; empty: found by its name; where there is none the order counts")
-    rating_column: str = Field(default="", description="column of the rating; empty: found by its name")
-    action_column: str = Field(default="", description="column of the action, such as view or buy; empty: found by its name")
-    min_rating: float = Field(default=0, description="lower ratings are no sign of interest and are left out; 0: every event counts")
-    k_core: int = Field(default=5, ge=1, description="people and items with fewer events are left out, until none is; 1: none")
-    repeats: Literal["keep", "consecutive", "first"] = Field(
-        default="keep", description="the same item again: keep, drop when it follows itself, or keep the first event only"
+    user_column: str = setting("", prepare=True, description="column of the user in a table; empty: found by its name")
+    item_column: str = setting("", prepare=True, description="column of the item; empty: found by its name")
+    time_column: str = setting(
+        "", prepare=True, description="column of the time; empty: found by its name; where there is none the order counts"
     )
-    session_hours: float = Field(default=0, ge=0, description="a pause of so many hours begins a new sequence; 0: one sequence per person")
-    ties: Literal["file", "item"] = Field(default="file", description="events at the same time: in the order of the file, or by item")
-    split: Literal["leave_one_out", "time"] = Field(
-        default="leave_one_out",
+    rating_column: str = setting("", prepare=True, description="column of the rating; empty: found by its name")
+    action_column: str = setting("", prepare=True, description="column of the action, such as view or buy; empty: found by its name")
+    encoding: str = setting("", prepare=True, description="encoding of text files, such as latin-1 or gb18030; empty: detected")
+    min_rating: float = setting(
+        0, prepare=True, description="lower ratings are no sign of interest and are left out; 0: every event counts"
+    )
+    k_core: int = setting(5, prepare=True, ge=1, description="people and items with fewer events are left out, until none is; 1: none")
+    repeats: Literal["keep", "consecutive", "first"] = setting(
+        "keep", prepare=True, description="the same item again: keep, drop when it follows itself, or keep the first event only"
+    )
+    session_hours: float = setting(
+        0, prepare=True, ge=0, description="a pause of so many hours begins a new sequence; 0: one sequence per person"
+    )
+    ties: Literal["file", "item"] = setting(
+        "file", prepare=True, description="events at the same time: in the order of the file, or by item"
+    )
+    split: Literal["leave_one_out", "time"] = setting(
+        "leave_one_out",
+        prepare=True,
         description="test on each sequence's last item, as papers do, or on all that came after a day, as in production",
     )
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="split by time: share of the events kept for the test")
-    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="split by time: share of the events kept for validation")
-    tolerance: float = Field(default=0.05, ge=0, le=1, description="share of unusable rows past which the run is refused before training")
-    filter_seen: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="never recommend what a person had; auto: yes, unless one event in ten repeats an item"
+    test_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events kept for the test")
+    validation_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events kept for validation")
+    tolerance: float = setting(
+        0.05, prepare=True, ge=0, le=1, description="share of unusable rows past which the run is refused before training"
     )
-    focus_action: str = Field(default="", description="fine-tune and test on this action only, such as buy; pretraining sees all")
-    focus_category: str = Field(default="", description="fine-tune and test on items of this category only; pretraining sees all")
-    focus_days: float = Field(default=0, ge=0, description="fine-tune on the last so many days of the log only; 0: on all")
+    filter_seen: Literal["auto", "yes", "no"] = setting(
+        "auto", prepare=True, description="never recommend what a person had; auto: yes, unless one event in ten repeats an item"
+    )
+    focus_action: str = setting("", prepare=True, description="fine-tune and test on this action only, such as buy; pretraining sees all")
+    focus_category: str = setting("", prepare=True, description="fine-tune and test on items of this category only; pretraining sees all")
+    focus_days: float = setting(0, prepare=True, ge=0, description="fine-tune on the last so many days of the log only; 0: on all")
 
     model: Literal["sasrec", "gru4rec"] = Field(
         default="sasrec", description="what is trained: SASRec (self-attention) or GRU4Rec (recurrent)"
@@ -110,9 +122,10 @@ class Recommendation(
         return cls(width=16, length=20)
 
     def data_digest(self) -> str:
-        from usecases.recommendation.prepare import data_digest
+        from usecases.reading.digests import data_digest
+        from usecases.recommendation.layouts import files_beside
 
-        return data_digest(self)
+        return data_digest(self.data, *files_beside(self))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.recommendation.prepare import prepare
@@ -122,7 +135,7 @@ class Recommendation(
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.recommendation.sequences import open_split
 
-        return open_split(self, folder, split)
+        return open_split(folder, split, self.length, focused=True)
 
     def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
         from usecases.recommendation.sequences import training_requests
@@ -236,6 +249,11 @@ class AllBehaviour(Recommendation):
     """Pretraining: the next item whatever it is, over all that people did."""
 
     name: ClassVar[str] = "all_behaviour"
+
+    def examples(self, folder: Path, split: Split) -> Examples:
+        from usecases.recommendation.sequences import open_split
+
+        return open_split(folder, split, self.length, focused=False)
 
 
 class NearItems(Recommendation):

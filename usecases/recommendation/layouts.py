@@ -6,51 +6,36 @@ loaded here: logs larger than memory are streamed.
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from usecases.reading.archives import refuse_archives
+from usecases.reading.arrow import hub_splits, open_parquet
+from usecases.reading.digests import HUB, is_on_hub
+from usecases.reading.encodings import TextFile
+from usecases.reading.files import files_in
+from usecases.reading.tables import Dialect, cells_of, dialect_of
+from usecases.recommendation.catalogues import RECBOLE, find_catalogue, is_catalogue
+from usecases.recommendation.logs import NAMES, Log
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-TEXT, TABLES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter"), (".parquet",)
-NAMES = {
-    "user": ("user", "user_id", "userid", "uid", "customer", "customer_id", "customerid", "visitor_id", "visitorid", "member_id", "reviewerid", "session_id", "sessionid", "session"),
-    "item": ("item", "item_id", "itemid", "iid", "movie_id", "movieid", "product_id", "productid", "product", "asin", "parent_asin", "sku", "article_id", "track_id", "song_id", "book_id", "business_id"),
-    "time": ("time", "timestamp", "ts", "date", "datetime", "event_time", "eventtime", "unixreviewtime", "created_at", "unix_timestamp", "t_dat"),
-    "rating": ("rating", "ratings", "score", "stars", "overall", "review_rating"),
-    "action": ("action", "event", "event_type", "behavior", "behaviour", "behavior_type", "type"),
-}  # fmt: skip
+SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter", ".parquet")
+WELL_KNOWN = ("*.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.parquet")
 SNIFFED_LINES = 200
 SMALL_NUMBER = 4  # characters: 5, 4.5, 10.0
 
 
-@dataclass
-class Catalogue:
-    """What is known of the items, by id."""
-
-    titles: dict[str, str] = field(default_factory=dict)
-    categories: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass
-class Log:
-    """A log as found: `events` holds text columns; `catalogue` may be empty."""
-
-    layout: str
-    events: pl.LazyFrame
-    catalogue: Catalogue = field(default_factory=Catalogue)
-
-
-def find_log(settings: Recommendation) -> Log:
-    """The log that `settings.data` names.
+def find_log(settings: Recommendation, findings: Findings) -> Log:
+    """The log that `settings.data` names. What is odd about its encoding is added to `findings`.
 
     Raises:
         DataError: nothing is there, or no known layout, with what was expected.
@@ -59,33 +44,35 @@ def find_log(settings: Recommendation) -> Log:
         from usecases.recommendation.sample import simulated
 
         return simulated()
-    if settings.data.startswith("hf://"):
+    if is_on_hub(settings.data):
         return _from_hub(settings)
     path = Path(settings.data).expanduser()
     if not path.exists():
         raise DataError(f"--usecase.data {settings.data}: there is no such file or folder.")
     file = path if path.is_file() else _log_in(path)
+    refuse_archives([file])
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty. It should hold an event per line: user, item, time.")
-    log = _read(file, settings)
-    log.catalogue = _catalogue(file.parent, log.layout)
+    sniffed = LogFile(file, settings, findings)
+    log = next(log for read in LAYOUTS if (log := read(sniffed)) is not None)
+    log.catalogue = find_catalogue(file.parent, settings.encoding, findings)
     return log
 
 
-def files_of(settings: Recommendation) -> list[Path]:
-    """The files that a digest of the data must look at."""
+def files_beside(settings: Recommendation) -> list[Path]:
+    """The files of titles and categories that are read with a log that is given as a file; of a folder all files count anyway."""
     path = Path(settings.data).expanduser()
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [other for other in files_in(path.parent) if is_catalogue(other)] if path.is_file() else []
 
 
 def _log_in(folder: Path) -> Path:
     """The log among a folder's files: by its well-known name, else the largest that could be one."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
-    for pattern in ("*.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.parquet"):
+    files = files_in(folder)
+    for pattern in WELL_KNOWN:
         named = [p for p in files if p.match(pattern)]
         if named:
             return named[0]
-    likely = [p for p in files if p.suffix.casefold() in (*TEXT, *TABLES) and "_to_" not in p.name and "readme" not in p.name.casefold()]
+    likely = [p for p in files if p.suffix.casefold() in SUFFIXES and "_to_" not in p.name and "readme" not in p.name.casefold()]
     if not likely:
         raise DataError(
             f"No log was found in {folder}: no .inter, u.data, ratings.dat, ratings.csv, nor another .txt, .csv, .tsv or .parquet file."
@@ -93,52 +80,122 @@ def _log_in(folder: Path) -> Path:
     return max(likely, key=lambda p: p.stat().st_size)
 
 
-def _read(file: Path, settings: Recommendation) -> Log:
-    if file.suffix.casefold() in TABLES:
-        return Log("a parquet table", _named(_scan_parquet(file), file, settings))
-    if file.suffix == ".inter":
-        return Log("RecBole's atomic files", _named(_scan(file, "\t"), file, settings))
-    lines = _first_lines(file)
-    if "::" in lines[0]:
-        return Log("MovieLens .dat files", _double_colons(file))
-    if not any(mark in lines[0] for mark in ",;|\t"):
-        if all(len(line.split()) == 2 for line in lines):
-            return Log("lines of user and item", _lines_of_pairs(file))
-        if all(len(line.split()) == 1 for line in lines):
-            raise DataError(_single_column(file, lines[0]))
-        return Log("a sequence per line", _lines_of_sequences(file))
-    separator = _separator(lines[0])
-    if _has_header(lines[0], separator, settings):
-        return Log("a table with a header", _named(_scan(file, separator), file, settings))
-    columns = _headless_columns([line.split(separator) for line in lines])
-    return Log(f"a table without a header: {', '.join(columns)}", _headless(file, separator, columns))
+# -- layouts ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class LogFile:
+    """A file whose layout is to be found; it is opened as text only where its name does not tell."""
+
+    path: Path
+    settings: Recommendation
+    findings: Findings
+
+    @cached_property
+    def text(self) -> TextFile:
+        return TextFile(self.path, self.settings.encoding, self.findings)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The first lines that hold something."""
+        return [line for line in self.text.head[:SNIFFED_LINES] if line.strip()] or [""]
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        return dialect_of(self.lines)
+
+    @property
+    def separated(self) -> bool:
+        return any(mark in self.lines[0] for mark in ",;|\t")
+
+    @cached_property
+    def headed(self) -> bool:
+        """Whether the first row has a known name, or one that was asked for."""
+        known = {name for names in NAMES.values() for name in names}
+        asked = {getattr(self.settings, f"{role}_column") for role in NAMES} - {""}
+        cells = {cell.strip().strip('"').partition(":")[0] for cell in cells_of(self.lines[0], self.dialect)}
+        return bool({cell.casefold() for cell in cells} & known or cells & asked)
+
+    def scan(self, dialect: Dialect, header: bool = True, names: list[str] | None = None) -> pl.LazyFrame:
+        """Its rows as text, streamed, with the number of each in `line`."""
+        return pl.scan_csv(
+            self.text.as_utf8(),
+            separator=dialect.separator,
+            has_header=header,
+            new_columns=names,
+            infer_schema=False,
+            encoding="utf8-lossy",
+            truncate_ragged_lines=True,
+            row_index_name="line",
+            row_index_offset=2 if header else 1,
+            quote_char='"' if dialect.quoted else None,
+        )
+
+    def log(self, layout: str, events: pl.LazyFrame) -> Log:
+        return Log(layout, events, text=self.text)
 
 
-def _scan_parquet(file: Path) -> pl.LazyFrame:
-    table = pl.scan_parquet(file)
-    try:
-        table.collect_schema()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
-    return table
+def _parquet(file: LogFile) -> Log | None:
+    if file.path.suffix.casefold() != ".parquet":
+        return None
+    open_parquet(file.path)  # polars's own refusal names neither the file nor the reason
+    return Log("a parquet table", _named(pl.scan_parquet(file.path), file.path, file.settings))
 
 
-# -- text to a table of text --------------------------------------------------------------------------------------
-def _scan(file: Path, separator: str, header: bool = True, names: list[str] | None = None) -> pl.LazyFrame:
-    return pl.scan_csv(
-        file,
-        separator=separator,
-        has_header=header,
-        new_columns=names,
-        infer_schema=False,
-        encoding="utf8-lossy",
-        truncate_ragged_lines=True,
-        row_index_name="line",
-        row_index_offset=2 if header else 1,
-        quote_char='"' if separator in ",;" else None,
+def _recbole(file: LogFile) -> Log | None:
+    if file.path.suffix != ".inter":
+        return None
+    return file.log("RecBole's atomic files", _named(file.scan(RECBOLE), file.path, file.settings))
+
+
+def _double_colons(file: LogFile) -> Log | None:
+    """`1::1193::5::978300760`: read as if by single colons, every other column is empty."""
+    if "::" not in file.lines[0]:
+        return None
+    table = file.scan(Dialect(":", quoted=False), header=False)
+    columns = [name for name in table.collect_schema().names() if name != "line"][::2]
+    known = ["user", "item", "rating", "time"][: len(columns)]
+    events = table.select("line", *(pl.col(column).alias(name) for column, name in zip(columns, known, strict=False)))
+    return file.log("MovieLens .dat files", events)
+
+
+def _pairs(file: LogFile) -> Log | None:
+    if file.separated or not all(len(line.split()) == 2 for line in file.lines):
+        return None
+    events = file.scan(Dialect(" ", quoted=False), header=False, names=["user", "item"]).select("line", "user", "item")
+    return file.log("lines of user and item", events)
+
+
+def _sequences(file: LogFile) -> Log | None:
+    """`user item item item`, in their order. Raises `DataError`: there is a single column."""
+    if file.separated:
+        return None
+    if all(len(line.split()) == 1 for line in file.lines):
+        raise DataError(
+            f"{file.path} has a single column: {file.lines[0]!r:.80}. A line should hold user, item, and where there is one a time."
+        )
+    words = file.scan(Dialect("\x01", quoted=False), header=False, names=["text"]).with_columns(
+        pl.col("text").str.strip_chars().str.split(" ")
     )
+    users = words.with_columns(user=pl.col("text").list.first(), item=pl.col("text").list.slice(1))
+    return file.log("a sequence per line", users.select("line", "user", "item").explode("item"))
 
 
+def _headed(file: LogFile) -> Log | None:
+    return file.log("a table with a header", _named(file.scan(file.dialect), file.path, file.settings)) if file.headed else None
+
+
+def _headless(file: LogFile) -> Log | None:
+    columns = _headless_columns([cells_of(line, file.dialect) for line in file.lines])
+    table = file.scan(file.dialect, header=False)
+    found = [name for name in table.collect_schema().names() if name != "line"]
+    events = table.select("line", *(pl.col(name).alias(role) for name, role in zip(found, columns, strict=False)))
+    return file.log(f"a table without a header: {', '.join(columns)}", events)
+
+
+LAYOUTS: tuple[Callable[[LogFile], Log | None], ...] = (_parquet, _recbole, _double_colons, _pairs, _sequences, _headed, _headless)
+"""Each reads its layout and returns None where a file is not in it; the first that reads counts."""
+
+
+# -- columns ------------------------------------------------------------------------------------------------------
 def _named(table: pl.LazyFrame, file: Path, settings: Recommendation) -> pl.LazyFrame:
     """The columns of events, by the settings or by their names."""
     names = [name for name in table.collect_schema().names() if name != "line"]
@@ -161,10 +218,6 @@ def _column(role: str, names: list[str], asked: str, file: Path) -> str | None:
     return next((bare[name] for name in NAMES[role] if name in bare), None)
 
 
-def _single_column(file: Path, line: str) -> str:
-    return f"{file} has a single column: {line!r:.80}. A line should hold user, item, and where there is one a time."
-
-
 def _headless_columns(rows: list[list[str]]) -> list[str]:
     """What the columns should be by their number; a third one of small numbers holds ratings, else times."""
     if len(rows[0]) == 3:
@@ -173,118 +226,10 @@ def _headless_columns(rows: list[list[str]]) -> list[str]:
     return ["user", "item", "rating", "time"][: len(rows[0])]
 
 
-def _headless(file: Path, separator: str, columns: list[str]) -> pl.LazyFrame:
-    table = _scan(file, separator, header=False)
-    found = [name for name in table.collect_schema().names() if name != "line"]
-    return table.select("line", *(pl.col(name).alias(role) for name, role in zip(found, columns, strict=False)))
-
-
-def _double_colons(file: Path) -> pl.LazyFrame:
-    """`1::1193::5::978300760`: read as if by single colons, every other column is empty."""
-    table = _scan(file, ":", header=False)
-    columns = [name for name in table.collect_schema().names() if name != "line"][::2]
-    known = ["user", "item", "rating", "time"][: len(columns)]
-    return table.select("line", *(pl.col(column).alias(name) for column, name in zip(columns, known, strict=False)))
-
-
-def _lines_of_pairs(file: Path) -> pl.LazyFrame:
-    return _scan(file, " ", header=False, names=["user", "item"]).select("line", "user", "item")
-
-
-def _lines_of_sequences(file: Path) -> pl.LazyFrame:
-    """`user item item item`, in their order."""
-    whole = pl.scan_csv(file, separator="\x01", has_header=False, new_columns=["text"], infer_schema=False, quote_char=None)
-    words = whole.with_row_index("line", 1).with_columns(pl.col("text").str.strip_chars().str.split(" "))
-    users = words.with_columns(user=pl.col("text").list.first(), item=pl.col("text").list.slice(1))
-    return users.select("line", "user", "item").explode("item")
-
-
-def _first_lines(file: Path) -> list[str]:
-    with file.open(encoding="utf-8-sig", errors="replace") as opened:
-        lines = [line.rstrip("\r\n") for line, _ in zip(opened, range(SNIFFED_LINES), strict=False)]
-    return [line for line in lines if line.strip()] or [""]
-
-
-def _separator(line: str) -> str:
-    return max(",\t;|", key=line.count)
-
-
-def _has_header(line: str, separator: str, settings: Recommendation) -> bool:
-    known = {name for names in NAMES.values() for name in names}
-    asked = {getattr(settings, f"{role}_column") for role in NAMES} - {""}
-    cells = {cell.strip().strip('"').partition(":")[0] for cell in line.split(separator)}
-    return bool({cell.casefold() for cell in cells} & known or cells & asked)
-
-
 def _from_hub(settings: Recommendation) -> Log:
-    import datasets
-
-    name = settings.data.removeprefix("hf://")
-    try:
-        loaded = datasets.load_dataset(name, split="train")
-    except Exception as error:  # what it raises depends on the host
-        raise DataError(f"{settings.data} could not be loaded: {str(error).splitlines()[0]}") from error
-    table = pl.from_arrow(loaded.data.table)  # pyright: ignore[reportAttributeAccessIssue]
+    name = settings.data.removeprefix(HUB)
+    splits = hub_splits(name)
+    loaded = splits.get("train") or next(iter(splits.values()))
+    table = pl.from_arrow(loaded.data.table)
     assert isinstance(table, pl.DataFrame)
     return Log(f"the hub's {name}", _named(table.lazy(), Path(name), settings))
-
-
-# -- titles and categories ----------------------------------------------------------------------------------------
-def _catalogue(folder: Path, layout: str) -> Catalogue:
-    """Titles and categories of items from the files beside the log."""
-    found = Catalogue()
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".item" and path.name != "u.item":
-            _add(found, _rows(path, "\t", "utf-8"))
-        elif path.name == "u.item":
-            _add_flags(found, path, folder / "u.genre")
-        elif path.name == "movies.dat":
-            _add(found, ({"id": i, "title": t, "category": g} for i, t, g, *_ in _split(path, "::", 3)))
-        elif path.name in ("movies.csv", "items.csv", "products.csv"):
-            _add(found, _rows(path, ",", "utf-8"))
-        elif path.name.endswith("item2attributes.json"):
-            for item, attributes in json.loads(path.read_text(encoding="utf-8")).items():
-                found.categories[item] = [f"attribute {a}" for a in attributes]
-    renamed = list(folder.glob("*_to_original_items.txt"))
-    return _renamed(found, renamed[0]) if renamed else found
-
-
-def _add(found: Catalogue, rows: Iterator[dict[str, str]]) -> None:
-    for row in rows:
-        bare = {(name or "").partition(":")[0].casefold(): value or "" for name, value in row.items() if isinstance(value, str)}
-        item = next((bare[name] for name in ("id", *NAMES["item"]) if name in bare), "")
-        title = next((value for name, value in bare.items() if "title" in name or name == "name"), "")
-        kinds = next((value for name, value in bare.items() if name in ("category", "categories", "genres", "genre", "class")), "")
-        if item and title:
-            found.titles[item] = title
-        if item and kinds:
-            found.categories[item] = [k for k in (kinds.split("|") if "|" in kinds else kinds.split(" ")) if k]
-
-
-def _rows(path: Path, separator: str, encoding: str) -> Iterator[dict[str, str]]:
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
-        yield from csv.DictReader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE)
-
-
-def _split(path: Path, separator: str, least: int) -> Iterator[list[str]]:
-    for line in path.read_text(encoding="latin-1").splitlines():
-        parts = line.split(separator)
-        if len(parts) >= least:
-            yield parts
-
-
-def _add_flags(found: Catalogue, items: Path, genres: Path) -> None:
-    """MovieLens 100k: a flag per genre behind id, title, dates and address."""
-    names = [parts[0] for parts in _split(genres, "|", 2)] if genres.exists() else []
-    for parts in _split(items, "|", 6):
-        found.titles[parts[0]] = parts[1]
-        found.categories[parts[0]] = [name for name, flag in zip(names, parts[5:], strict=False) if flag == "1"]
-
-
-def _renamed(found: Catalogue, path: Path) -> Catalogue:
-    """The ids of the log stand for others, listed in a file of `id original` lines."""
-    original = dict(line.split()[:2] for line in path.read_text().splitlines() if line.strip())
-    return Catalogue(
-        {new: found.titles[old] for new, old in original.items() if old in found.titles},
-        {new: found.categories[old] for new, old in original.items() if old in found.categories},
-    )

@@ -13,30 +13,17 @@ import polars as pl
 from tasks.contract.errors import DataError
 from tasks.contract.findings import NAMED, Findings
 from tasks.contract.types import Say
-from usecases.recommendation.layouts import Catalogue, Log, files_of, find_log
+from usecases.recommendation.layouts import find_log
+from usecases.recommendation.logs import Catalogue, Log
 from usecases.recommendation.splits import Sequences, cut, k_core, without_repeats
 
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-READ_BY_PREPARE = (
-    *("data", "user_column", "item_column", "time_column", "rating_column", "action_column", "min_rating", "k_core", "repeats"),
-    *("session_hours", "ties", "split", "test_share", "validation_share", "tolerance", "filter_seen"),
-    *("focus_action", "focus_category", "focus_days"),
-)
 REPEATING = 0.1  # share of events that repeat an item, from which on repeating is what people do here
 DAY = 86_400.0
 LEAST_SEQUENCES = 3
 EXAMPLE_EVENTS = 20
-
-
-def data_digest(settings: Recommendation) -> str:
-    """Of the settings that `prepare` reads and the names, sizes and times of the files."""
-    facts: dict[str, Any] = {"settings": {name: getattr(settings, name) for name in READ_BY_PREPARE}}
-    if settings.data != "sample" and not settings.data.startswith("hf://"):
-        files = [p for p in files_of(settings) if p.exists()]
-        facts["files"] = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
@@ -47,7 +34,7 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
     """
     findings = Findings()
     say("reading the log")
-    log = find_log(settings)
+    log = find_log(settings, findings)
     events, users, items = _coded(log, settings, findings)
     total = len(events) + findings.unusable
     findings.refuse_past(settings.tolerance, total, "rows")

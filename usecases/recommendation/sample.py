@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from usecases.recommendation.layouts import Catalogue, Log
+from usecases.recommendation.logs import Catalogue, Log
 
 PEOPLE, ITEMS, KINDS = 900, 300, 10
 EVENTS = (12, 40)  # per person

@@ -95,13 +95,10 @@ def _windows(start: int, stop: int, length: int) -> list[tuple[int, int]]:
     return found
 
 
-def open_split(usecase: Recommendation, folder: Path, split: Split) -> Examples:
-    from usecases.recommendation import AllBehaviour
-
+def open_split(folder: Path, split: Split, length: int, focused: bool) -> Examples:
+    """A split as examples of at most `length` events; of the training split, where `focused`, only the events in focus are targets."""
     events = Events(folder)
-    if split == "train":
-        return Windows(events, usecase.length, focused=not isinstance(usecase, AllBehaviour))
-    return Questions(events, split, usecase.length)
+    return Windows(events, length, focused) if split == "train" else Questions(events, split, length)
 
 
 def training_requests(usecase: Recommendation, folder: Path, rows: np.ndarray) -> Arrays:

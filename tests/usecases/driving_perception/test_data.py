@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 
 from tasks.contract.errors import DataError
 from tests.usecases.driving_perception.roads import LAYOUTS, camvid_of_segnet, frames, pairs_without_anything, prepared, save
-from usecases import driving_perception
-from usecases.driving_perception import READ_BY_PREPARE, DrivingPerception
+from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.sample import CLASSES, draw
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
 
@@ -169,14 +167,3 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data" / "val")
     with pytest.raises(DataError, match="no val folder of their own"):
         prepared(tmp_path / "data", tmp_path / "out", dev_is_test=True)
-
-
-def test_every_setting_that_decides_the_data_decides_their_digest() -> None:
-    source = Path(driving_perception.__file__ or "").parent / "prepare.py"
-    assert set(re.findall(r"\bsettings\.(\w+)", source.read_text())) <= READ_BY_PREPARE
-    plain = DrivingPerception()
-    other = {"data": str(Path(__file__).parent), "heads": ("mask",), "scenario": "night", "speed": "no", "turn": "no"}
-    for name in sorted(READ_BY_PREPARE):
-        changed = plain.model_copy(update={name: other[name] if name in other else getattr(plain, name) + 1})
-        assert changed.data_digest() != plain.data_digest(), name
-    assert plain.model_copy(update={"channels": 8}).data_digest() == plain.data_digest(), "the same data for another network"

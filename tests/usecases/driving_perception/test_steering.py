@@ -32,7 +32,7 @@ from usecases.driving_perception.steering import BINS, HEARD, UNTOLD, SteeringHe
 from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import as_png
-from usecases.splits import SPLITS
+from usecases.reading.splits import SPLITS
 
 MOMENTS = 200
 SMALL = DrivingPerception(channels=8, dropout=0.0, colour=0.1, heads=("steering",), turn="yes")

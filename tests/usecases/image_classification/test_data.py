@@ -19,7 +19,7 @@ from usecases.image_classification import ImageClassification
 from usecases.image_classification.codec import ImageCodec
 from usecases.image_classification.prepare import StoredImages
 from usecases.images import decode, to_pixels
-from usecases.splits import stratified
+from usecases.reading.splits import stratified
 
 Card = dict[str, Any]
 

@@ -247,7 +247,7 @@ def test_the_digest_of_the_data_notices_a_change(layout: Make, tmp_path: Path) -
     more = write(tmp_path / "more.txt", "some text\n")
     settings: dict[str, Any] = {"data": str(data), "unlabelled": str(more)}
     before = Read(**settings).data_digest()
-    assert before == Read(**settings).data_digest() != Read(**settings, split_seed=1).data_digest()
+    assert before == Read(**settings).data_digest()
     write(more, "some other text\n")
     after = Read(**settings).data_digest()
     assert after != before

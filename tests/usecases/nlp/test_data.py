@@ -37,8 +37,9 @@ from tests.usecases.nlp.texts import (
 )  # fmt: skip
 from usecases.nlp.reading.conll import joined
 from usecases.nlp.reading.schemes import Decoder
-from usecases.nlp.sources import Item, Span, split_of
+from usecases.nlp.sources import Item, Span
 from usecases.nlp.texts import Texts, write_texts
+from usecases.reading.splits import split_of
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
@@ -123,21 +124,21 @@ def test_the_hub(tmp_path: Path) -> None:
     import datasets
 
     from tasks.contract.findings import Findings
-    from usecases.nlp.reading.arrow import from_datasets
     from usecases.nlp.reading.records import read_tables
+    from usecases.reading.arrow import tables_of
 
     label = datasets.ClassLabel(names=["bad", "good"])
     rows = {"text": list(TEXTS), "label": [int(c == "good") for c in TEXTS.values()]}
     loaded = datasets.Dataset.from_dict(rows, datasets.Features(text=datasets.Value("string"), label=label))
     held_back = datasets.Dataset.from_dict({"text": ["?"], "label": [-1]}, loaded.features)
-    source = read_tables(from_datasets({"train": loaded, "test": held_back}), Read(), Findings())
+    source = read_tables(tables_of({"train": loaded, "test": held_back}), Read(), Findings())
     assert classes(source.items) == {**TEXTS, "?": ""}
 
     names = sorted({tag for tokens, spans in SENTENCES for tag in tags(spans, len(tokens), "IOB2")})
     numbers = [[names.index(tag) for tag in tags(spans, len(tokens), "IOB2")] for tokens, spans in SENTENCES]
     features = datasets.Features(tokens=datasets.List(datasets.Value("string")), ner_tags=datasets.List(datasets.ClassLabel(names=names)))
     loaded = datasets.Dataset.from_dict({"tokens": [tokens for tokens, _ in SENTENCES], "ner_tags": numbers}, features)
-    assert entities(read_tables(from_datasets({"train": loaded}), Read(), Findings()).items) == ENTITIES
+    assert entities(read_tables(tables_of({"train": loaded}), Read(), Findings()).items) == ENTITIES
 
 
 # -- several labels ---------------------------------------------------------------------------------------------------

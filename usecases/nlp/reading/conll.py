@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import NAMED, Findings
-from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.reading.schemes import Decoder, is_tag
-from usecases.nlp.sources import Found, Item, Source, Span
+from usecases.nlp.sources import Item, Source, Span
+from usecases.reading.encodings import TextFile
+from usecases.reading.tables import Found
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.nlp.reading import arrow, tables
 from usecases.nlp.reading.classlists import is_class_list, with_names
-from usecases.nlp.reading.columns import KNOWN, NoLabels
-from usecases.nlp.reading.conll import read_conll
-from usecases.nlp.reading.encodings import TextFile
-from usecases.nlp.reading.kinds import ARCHIVES, OTHER, kind_of
-from usecases.nlp.reading.lines import (
-    class_of_files,
-    labels_beside,
-    read_class_files,
-    read_fasttext,
-    read_parallel,
-    read_trec,
-)
+from usecases.nlp.reading.kinds import OTHER, kind_of
+from usecases.nlp.reading.lines import labels_beside
 from usecases.nlp.reading.records import read_tables
-from usecases.nlp.reading.trees import hidden, is_class_tree, read_tree, subfolders, unwrap
-from usecases.nlp.sources import Found, Item, Source, split_of
+from usecases.nlp.reading.trees import is_class_tree, read_tree
+from usecases.nlp.sources import Item, Source
+from usecases.reading import arrow, digests
+from usecases.reading.archives import is_archive, refuse_archives
+from usecases.reading.files import files_below, files_in, subfolders, unwrap, walk
+from usecases.reading.splits import split_of
+from usecases.reading.tables import Found
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
-DECISIVE = (
-    *("data", "task", "text_column", "label_column", "label_part", "multi_label", "label_separator", "encoding", "unlabelled"),
-    *("validation_share", "test_share", "split_seed", "dev_is_test", "tolerance"),
-)
 ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog", "authors", "dataset_info", "state.json")
 
 
@@ -65,7 +53,7 @@ def _found(settings: TextSettings) -> Source:
     findings = Findings()
     if settings.data.startswith("hf://"):
         name = settings.data.removeprefix("hf://")
-        source = read_tables(arrow.hub(name), settings, findings)
+        source = read_tables(arrow.tables_of(arrow.hub_splits(name)), settings, findings)
         source.layout = f"the hub's data set {name}, {source.layout}"
         return source
     path = Path(settings.data).expanduser()
@@ -75,37 +63,33 @@ def _found(settings: TextSettings) -> Source:
 
 
 def data_digest(settings: TextSettings) -> str:
-    """Of the settings that decide the prepared data, and of the names, sizes and times of the files behind them."""
-    facts: list[object] = [getattr(settings, name) for name in DECISIVE]
-    for given in (settings.data, settings.unlabelled):
-        path = Path(given).expanduser() if given and given != "sample" and not given.startswith("hf://") else None
-        facts += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in (_files_behind(path) if path else ())]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    """Changes with the files behind the settings, and with the encoder, of which prepared data hold a copy."""
+    beside = _files_beside(Path(settings.data).expanduser())
+    return digests.data_digest(settings.data, settings.unlabelled, *beside, weights=settings.weights_digest())
 
 
-def _files_behind(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path, *(p for p in (labels_beside(path), _class_list(path.parent)) if p)]
-    return sorted(p for p in path.rglob("*") if p.is_file())
+def _files_beside(path: Path) -> list[Path]:
+    """The files of labels that are read with a single file of texts; of a folder all files count anyway."""
+    return [p for p in (labels_beside(path), _class_list(path.parent)) if p] if path.is_file() else []
 
 
 # -- where ------------------------------------------------------------------------------------------------------------
 def _from_file(path: Path, settings: TextSettings, findings: Findings) -> Source:
-    _refuse_archives([path])
-    return _named(_read([Found(path, path.name, None)], settings, findings), path.parent)
+    refuse_archives([path])
+    return _named(_read([Found(path, path.name)], settings, findings), path.parent)
 
 
 def _from_folder(path: Path, settings: TextSettings, findings: Findings) -> Source:
-    root = unwrap(path)
-    files = [p for p in sorted(root.iterdir()) if p.is_file() and _may_hold_data(p)]
-    if not any(kind_of(p, settings) not in ("lines", "unknown") for p in files) and is_class_tree(root):
+    root = unwrap(path, lambda files, _inside: not files)
+    files = [p for p in files_in(root) if _may_hold_data(p)]
+    if not any(kind_of(p, settings).labelled for p in files) and is_class_tree(root):
         return _named(read_tree(path, root, settings.encoding, findings), root)
     found = _with_splits(root, files) or _shards(root)
     if found:
         return _named(_read(_same_kind(found, settings, findings), settings, findings), root)
-    _refuse_archives(p for p in root.iterdir() if p.is_file())
+    refuse_archives(files_in(root))
     inside = subfolders(root)
-    if any(p.is_file() for folder in inside for p in folder.rglob("*")):
+    if any(True for folder in inside for _ in walk(folder)):
         raise DataError(f"{path} holds no data set itself. Give one of its folders: {', '.join(p.name for p in inside[:10])}.")
     raise DataError(f"No texts were found in {path}. Give a table with a text and a label per row, a folder per class, or CoNLL columns.")
 
@@ -114,26 +98,20 @@ def _with_splits(root: Path, files: Sequence[Path]) -> list[Found]:
     """The files at the top, else those in folders that are named as splits."""
     if files:
         return [Found(p, p.name, split_of(p.name)) for p in files]
-    inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in sorted(folder.iterdir())]
-    return [Found(p, str(p.relative_to(root)), split) for p, split in inside if p.is_file() and _may_hold_data(p)]
+    inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in files_in(folder)]
+    return [Found(p, str(p.relative_to(root)), split) for p, split in inside if _may_hold_data(p)]
 
 
 def _shards(root: Path) -> list[Found]:
-    shards = sorted(p for p in root.rglob("*.parquet") if not hidden(p))
+    shards = [p for p in files_below(root) if p.match("*.parquet")]
     return [Found(p, str(p.relative_to(root)), split_of(p.stem) or split_of(p.parent.name)) for p in shards]
 
 
 def _may_hold_data(path: Path) -> bool:
     name = path.name.casefold()
-    if hidden(path) or name.startswith(ABOUT) or path.suffix.casefold() in (*OTHER, *ARCHIVES):
+    if name.startswith(ABOUT) or path.suffix.casefold() in OTHER or is_archive(path):
         return False
     return not is_class_list(path) and path.stat().st_size > 0
-
-
-def _refuse_archives(files: Iterable[Path]) -> None:
-    archive = next((p for p in files if p.suffix.casefold() in ARCHIVES), None)
-    if archive:
-        raise DataError(f"{archive} is an archive. Unpack it and give the folder.")
 
 
 def _class_list(folder: Path) -> Path | None:
@@ -151,7 +129,7 @@ def _same_kind(found: list[Found], settings: TextSettings, findings: Findings) -
     labels = {labels_beside(f.path) for f in found}
     kinds = {f: kind_of(f.path, settings) for f in found if f.path not in labels}
     size = {kind: sum(f.path.stat().st_size for f in kinds if kinds[f] == kind) for kind in kinds.values()}
-    chosen = max(size, key=lambda kind: (kind not in ("lines", "unknown"), size[kind]))
+    chosen = max(size, key=lambda kind: (kind.labelled, size[kind]))
     kept = [f for f in kinds if kinds[f] == chosen]
     given = {f.split for f in kept}
     if "train" in given:
@@ -162,35 +140,7 @@ def _same_kind(found: list[Found], settings: TextSettings, findings: Findings) -
 
 
 def _read(found: Sequence[Found], settings: TextSettings, findings: Findings) -> Source:
-    kind = kind_of(found[0].path, settings)
-    if kind == "parquet":
-        return read_tables([arrow.parquet(f) for f in found], settings, findings)
-    if kind == "unknown":
-        raise DataError(f"{found[0].path} is of no known kind. Give a table, JSON lines, CoNLL columns, or a folder per class.")
-    files = [(f, TextFile(f.path, settings.encoding, findings)) for f in found]
-    if kind == "json":
-        return read_tables([table for f, file in files for table in tables.json_document(f, file)], settings, findings)
-    if kind == "jsonl":
-        return read_tables([tables.json_lines(f, file, findings) for f, file in files], settings, findings)
-    if kind == "table":
-        return read_tables([tables.separated(f, file, _known(settings)) for f, file in files], settings, findings)
-    if kind == "conll":
-        return read_conll(files, settings, findings)
-    if kind == "fasttext":
-        return read_fasttext(files, findings)
-    if kind == "trec":
-        return read_trec(files, findings)
-    if kind == "parallel":
-        return read_parallel(files, settings, findings)
-    classes = class_of_files(found)
-    if not classes:
-        raise NoLabels(f"No labels were found in {found[0].path}: it holds a text a line. Give a table with a text and a label per row.")
-    return read_class_files(files, classes, findings)
-
-
-def _known(settings: TextSettings) -> list[str]:
-    asked = [name.casefold() for column in (settings.text_column, settings.label_column) for name in column.split("+") if name]
-    return [*KNOWN, *(name for name in asked if not name.isdecimal())]
+    return kind_of(found[0].path, settings).read(found, settings, findings)
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------

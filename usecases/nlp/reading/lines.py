@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.nlp.reading.columns import as_list
-from usecases.nlp.reading.encodings import TextFile
-from usecases.nlp.sources import SPLIT_NAMES, Found, Item, Source
+from usecases.nlp.sources import Item, Source
+from usecases.reading.encodings import TextFile
+from usecases.reading.splits import SPLIT_NAMES
+from usecases.reading.tables import Found
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -40,7 +42,7 @@ def _most(lines: Sequence[str], condition: Callable[[str], bool]) -> bool:
     return bool(there) and sum(map(condition, there)) >= MOST * len(there)
 
 
-def read_fasttext(files: Files, findings: Findings) -> Source:
+def read_fasttext(files: Files, settings: TextSettings, findings: Findings) -> Source:
     """Lines with words such as `__label__good`, several where a text has several labels."""
     items = [_fasttext_item(f"{found.name} line {n}", line, found.split) for found, file in files for n, line in file.numbered()]
     return Source("fastText's lines with __label__", "classification", items, _several(items), findings)
@@ -64,7 +66,7 @@ def _fasttext_item(name: str, line: str, split: str | None) -> Item:
     return Item(name, text.removeprefix(",").strip(), tuple(dict.fromkeys(labels)), (), split)
 
 
-def read_trec(files: Files, findings: Findings) -> Source:
+def read_trec(files: Files, settings: TextSettings, findings: Findings) -> Source:
     """Lines of `COARSE:fine question`."""
     items = []
     for found, file in files:

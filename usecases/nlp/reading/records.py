@@ -9,13 +9,12 @@ from tasks.contract.findings import Findings
 from usecases.nlp.reading import charspans
 from usecases.nlp.reading.columns import Columns, Look, NoLabels, as_label, as_list, choose, text_columns
 from usecases.nlp.reading.conll import Sentences
-from usecases.nlp.reading.tables import Table
-from usecases.nlp.sources import SPLIT_NAMES, Item, Source, Span
+from usecases.nlp.sources import Item, Source, Span
+from usecases.reading.splits import YES, split_of_cell
+from usecases.reading.tables import Table
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
-
-YES = ("1", "true", "1.0")
 
 
 def read_tables(tables: Sequence[Table], settings: TextSettings, findings: Findings) -> Source:
@@ -99,10 +98,7 @@ def _text(row: Sequence[Any], columns: Sequence[int]) -> str:
 def _split(table: Table, columns: Columns, row: Sequence[Any]) -> str | None:
     if columns.split is None or len(row) <= columns.split:
         return table.split
-    value = str(row[columns.split]).strip().casefold()
-    if table.columns[columns.split].strip().casefold() == "is_valid":
-        return "validation" if value in YES else "train"
-    return SPLIT_NAMES.get(value, table.split)
+    return split_of_cell(table.columns[columns.split], row[columns.split]) or table.split
 
 
 # -- entities ---------------------------------------------------------------------------------------------------------

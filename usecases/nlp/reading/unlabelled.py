@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.nlp.reading import tables
-from usecases.nlp.reading.arrow import parquet
 from usecases.nlp.reading.columns import KNOWN
-from usecases.nlp.reading.encodings import TextFile
 from usecases.nlp.reading.records import texts_of
-from usecases.nlp.reading.trees import hidden
-from usecases.nlp.sources import Found
+from usecases.reading import tables
+from usecases.reading.arrow import parquet
+from usecases.reading.encodings import TextFile
+from usecases.reading.files import files_below
+from usecases.reading.tables import Found
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".json", ".parquet", "")
+EXPECTED = "It should hold a text per line."
 LONG = 100_000  # characters; a longer text is cut into pieces of this
 
 
@@ -34,7 +35,7 @@ def read_unlabelled(settings: TextSettings, held_out: Collection[str], findings:
         raise DataError(
             f"There is nothing at --usecase.unlabelled {settings.unlabelled}. Give a file or folder of texts, or leave it empty."
         )
-    files = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file() and not hidden(p)]
+    files = [path] if path.is_file() else files_below(path)
     files = [p for p in files if p.suffix.casefold() in SUFFIXES]
     if not files:
         raise DataError(f"--usecase.unlabelled {settings.unlabelled} holds no .txt, .csv, .tsv, .jsonl, .json or .parquet file.")
@@ -47,7 +48,7 @@ def read_unlabelled(settings: TextSettings, held_out: Collection[str], findings:
 
 
 def _texts(path: Path, settings: TextSettings, findings: Findings) -> Iterator[str]:
-    found, suffix = Found(path, path.name, None), path.suffix.casefold()
+    found, suffix = Found(path, path.name), path.suffix.casefold()
     if suffix == ".parquet":
         return texts_of(parquet(found))
     file = TextFile(path, settings.encoding, findings)
@@ -56,7 +57,7 @@ def _texts(path: Path, settings: TextSettings, findings: Findings) -> Iterator[s
     if suffix in (".json", ".jsonl"):
         return texts_of(tables.json_lines(found, file, findings))
     if suffix in (".csv", ".tsv"):
-        return texts_of(tables.separated(found, file, KNOWN))
+        return texts_of(tables.separated(found, file, tables.headed_by(KNOWN), EXPECTED))
     return _paragraphs(file) if _has_paragraphs(file) else file.lines()
 
 

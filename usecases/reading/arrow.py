@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tasks.contract.errors import DataError
-from usecases.nlp.reading.tables import Rows, Table
-from usecases.nlp.sources import Found, split_of
+from usecases.reading.splits import split_of
+from usecases.reading.tables import Found, Rows, Table
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 BATCH = 1000
 
@@ -18,26 +22,32 @@ def parquet(found: Found) -> Table:
     Raises:
         DataError: not parquet.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        schema = pq.ParquetFile(found.path).schema_arrow
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{found.path} cannot be read as parquet: {error}.") from None
+    schema = open_parquet(found.path).schema_arrow
 
     def rows() -> Rows:
         number = 0
-        with pq.ParquetFile(found.path) as file:
+        with open_parquet(found.path) as file:
             for batch in file.iter_batches(BATCH):
                 for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield f"{found.name} row {number}", list(cells)
                     number += 1
 
-    return Table(found.name, schema.names, rows, found.split, classes=_class_names(schema))
+    return Table(found.name, schema.names, rows, found.split, classes=class_names(schema))
 
 
-def _class_names(schema: Any) -> dict[str, list[str]]:
+def open_parquet(path: Path) -> ParquetFile:
+    """Raises `DataError`: the file is not parquet, or damaged."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
+
+
+def class_names(schema: Any) -> dict[str, list[str]]:
+    """By column, the names of numbered classes, as the hub's data sets keep them in the metadata of the schema."""
     written = (schema.metadata or {}).get(b"huggingface")
     features = json.loads(written).get("info", {}).get("features", {}) if written else {}
     found = {}
@@ -48,11 +58,14 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     return found
 
 
-def hub(name: str) -> list[Table]:
-    """The splits of a data set of the Hugging Face hub, `owner/name` or `owner/name/configuration`, cached by `datasets`.
+def hub_splits(name: str) -> dict[str, Any]:
+    """The splits of a data set of the Hugging Face hub by their names, cached by `datasets`.
+
+    Args:
+        name: `owner/name` or `owner/name/configuration`.
 
     Raises:
-        DataError: it cannot be had.
+        DataError: it cannot be loaded.
     """
     import datasets
 
@@ -67,10 +80,10 @@ def hub(name: str) -> list[Table]:
         raise DataError(
             f"hf://{name} cannot be had from the hub: {reason}. Check the name and the network, or give a local copy."
         ) from None
-    return from_datasets(dict(loaded))  # pyright: ignore[reportArgumentType]
+    return {str(split): rows for split, rows in dict(loaded).items()}  # pyright: ignore[reportArgumentType]
 
 
-def from_datasets(splits: dict[str, Any]) -> list[Table]:
+def tables_of(splits: dict[str, Any]) -> list[Table]:
     """Loaded splits of a hub data set, by the hub's names."""
     return [_hub_table(split, rows) for split, rows in splits.items()]
 

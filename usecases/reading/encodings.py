@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,16 +17,27 @@ MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+UTF8 = ("utf-8", "utf-8-sig")
 OLD = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256", "cp874")
 CHUNK = 1 << 20
 GUESSED_BYTES = 1 << 17
 HEAD_LINES, HEAD_CHARACTERS = 1000, 200_000
 DAMAGED = 0.05  # share of unreadable among foreign characters up to which a file is UTF-8 with damage
 WESTERN = 0.15  # share of bytes past ASCII, in lines that have any, up to which a language is written in accented Latin
+# what Czech, Slovak and Polish words in cp1250 look like when they are read as cp1252: a grave vowel where no western language has one
+# (čas is èas, dům is dùm), a sign in the middle of a word (był is by³)
+CENTRAL_EUROPEAN = re.compile(r"\b[èÈ]\w|[èø][aeiouyáéíóúý]|[ìù]\w|(?<=[^\W\d_])[¹³¿](?=[^\W\d_])")
+WESTERN_EUROPEAN = re.compile(r"[àåÀÅ]|ò\w")  # rare in those languages: ŕ, ĺ, and ň before a letter
+CENTRAL_EUROPEAN_SHARE = 0.1  # of the characters past ASCII, from which on such words decide
 
 
 class TextFile:
     """A text file that is read line by line and never held as a whole, unless that is asked for.
+
+    Args:
+        path: the file.
+        asked: the encoding that the user gave with `--usecase.encoding`; empty: it is detected.
+        findings: where an encoding other than UTF-8 and unreadable characters are noted.
 
     Raises:
         DataError: it is not in the encoding that was asked for.
@@ -35,13 +48,14 @@ class TextFile:
         facts = path.stat()
         self.encoding, feeds, nuls, unreadable = _looked_at(path, asked, facts.st_size, facts.st_mtime_ns)
         self.line_end = "\n" if feeds else "\r"
+        self._is_plain = self.encoding in UTF8 and not nuls and bool(feeds)
         if unreadable and asked and unreadable > DAMAGED * facts.st_size:
             raise DataError(f"{path} is not in the encoding {asked} (--usecase.encoding). Leave it empty to have it detected.")
         if unreadable:
             findings.note("unreadable characters", f"{path.name}: {unreadable} in {self.encoding}", "left as \ufffd", unreadable)
         if nuls:
             findings.note("NUL characters", f"{path.name}: {nuls}", "removed", nuls)
-        if not asked and self.encoding not in ("utf-8", "utf-8-sig"):
+        if not asked and self.encoding not in UTF8:
             findings.note("file in another encoding than UTF-8", f"{path.name}: read as {self.encoding}", "or say --usecase.encoding")
 
     def lines(self) -> Iterator[str]:
@@ -73,6 +87,17 @@ class TextFile:
     def is_one_line(self) -> bool:
         return len([line for line in self.head if line.strip()]) == 1 and sum(1 for _ in self.numbered()) == 1
 
+    def as_utf8(self) -> Path:
+        """For readers that know nothing but UTF-8 and line feeds: the file itself, or a copy, which is removed with this object."""
+        return self.path if self._is_plain else Path(self._copy.name)
+
+    @cached_property
+    def _copy(self) -> IO[str]:
+        copy = tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", suffix=self.path.suffix)  # noqa: SIM115
+        copy.writelines(f"{line}\n" for line in self.lines())
+        copy.flush()
+        return copy
+
     def _opened(self) -> IO[str]:
         return self.path.open(encoding=self.encoding, errors="replace", newline=self.line_end)
 
@@ -85,7 +110,7 @@ def _looked_at(path: Path, asked: str, size: int, time: int) -> tuple[str, int, 
     for piece in _decoded(path, encoding):
         feeds += piece.count("\n")
         nuls += piece.count("\0")
-        unreadable += piece.count("\ufffd")
+        unreadable += 0 if piece.isascii() else piece.count("\ufffd")
     return encoding, feeds, nuls, unreadable
 
 
@@ -106,19 +131,25 @@ def _decoded(path: Path, encoding: str) -> Iterator[str]:
 def _encoding(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(1024)
-    marked = next((encoding for mark, encoding in MARKS if start.startswith(mark)), None)
+    marked = marked_encoding(start)
     if marked:
         return marked
     if start.count(0) > len(start) // 5:  # ASCII in two bytes each
         return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
     foreign = unreadable = 0
     for piece in _decoded(path, "utf-8"):
-        foreign += len(piece) - len(piece.encode("ascii", errors="ignore"))
-        unreadable += piece.count("\ufffd")
+        if not piece.isascii():
+            foreign += len(piece) - len(piece.encode("ascii", errors="ignore"))
+            unreadable += piece.count("\ufffd")
     if unreadable <= DAMAGED * foreign:
         return "utf-8"
     with path.open("rb") as file:
         return guessed(file)
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding that a byte order mark at the start of a file tells; None: there is no mark."""
+    return next((encoding for mark, encoding in MARKS if start.startswith(mark)), None)
 
 
 def guessed(lines: Iterable[bytes]) -> str:
@@ -133,10 +164,14 @@ def guessed(lines: Iterable[bytes]) -> str:
             break
     if sum(byte > 127 for byte in sample) > WESTERN * len(sample):
         best = from_bytes(bytes(sample), cp_isolation=list(OLD)).best()
-    if best is not None:
-        return best.encoding
-    try:
-        sample.decode("cp1252")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "cp1252"
+    return best.encoding if best is not None else _accented(bytes(sample))
+
+
+def _accented(sample: bytes) -> str:
+    """Of encodings of accented Latin the one whose words look right."""
+    western = sample.decode("cp1252", errors="replace")
+    foreign = len(western) - len(western.encode("ascii", errors="ignore"))
+    central = len(CENTRAL_EUROPEAN.findall(western)) - len(WESTERN_EUROPEAN.findall(western))
+    if central > CENTRAL_EUROPEAN_SHARE * foreign and "\ufffd" not in sample.decode("cp1250", errors="replace"):
+        return "cp1250"
+    return "latin-1" if "\ufffd" in western else "cp1252"

@@ -1,14 +1,47 @@
-"""Who trains, who validates, who tests: stratified, fixed by a seed, and never the same example twice."""
+"""Splits of a data set: how people name them, and how they are cut where they are not given."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
 PRECIOUS = {"train": 0, "validation": 1, "test": 2}  # of two copies the one in the more precious split stays
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "trainset": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "devel": "validation",
+    "development": "validation", "eval": "validation", "testa": "validation",
+    "test": "test", "testing": "test", "testset": "test", "testb": "test", "holdout": "test",
+}  # fmt: skip
+TEST_FILES = ("t10k", "trec_10")  # what the test files of MNIST and of TREC begin with
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold", "is_valid")
+YES = ("1", "true", "1.0")
+
+
+def split_of(name: str | Path) -> str | None:
+    """The split that a file or folder is named after, or the innermost folder of a path that is.
+
+    Examples are train, Final_Training, valid/images, eng.testa, instances_val2017.json and test-00000-of-00001.
+    """
+    return next((split for part in reversed(Path(name).parts) if (split := _named(part.casefold()))), None)
+
+
+def _named(name: str) -> str | None:
+    if name.startswith(TEST_FILES):
+        return "test"
+    return next((SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", name) if word in SPLIT_NAMES), None)
+
+
+def split_of_cell(column: str, value: object) -> str | None:
+    """The split that a cell names in a column that is one of `SPLIT_COLUMNS`; None: it names none."""
+    word = str(value).strip().casefold()
+    if column.strip().casefold() == "is_valid":
+        return "validation" if word in YES else "train"
+    return SPLIT_NAMES.get(word)
 
 
 def stratified(labels: Sequence[str], groups: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables of texts: CSV, TSV, JSON lines and JSON, row by row and never held as a whole where that can be avoided."""
+"""Tables: CSV, TSV, JSON lines and JSON, row by row and never held as a whole where that can be avoided."""
 
 from __future__ import annotations
 
@@ -8,19 +8,38 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.nlp.reading.encodings import TextFile
-from usecases.nlp.sources import Found, split_of
+from usecases.reading.encodings import TextFile
+from usecases.reading.splits import split_of
 
 Rows = Iterator[tuple[str, list[Any]]]
+IsHeader = Callable[[Sequence[Sequence[str]]], bool]
 SEPARATORS = "\t,;|"
 SNIFFED = 200
 SAMPLED = 1000
 LONGEST_NAME = 40  # characters of a column's name
 LONGEST_RECORD = 5000  # lines; a record of more is a quote that was never closed
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a data set: its name in reports, and the split that its name or its folder's speaks of."""
+
+    path: Path
+    name: str
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a table is written: what separates its cells, and whether quotation marks hold a cell together."""
+
+    separator: str
+    quoted: bool = True
 
 
 @dataclass
@@ -47,20 +66,59 @@ class Table:
 
 
 # -- separated values -------------------------------------------------------------------------------------------------
-def separated(found: Found, file: TextFile, known: Sequence[str]) -> Table:
-    """A CSV, TSV or the like. A first row with a `known` name in it, or that looks unlike the others, is a header.
+def separated(found: Found, file: TextFile, is_header: IsHeader, expected: str) -> Table:
+    """A CSV, TSV or the like.
+
+    Args:
+        found: the file.
+        file: its text.
+        is_header: whether the first of some rows holds the names of the columns.
+        expected: what the file should hold, as a sentence for the error.
 
     Raises:
         DataError: it is empty.
     """
-    separator = separator_of(file.head)
-    quoted = _is_quoted(file.head, separator)
-    first = [row for _, row in _first(_records(found, file, separator, quoted, 0), SNIFFED)]
+    dialect = dialect_of(file.head)
+    first = [row for _, row in _first(_records(found, file, dialect, 0), SNIFFED)]
     if not first:
-        raise DataError(f"{found.path} is empty. It should hold a text and a label per line.")
-    headed = _is_header(first, known)
+        raise DataError(f"{found.path} is empty. {expected}")
+    headed = is_header(first)
     columns = [name.strip() or str(i) for i, name in enumerate(first[0])] if headed else [str(i) for i in range(_width(first))]
-    return Table(found.name, columns, lambda: _records(found, file, separator, quoted, int(headed)), found.split, headless=not headed)
+    return Table(found.name, columns, lambda: _records(found, file, dialect, int(headed)), found.split, headless=not headed)
+
+
+def named_rows(path: Path, encoding: str, findings: Findings, dialect: Dialect | None = None) -> Iterator[dict[str, str]]:
+    """The rows of a CSV, TSV or the like with a header, by the names of their columns; none where the file is empty.
+
+    Args:
+        path: the file.
+        encoding: its encoding; empty: detected.
+        findings: where other encodings than UTF-8 are noted.
+        dialect: how it is written; None: detected.
+    """
+    file = TextFile(path, encoding, findings)
+    names: list[str] = []
+    for _, row in _records(Found(path, path.name), file, dialect or dialect_of(file.head), 0):
+        if names:
+            yield dict(zip(names, row, strict=False))
+        else:
+            names = [name.strip() for name in row]
+
+
+def headed_by(known: Sequence[str]) -> IsHeader:
+    """A first row is a header if it has a `known` name in it, or looks unlike the others."""
+    return lambda rows: _is_header(rows, known)
+
+
+def dialect_of(lines: Sequence[str]) -> Dialect:
+    """The dialect of a table whose first lines are given."""
+    separator = separator_of(lines)
+    return Dialect(separator, _is_quoted(lines, separator))
+
+
+def cells_of(line: str, dialect: Dialect) -> list[str]:
+    """The cells of one line."""
+    return next(csv.reader([line], delimiter=dialect.separator, quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE), [])
 
 
 def separator_of(lines: Sequence[str]) -> str:
@@ -78,14 +136,14 @@ def separator_of(lines: Sequence[str]) -> str:
 
 def _is_quoted(lines: Sequence[str], separator: str) -> bool:
     """TSV is mostly written without quotes, so that a quotation mark stands for itself; then lines have equal numbers of tabs."""
-    if separator != "\t":
+    if separator in ",;":
         return True
     cells = [cell for line in lines for cell in line.split(separator) if cell.startswith('"')]
     equal = len({line.count(separator) for line in lines if line.strip()}) <= 1
     return not equal or (bool(cells) and all(len(cell) > 1 and cell.endswith('"') for cell in cells))
 
 
-def _records(found: Found, file: TextFile, separator: str, quoted: bool, skip: int) -> Rows:
+def _records(found: Found, file: TextFile, dialect: Dialect, skip: int) -> Rows:
     csv.field_size_limit(sys.maxsize)  # of the process; texts are longer than its default
     start, number, marks = 1, 0, 0
 
@@ -95,7 +153,7 @@ def _records(found: Found, file: TextFile, separator: str, quoted: bool, skip: i
             marks += line.count('"')
             yield line + "\n"
 
-    reader = csv.reader(lines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    reader = csv.reader(lines(), delimiter=dialect.separator, quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE)
     for row in reader:
         several = reader.line_num - start
         if several > LONGEST_RECORD or (several and marks % 2):  # an odd one is left open until the end of the file

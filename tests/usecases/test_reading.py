@@ -1,0 +1,107 @@
+"""What all verticals read files with."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from usecases.image_classification import ImageClassification
+from usecases.image_classification.layouts import find_source
+from usecases.reading.archives import read_unpacked
+from usecases.reading.encodings import TextFile, guessed
+from usecases.reading.files import files_below
+from usecases.reading.splits import split_of, split_of_cell
+from usecases.reading.tables import dialect_of, named_rows
+from usecases.recommendation import Recommendation
+from usecases.recommendation.layouts import find_log
+
+CZECH = "červená zelená žlutý kůň večer čas dům tři měsíce příliš"
+POLISH = "był żółty wąż mógł się uczyć zażółć gęślą"
+FRENCH = "père crème où cœur poème siège forêt naïve Noël près à côté"
+CATALAN = "història òpera còmic època què això però camí"
+DANISH = "rødgrød med fløde på smørrebrød og grøn saft ved søen i år"
+SPANISH = "¿Qué año? ¿Dónde está? mañana señor ¿sí?"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [(CZECH, "cp1250"), (POLISH, "cp1250"), (FRENCH, "cp1252"), (CATALAN, "cp1252"), (DANISH, "cp1252"), (SPANISH, "cp1252")],
+)
+def test_accented_latin_is_told_by_its_words(text: str, written: str) -> None:
+    lines = [f"picture_{number}.jpg,{word},some words in plain letters".encode(written) for number, word in enumerate(text.split())]
+    assert guessed(lines) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("eng.testa", "validation"), ("TREC_10.label", "test"), ("t10k-images-idx3-ubyte", "test"), ("Final_Training", "train"), ("classes", None),
+        (Path("train/night/a.png"), "train"), (Path("test/annotations/instances_val2017.json"), "validation"), (Path("contest/latest"), None),
+    ],
+)  # fmt: skip
+def test_a_split_is_known_by_the_innermost_name(name: str | Path, split: str | None) -> None:
+    assert split_of(name) == split
+
+
+def test_a_column_of_splits_names_them() -> None:
+    assert [split_of_cell("Split", " Val "), split_of_cell("is_valid", True), split_of_cell("is_valid", "0"), split_of_cell("fold", 3)] == [
+        "validation", "validation", "train", None,
+    ]  # fmt: skip
+
+
+def test_all_verticals_read_a_list_in_an_old_encoding_alike(tmp_path: Path) -> None:
+    words = CZECH.split()
+    (tmp_path / "list.csv").write_bytes("".join(["path,label\n", *(f"{i}.png,{w}\n" for i, w in enumerate(words))]).encode("cp1250"))
+    for number in range(len(words)):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+    source = find_source(ImageClassification(data=str(tmp_path / "list.csv")))
+    (tmp_path / "log.csv").write_bytes("".join(["user,item\n", *(f"{i};x,{w}\n" for i, w in enumerate(words))]).encode("cp1250"))
+    findings = Findings()
+    log = find_log(Recommendation(data=str(tmp_path / "log.csv")), findings)
+    assert [item.label for item in source.items] == log.events.collect()["item"].to_list() == words
+    for found in (source.findings, findings):
+        assert found.kinds["file in another encoding than UTF-8"]["examples"][0].endswith("read as cp1250")
+    asked = find_log(Recommendation(data=str(tmp_path / "log.csv"), encoding="cp1252"), Findings())
+    assert asked.events.collect()["item"][0] == "èervená"
+
+
+@pytest.mark.parametrize(("encoding", "end"), [("utf-16", "\n"), ("latin-1", "\r\n"), ("utf-8", "\r"), ("utf-8", "\n")])
+def test_readers_of_utf8_get_a_copy_only_where_they_need_one(encoding: str, end: str, tmp_path: Path) -> None:
+    text = 'a,b\n1,"caf\u00e9\nnoir"\n'
+    (tmp_path / "file.csv").write_bytes(text.replace("\n", end).encode(encoding))
+    file = TextFile(tmp_path / "file.csv", "", Findings())
+    copy = file.as_utf8()
+    assert copy.read_text(encoding="utf-8") == text
+    assert (copy == file.path) == (encoding == "utf-8" and end == "\n")
+    del file
+    assert copy.exists() == (copy == tmp_path / "file.csv")
+
+
+def test_quotation_marks_hold_cells_together_where_they_are_used_so(tmp_path: Path) -> None:
+    assert dialect_of(['a|"b" c|d', "e|f|g"]).quoted is False
+    assert dialect_of(['a|"b|c"|d', "e|f|g"]).quoted is True
+    (tmp_path / "classes.csv").write_text("name, r , g, b\nRoad, 1, 2, 3\n\n")
+    assert list(named_rows(tmp_path / "classes.csv", "", Findings())) == [{"name": "Road", "r": " 1", "g": " 2", "b": " 3"}]
+
+
+def test_what_is_packed_is_unpacked_within_limits(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for data in (b"plain", gzip.compress(b"pl") + gzip.compress(b"ain")):
+        file.write_bytes(data)
+        assert read_unpacked(file, limit=5) == b"plain"
+    with pytest.raises(DataError, match="unpacks to more than 4 bytes"):
+        read_unpacked(file, limit=4)
+
+
+def test_hidden_folders_and_circles_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a/x.txt", "a/.hidden/y.txt", "__MACOSX/z.txt", "a/Thumbs.db", "b/c/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "b" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a" / "c").symlink_to(tmp_path / "b" / "c", target_is_directory=True)
+    assert [str(p.relative_to(tmp_path)) for p in files_below(tmp_path)] == ["a/c/x.txt", "a/x.txt", "b/c/x.txt"]
+    assert len(files_below(tmp_path, with_hidden=True)) == 6

@@ -1,0 +1,121 @@
+"""What every vertical keeps to when it reads data: it declares what it reads, and its digest notices every change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from tasks.checks import prepare_for_checks
+from tasks.contract.usecase import UseCase
+from usecases.driving_perception import DrivingPerception
+from usecases.image_classification import ImageClassification
+from usecases.nlp import TextClassification
+from usecases.reading.digests import digest_of_files, hub_revision, weights_digest
+from usecases.recommendation import Recommendation
+
+SAMPLES = [
+    ImageClassification(),
+    TextClassification(),
+    TextClassification(task="entities"),
+    Recommendation(),
+    Recommendation(split="time", ties="item", focus_action="buy", focus_category="Boot", focus_days=100),
+    DrivingPerception(),
+    DrivingPerception(heads=("steering",)),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Nothing is asked from the hub, and its cache is empty."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub_revision.cache_clear()
+    yield
+    hub_revision.cache_clear()
+
+
+@pytest.mark.parametrize("usecase", SAMPLES, ids=lambda u: type(u).__name__)
+def test_prepare_reads_no_setting_that_is_not_declared(usecase: UseCase, tmp_path: Path) -> None:
+    prepare_for_checks(usecase, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [ImageClassification, TextClassification, Recommendation, DrivingPerception])
+def test_the_digest_sees_what_is_behind_links(kind: type[UseCase], tmp_path: Path) -> None:
+    elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
+    (elsewhere / "deep").mkdir(parents=True)
+    (data / "class").mkdir(parents=True)
+    for name in ("linked.txt", "deep/file.txt"):
+        (elsewhere / name).write_text("one")
+    (data / "class" / "file").symlink_to(elsewhere / "linked.txt")
+    (data / "class" / "folder").symlink_to(elsewhere / "deep", target_is_directory=True)
+    (data / "class" / "back").symlink_to(data, target_is_directory=True)  # a circle
+    (data / "gone").symlink_to(tmp_path / "nowhere")
+    usecase = kind.model_validate({"data": str(data)})
+    digests = [usecase.data_digest()]
+    assert usecase.data_digest() == digests[0]
+    for name in ("linked.txt", "deep/file.txt"):
+        (elsewhere / name).write_text("another")
+        digests.append(usecase.data_digest())
+    (tmp_path / "nowhere").write_text("there")
+    digests.append(usecase.data_digest())
+    assert len(set(digests)) == 4
+
+
+def test_a_changed_time_is_a_change_and_a_moved_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    file = tmp_path / "one" / "a.txt"
+    file.write_text("a")
+    before = digest_of_files([tmp_path / "one"])
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert digest_of_files([tmp_path / "two"]) == before
+    os.utime(tmp_path / "two" / "a.txt", ns=(1, 1))
+    assert digest_of_files([tmp_path / "two"]) != before != digest_of_files([tmp_path / "one"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "log", "beside", "text"),
+    [
+        (Recommendation, "log.csv", "items.csv", "item,title\n"),
+        (TextClassification, "train_text.txt", "train_labels.txt", "0\n"),
+        (TextClassification, "all.csv", "classes.txt", "good\nbad\n"),
+        (ImageClassification, "all.csv", "a.png", "another picture"),
+    ],
+)
+def test_files_next_to_a_single_file_count(kind: type[UseCase], log: str, beside: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / log).write_text("path,label\na.png,0\na.png,1\n")
+    (tmp_path / beside).write_text(text)
+    usecase = kind.model_validate({"data": str(tmp_path / log)})
+    before = usecase.data_digest()
+    (tmp_path / beside).write_text(text * 2)
+    assert usecase.data_digest() != before
+
+
+def test_a_data_set_of_the_hub_has_a_revision(tmp_path: Path) -> None:
+    usecase = ImageClassification(data="hf://owner/name")
+    unknown = usecase.data_digest()
+    refs = tmp_path / "hub" / "datasets--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("0123abcd")
+    hub_revision.cache_clear()
+    assert hub_revision("dataset", "owner/name/configuration") == "0123abcd"
+    assert hub_revision("dataset", "owner/other") == hub_revision("model", "owner/name") == "unknown"
+    assert usecase.data_digest() != unknown
+
+
+@pytest.mark.parametrize("kind", ["local", "hub"])
+def test_the_digest_of_weights_changes_with_them(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "model" / "model.safetensors" if kind == "local" else tmp_path / "hub" / "models--owner--name" / "refs" / "main"
+    name = str(tmp_path / "model") if kind == "local" else "owner/name"
+    file.parent.mkdir(parents=True)
+    found = []
+    for weights in ("0123", "45678"):
+        file.write_text(weights)
+        hub_revision.cache_clear()
+        text = TextClassification(encoder=name)
+        found.append((weights_digest(name), ImageClassification(backbone=name).weights_digest(), text.weights_digest(), text.data_digest()))
+    assert all(before != after for before, after in zip(*found, strict=True))
+    assert ImageClassification().weights_digest() == TextClassification().weights_digest() == weights_digest("config:resnet") == ""

@@ -1,0 +1,1 @@
+"""How every vertical reads files: tables, encodings, class folders, names of splits, archives and digests."""
