@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from usecases import charts
+from usecases.driving_perception.heads.steering.network import SteeringHead
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
-from usecases.driving_perception.steering import SteeringHead
 
 SHOWN, CLASSES = 3, 4  # pictures of each, and of how many classes
 STEPS = 16  # of the path that integrated gradients follow

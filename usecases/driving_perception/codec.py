@@ -19,7 +19,7 @@ from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
 from usecases.driving_perception.advice import Thing, advise
 from usecases.driving_perception.answer_blocks import answer_blocks
-from usecases.driving_perception.boxes import found_boxes
+from usecases.driving_perception.heads.boxes.maps import found_boxes
 from usecases.driving_perception.masks import resized
 from usecases.driving_perception.scenes import FASTEST, counts_told, read_card, to_pixels, told
 from usecases.driving_perception.turning import same_shape, strip, turn_between

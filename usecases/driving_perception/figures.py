@@ -11,14 +11,14 @@ from PIL import Image
 
 from tasks.contract.types import Predict
 from usecases import charts
-from usecases.driving_perception.box_scores import BoxJudge
 from usecases.driving_perception.codec import LIKELY
 from usecases.driving_perception.drawing import blended, outline
-from usecases.driving_perception.mask_scores import MaskJudge, iou, overlaps
+from usecases.driving_perception.heads.boxes.scores import BoxJudge
+from usecases.driving_perception.heads.mask.scores import MaskJudge, iou, overlaps
+from usecases.driving_perception.heads.signal import SignalJudge
+from usecases.driving_perception.heads.steering.scores import WITHIN, SteeringJudge
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, counts_told, inputs_of, read_card
 from usecases.driving_perception.scores import BATCH, Judged, judged
-from usecases.driving_perception.signal_scores import SignalJudge
-from usecases.driving_perception.steering_scores import WITHIN, SteeringJudge
 
 SHOWN = 6
 SHOWN_MOMENTS = 300

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from usecases.convolutions import Normalise, Residual, conv_norm, whole_blocks
 from usecases.driving_perception.augment import augmented
-from usecases.driving_perception.detection import BoxHead
-from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.heads.boxes.network import BoxHead
+from usecases.driving_perception.heads.classifier import SignalHead
+from usecases.driving_perception.heads.head import Head, Said
+from usecases.driving_perception.heads.mask.network import MaskHead
+from usecases.driving_perception.heads.steering.network import SteeringHead
 from usecases.driving_perception.scenes import TOLD, StoredScenes, inputs_of, read_card
-from usecases.driving_perception.segmentation import MaskHead
-from usecases.driving_perception.signals import SignalHead
-from usecases.driving_perception.steering import SteeringHead
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception

@@ -11,11 +11,11 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Split
-from usecases.driving_perception.box_scores import BoxJudge
-from usecases.driving_perception.mask_scores import MaskJudge
+from usecases.driving_perception.heads.boxes.scores import BoxJudge
+from usecases.driving_perception.heads.mask.scores import MaskJudge
+from usecases.driving_perception.heads.signal import SignalJudge
+from usecases.driving_perception.heads.steering.scores import SteeringJudge
 from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
-from usecases.driving_perception.signal_scores import SignalJudge
-from usecases.driving_perception.steering_scores import SteeringJudge
 
 BATCH = 8
 MEAN = "mean_of_heads"

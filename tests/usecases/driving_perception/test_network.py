@@ -13,11 +13,11 @@ from tasks.exporting.export import check_parity, check_symbolic_axes, write_grap
 from tests.tiers import matrix
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.augment import Window, augmented, cut, cut_boxes, cut_mask, draw_window, recoloured
-from usecases.driving_perception.mask_scores import iou, mean_iou, overlaps
+from usecases.driving_perception.heads.mask.network import pixel_loss
+from usecases.driving_perception.heads.mask.scores import iou, mean_iou, overlaps
 from usecases.driving_perception.network import RoadBackbone, RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, NOTHING, UNCOUNTED
 from usecases.driving_perception.scores import scores
-from usecases.driving_perception.segmentation import pixel_loss
 
 SMALL = DrivingPerception(channels=16, heads=("mask",))
 

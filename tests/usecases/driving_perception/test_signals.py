@@ -16,9 +16,9 @@ from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.attributions import attributions
 from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.heads.signal import SignalJudge
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import StoredScenes, read_card
-from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.images import as_png
 
 LIGHTS = {"red": 0, "yellow": 1, "green": 2}

@@ -25,11 +25,11 @@ from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.figures import figures
+from usecases.driving_perception.heads.steering.network import BINS, HEARD, UNTOLD, SteeringHead, steps, surprise
+from usecases.driving_perception.heads.steering.scores import SteeringJudge
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import TURNS, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import judged, scores
-from usecases.driving_perception.steering import BINS, HEARD, UNTOLD, SteeringHead, steps, surprise
-from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import as_png
 from usecases.splits import SPLITS

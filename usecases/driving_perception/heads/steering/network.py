@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.heads.head import Head, Said
 from usecases.driving_perception.scenes import counts_told
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tasks.contract.types import Arrays
 from usecases.calibration import best_temperature
-from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.heads.head import Head, Said
 from usecases.driving_perception.scenes import NOTHING
 
 if TYPE_CHECKING:

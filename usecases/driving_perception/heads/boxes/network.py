@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from tasks.contract.types import Arrays
 from usecases.convolutions import conv_norm
-from usecases.driving_perception.boxes import STRIDE, found_boxes, overlaps
-from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.heads.boxes.maps import STRIDE, found_boxes, overlaps
+from usecases.driving_perception.heads.head import Head, Said
 from usecases.driving_perception.scenes import UNCOUNTED
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.boxes import Found, found_boxes
+from usecases.driving_perception.heads.boxes.maps import Found, found_boxes
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
 
 SIZES = ("all", "small", "medium", "large")  # of COCO: areas of up to 32 x 32 and 96 x 96 pixels of the picture, and above
