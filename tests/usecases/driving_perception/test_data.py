@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tasks.contract.errors import DataError
+from tasks.contract.types import silently
 from tests.usecases.driving_perception.roads import LAYOUTS, camvid_of_segnet, frames, pairs_without_anything, prepared, save
-from usecases import driving_perception
 from usecases.driving_perception import READ_BY_PREPARE, DrivingPerception
+from usecases.driving_perception.prepare import prepare
 from usecases.driving_perception.sample import CLASSES, draw
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, read_card
 
@@ -171,9 +172,21 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         prepared(tmp_path / "data", tmp_path / "out", dev_is_test=True)
 
 
-def test_every_setting_that_decides_the_data_decides_their_digest() -> None:
-    source = Path(driving_perception.__file__ or "").parent / "prepare.py"
-    assert set(re.findall(r"\bsettings\.(\w+)", source.read_text())) <= READ_BY_PREPARE
+class Recorder:
+    """Settings that remember which of them were read."""
+
+    def __init__(self, settings: DrivingPerception) -> None:
+        self.settings, self.read = settings, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self.settings, name)
+
+
+def test_every_setting_that_decides_the_data_decides_their_digest(tmp_path: Path) -> None:
+    recorder = Recorder(DrivingPerception(height=24, width=32))
+    prepare(cast(DrivingPerception, recorder), tmp_path, silently)
+    assert {"data", "heads", "height", "steadiness", "speed"} <= recorder.read <= READ_BY_PREPARE
     plain = DrivingPerception()
     other = {"data": str(Path(__file__).parent), "heads": ("mask",), "scenario": "night", "speed": "no", "turn": "no"}
     for name in sorted(READ_BY_PREPARE):

@@ -13,10 +13,8 @@ from PIL import Image
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
-from usecases.driving_perception.advice import Thing
 from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.heads.boxes.maps import LIKELY, found_boxes, overlaps
-from usecases.driving_perception.heads.boxes.scores import BoxJudge
 from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
 from usecases.driving_perception.masks import colours
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from usecases.driving_perception import DrivingPerception
     from usecases.driving_perception.heads.boxes.network import BoxNetwork
+    from usecases.driving_perception.heads.boxes.scores import BoxJudge
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.window import View
 
@@ -152,6 +151,8 @@ class BoxHead(Head):
 
     # -- quality --------------------------------------------------------------------------------------------------
     def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> BoxJudge:
+        from usecases.driving_perception.heads.boxes.scores import BoxJudge
+
         return BoxJudge(card["objects"], scenes.sizes(), (card["width"], card["height"]))
 
     def figures(self, judge: BoxJudge, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:
@@ -184,6 +185,8 @@ class BoxHead(Head):
         return {"boxes": boxes}, []
 
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
+        from usecases.driving_perception.advice import Thing
+
         sides = np.array([picture.width, picture.height] * 2)
         return {"things": [Thing(box["label"], tuple(np.array(box["box"]) / sides)) for box in answer["boxes"]]}
 

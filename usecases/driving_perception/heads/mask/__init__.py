@@ -16,7 +16,6 @@ from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
-from usecases.driving_perception.heads.mask.scores import MaskJudge
 from usecases.driving_perception.masks import blended, colours, read_mask, resized
 from usecases.driving_perception.scenes import IGNORED, StoredScenes
 from usecases.images import UnusableImage
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from usecases.driving_perception import DrivingPerception
     from usecases.driving_perception.heads.mask.network import MaskNetwork
+    from usecases.driving_perception.heads.mask.scores import MaskJudge
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.window import View
 
@@ -167,6 +167,8 @@ class MaskHead(Head):
 
     # -- quality --------------------------------------------------------------------------------------------------
     def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> MaskJudge:
+        from usecases.driving_perception.heads.mask.scores import MaskJudge
+
         return MaskJudge(card["classes"])
 
     def figures(self, judge: MaskJudge, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
-from usecases.driving_perception.heads.steering.scores import SteeringJudge
 from usecases.driving_perception.scenes import TURNS, StoredScenes, counts_told, told
 from usecases.driving_perception.turning import strip, turn_between
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from usecases.driving_perception import DrivingPerception
     from usecases.driving_perception.heads.steering.network import SteeringNetwork
+    from usecases.driving_perception.heads.steering.scores import SteeringJudge
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.window import View
 
@@ -191,6 +191,8 @@ class SteeringHead(Head):
 
     # -- quality --------------------------------------------------------------------------------------------------
     def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> SteeringJudge:
+        from usecases.driving_perception.heads.steering.scores import SteeringJudge
+
         return SteeringJudge(card["targets"], card["usual"])
 
     def figures(self, judge: SteeringJudge, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:
@@ -205,9 +207,8 @@ class SteeringHead(Head):
         rows = scenes.rows_with(self.name)
         driven = scenes.arrays["values"][:, 0]
         order = rows[np.argsort(driven[rows], kind="stable")].tolist()
-        note = (
-            f"Pictures are trusted to {float(network.heads[self.name].trust):.0%} beside what else is known, as validation bears them out."
-        )
+        trust = float(cast("SteeringNetwork", network.heads[self.name]).trust)
+        note = f"Pictures are trusted to {trust:.0%} beside what else is known, as validation bears them out."
         lines = {row: f"driver {float(driven[row]):+.2f}" for row in order}
         meaning = "red speaks for steering right, blue for left"
         return value_gallery(network, self, scenes, lines, "What is steered by", meaning, note)
