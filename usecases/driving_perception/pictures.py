@@ -33,3 +33,8 @@ def font_for(picture: Image.Image) -> ImageFont.FreeTypeFont:
 def readable_on(colour: Sequence[int]) -> tuple[int, int, int]:
     """Black or white."""
     return (0, 0, 0) if 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 140 else (255, 255, 255)
+
+
+def hexadecimal(colour: Sequence[int]) -> str:
+    """Red, green and blue as a page writes them, such as #ff8800."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from tasks.contract.blocks import AnswerBlock
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
 from usecases.driving_perception.frames import Frame, Source
@@ -220,6 +221,10 @@ class Head(ABC):
     @abstractmethod
     def answer(self, outputs: Arrays, picture: Image.Image, card: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Its fields of the answer, ready for JSON, and what speaks against trusting it; outputs have no batch axis."""
+
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """What a person sees of its fields of an answer, and of its pictures in the answer's `explanation` where it has one."""
+        return []
 
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `advice.advise` that this head knows."""

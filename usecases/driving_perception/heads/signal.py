@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
+from tasks.contract.blocks import AnswerBlock, probability_bars
 from tasks.contract.types import Arrays, Predict, Say
 from usecases import charts
 from usecases.driving_perception.frames import Frame, Source
@@ -138,6 +139,10 @@ class SignalHead(Head):
         kind, probability = next(iter(named.items()))
         doubts = [f"the network is unsure which sign or light this is: {kind} with {probability:.0%}"] if probability < UNSURE else []
         return {"signal": kind, "signal_probability": probability, "signals": named}, doubts
+
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """The likeliest signs or lights."""
+        return [probability_bars(answer["signal"], answer["signals"].items())]
 
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
         return {"signal": answer["signal"]}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
+from tasks.contract.blocks import AnswerBlock, Note, Overlay, Region
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
@@ -17,6 +18,7 @@ from usecases.driving_perception.frames import Box, Frame, Source
 from usecases.driving_perception.heads.boxes.maps import LIKELY, found_boxes, overlaps
 from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
 from usecases.driving_perception.masks import colours
+from usecases.driving_perception.pictures import hexadecimal
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
 
 if TYPE_CHECKING:
@@ -183,6 +185,17 @@ class BoxHead(Head):
             for label, score, box in zip(found.labels, found.scores, sides, strict=True)
         ]
         return {"boxes": boxes}, []
+
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """The boxes with their confidences, the most confident first."""
+        paint = dict(zip(card["objects"], card["object_colours"], strict=True))
+        items = [
+            Region(label=box["label"], value=box["score"], colour=hexadecimal(paint[box["label"]]), box=box["box"])
+            for box in answer["boxes"]
+        ]
+        if not items:
+            return [Note(kind="note", title="No objects")]
+        return [Overlay(kind="overlay", title="Objects", caption="Confidence of each box.", items=items)]
 
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
         from usecases.driving_perception.advice import Thing

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
+from tasks.contract.blocks import AnswerBlock, Overlay, Region
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
 from usecases.driving_perception.masks import blended, colours, read_mask, resized
+from usecases.driving_perception.pictures import hexadecimal
 from usecases.driving_perception.scenes import IGNORED, StoredScenes
 from usecases.images import UnusableImage
 
@@ -210,6 +212,18 @@ class MaskHead(Head):
             "mask": base64.b64encode(file.getvalue()).decode(),
         }
         return answer, [f"the network is unsure: {confidence:.0%} on average"] if confidence < UNSURE else []
+
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """Where the network is unsure if the answer was explained, and the legend of the mask: classes by their share of the image."""
+        paint = dict(zip(card["classes"], card["colours"], strict=True))
+        items = [Region(label=name, value=share, colour=hexadecimal(paint[name])) for name, share in answer["shares"].items()]
+        caption = f"Share of the image by class; confidence {answer['confidence']:.0%} on average."
+        blocks: list[AnswerBlock] = [Overlay(kind="overlay", title="Classes", caption=caption, items=items)]
+        unsure = answer.get("explanation", {}).get("unsure")
+        if unsure:
+            caption = "The brighter, the less sure the network is of the class."
+            blocks.insert(0, Overlay(kind="overlay", title="Uncertainty", caption=caption, image=unsure, items=[]))
+        return blocks
 
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
         return {"mask": outputs["mask"], "classes": card["classes"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tasks.contract.blocks import AnswerBlock, Gauge
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Predict, Say
@@ -32,6 +33,7 @@ MAX_UNKNOWN = 0.5  # share of the moments whose turn may not be known
 MIN_SPREAD, FARTHEST = 1e-3, 6.0  # deviation of what was driven; deviations from the mean beyond which nothing is told apart
 UNSEEN = 0.2  # weight in the loss of what would be said without the picture (after ModDrop, Neverova 2016), so that it can be trusted less
 TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))  # in the picture; the first of equals is chosen
+FULL_LOCK = 1.0  # steering that fills the gauge, unless the driver's own numbers are larger
 MAX_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
 
 
@@ -223,6 +225,10 @@ class SteeringHead(Head):
         doubted = deviation > MAX_DEVIATION * card["spread"][0]
         return answer, [f"the network is unsure how to steer: ± {deviation:.2f}"] if doubted else []
 
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """A gauge of the steering, and of the throttle where it was recorded."""
+        return [_gauge(name, answer[name], answer[f"{name}_deviation"]) for name in card["targets"]]
+
     def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
         return {"steering": answer["steering"]}
 
@@ -234,6 +240,12 @@ class SteeringHead(Head):
         tip = (foot[0] + length * np.sin(angle), foot[1] - length * np.cos(angle))
         ImageDraw.Draw(picture).line([foot, tip], fill=(255, 255, 255), width=max(2, height // 90))
         return picture
+
+
+def _gauge(name: str, value: float, deviation: float) -> Gauge:
+    limit = max(FULL_LOCK, abs(value))
+    ends = ["left", "right"] if name == "steering" else []
+    return Gauge(kind="gauge", title=name.capitalize(), value=value, deviation=deviation, low=-limit, high=limit, ends=ends)
 
 
 def _turns(frame: Frame, picture: Image.Image, before: dict[Any, Any]) -> tuple[float, ...]:
