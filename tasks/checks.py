@@ -175,7 +175,7 @@ def check_scores(checked: Checked) -> None:
     value = scores[usecase.monitor]
     _expect(math.isfinite(value), f"{usecase.monitor} is {value}.")
     fits = not usecase.in_points or 0 <= value <= 1
-    _expect(fits, f"{usecase.monitor} is {value}, not in [0, 1]: it cannot be reported in points. Set in_points = False.")
+    _expect(fits, f"{usecase.monitor} is {value}, not in [0, 1]: it cannot be reported in points. Override the property in_points.")
 
 
 def check_bundle(checked: Checked) -> None:

@@ -104,6 +104,7 @@ def test_a_flow_is_wiring_only(path: Path) -> None:
         ("flows.nlp", HEAVY),
         ("flows.recommendation", HEAVY),
         ("usecases.driving_perception.codec", HEAVY | {"prefect"}),
+        ("usecases.driving_perception.heads.table", HEAVY | {"prefect"}),
         ("usecases.driving_perception.overlay", HEAVY | {"prefect"}),
         ("usecases.image_classification", HEAVY | {"prefect"}),
         ("usecases.nlp.codec", HEAVY | {"prefect"}),

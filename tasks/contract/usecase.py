@@ -54,13 +54,16 @@ class UseCase(Record, ABC):
     """Its name in folders and reports, such as `image_classification`."""
     variable_axes: ClassVar[tuple[str, ...]] = ()
     """Names of the axes after the first, in this order for every input, whose size may differ from batch to batch."""
-    in_points: ClassVar[bool] = True
-    """Whether the monitored score lies in [0, 1], so that differences are reported in points (hundredths)."""
 
     @property
     @abstractmethod
     def monitor(self) -> str:
         """The score (higher is better) that early stopping watches and that the budget of quality is about."""
+
+    @property
+    def in_points(self) -> bool:
+        """Whether the monitored score lies in [0, 1], so that differences are reported in points (hundredths); by default it does."""
+        return True
 
     @property
     @abstractmethod

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from tasks.contract.capabilities import (
     Adaptable,
@@ -34,6 +35,24 @@ LEAST_CHANNELS = 8
 CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
 
 
+class HeadName:
+    """A name in the table of heads. Forms show those that there are."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(_known_head, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        from usecases.driving_perception.heads.table import HEADS
+
+        return {**handler(schema), "enum": list(HEADS)}
+
+
+def _known_head(name: str) -> str:
+    from usecases.driving_perception.heads.table import known_head
+
+    return known_head(name)
+
+
 class DrivingPerception(
     UseCase, Resolvable, Adaptable, Distillable, HasHiddenStates, Calibrated, HasStatistics, Explainable, Attributable, HasFigures
 ):
@@ -47,11 +66,11 @@ class DrivingPerception(
         description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, of "
         "recorded drives, or of signs and lights by themselves, in a standard layout",
     )
-    heads: tuple[Literal["mask", "boxes", "steering", "signal"], ...] = setting(
+    heads: tuple[Annotated[str, HeadName()], ...] = setting(
         (),
         prepare=True,
-        description="what is to be learnt: the class of every pixel, boxes, how to steer, which sign or light it is; empty: all that "
-        "the data know",
+        description="what is to be learnt: mask, the class of every pixel; boxes; steering; signal, which sign or light it is; empty: all "
+        "that the data know",
     )
     scenario: str = setting(
         "",
@@ -120,10 +139,17 @@ class DrivingPerception(
 
     @property
     def monitor(self) -> str:
-        """Of one head its main score: miou, map, steering_r2 or macro_recall; of several their mean; where a scenario is adapted to, there."""
+        """Of one head its metric: miou, map, steering_r2 or macro_recall; of several their mean; where a scenario is adapted to, there."""
         from usecases.driving_perception.scores import monitor_of
 
         return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
+
+    @property
+    def in_points(self) -> bool:
+        """Not with steering: its R² is below 0 where the mean of what was driven would be nearer."""
+        from usecases.driving_perception.heads.table import HEADS
+
+        return all(HEADS[name].in_points for name in self.heads)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -133,9 +159,9 @@ class DrivingPerception(
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        from usecases.driving_perception.scenes import OUTPUTS
+        from usecases.driving_perception.heads.table import HEADS
 
-        return tuple(name for head in OUTPUTS if head in self.heads for name in OUTPUTS[head])
+        return tuple(output for name, head in HEADS.items() if name in self.heads for output in head.outputs)
 
     @classmethod
     def small(cls) -> Self:
@@ -190,9 +216,9 @@ class DrivingPerception(
     def distillation_loss(
         self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
     ) -> Tensor:
-        from usecases.driving_perception.network import taught_loss
+        from usecases.driving_perception.network import distillation_loss
 
-        return taught_loss(self, cast("RoadNetwork", student), cast("RoadNetwork", teacher), batch, weight, temperature)
+        return distillation_loss(self, cast("RoadNetwork", student), cast("RoadNetwork", teacher), batch, weight, temperature)
 
     def hidden_layers(self, network: nn.Module) -> list[nn.Module]:
         return cast("RoadNetwork", network).backbone.layers()[1:]
@@ -213,9 +239,9 @@ class DrivingPerception(
         return scores(predict, folder, split)
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
-        from usecases.driving_perception.scores import tallies
+        from usecases.driving_perception.scores import statistics
 
-        return tallies(predict, folder, split, self.scenario)
+        return statistics(predict, folder, split, self.scenario)
 
     def codec(self, assets: Path) -> Codec:
         from usecases.driving_perception.codec import RoadCodec

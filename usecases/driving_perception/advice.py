@@ -46,14 +46,14 @@ class Advice:
 
 
 def advise(
-    mask: np.ndarray | None,
-    classes: Sequence[str],
-    things: Sequence[Thing] | None,
-    steering: float | None,
-    trusted: bool,
+    mask: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    things: Sequence[Thing] | None = None,
+    steering: float | None = None,
+    trusted: bool = True,
     signal: str | None = None,
 ) -> Advice:
-    """Keep on, slow down or stop. What is None is not known and not judged.
+    """Keep on, slow down or stop. What is None is not known and not judged; heads give what they know, see `heads.head.Head.advice`.
 
     Args:
         mask: numbers of classes, [H, W].

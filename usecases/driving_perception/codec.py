@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,22 +16,16 @@ from tasks.contract.blocks import AnswerBlock
 from tasks.contract.codec import Takes
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
-from usecases.driving_perception.advice import Thing, advise
+from usecases.driving_perception.advice import advise
 from usecases.driving_perception.answer_blocks import answer_blocks
-from usecases.driving_perception.boxes import found_boxes
-from usecases.driving_perception.masks import resized
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.scenes import FASTEST, counts_told, read_card, to_pixels, told
 from usecases.driving_perception.turning import same_shape, strip, turn_between
 from usecases.images import read_file, requested
 
 DARK, BLANK, BLURRED = 12.0, 6.0, 2.0  # mean, deviation and mean difference of neighbours in grey levels, below which a frame is doubted
 SAME_SHAPE = 0.25  # relative difference of the sides' ratio from that of the training images
-MOST_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
-LIKELY = 0.3  # probability from which on a box is told
-FAST = 1  # compression of a mask: it has few colours, and a frame has to be answered before the next one comes
-LIKELIEST = 3  # kinds of signs or lights that are told
 KEYS = ("b64", "speed", "before")  # of a request that is more than an image
-UNSURE = 0.5  # probability of the classes, on average, or of the sign below which a frame is doubted
 
 
 class RoadCodec:
@@ -72,14 +65,7 @@ class RoadCodec:
         return arrays
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
-        """`{"trusted", "doubts": [in words], "width", "height"}`, and of what the network has learnt:
-
-        - `"confidence", "shares": {class: share of the pixels}, "mask"`, a PNG in base64 of the image's own size: numbers of classes, in their colours;
-        - `"boxes": [{"label", "score", "box": [left, top, right, bottom]}]`, the surest first;
-        - `"steering", "steering_deviation"`, and the same of the throttle where it was recorded;
-        - `"signal", "signal_probability"`, and the three likeliest, `"signals": {kind: probability}`;
-        - `"advice": {"action": keep, slow or stop, "reasons", "drivable", "nearest"}`.
-        """
+        """`{"trusted", "doubts": [sentence], "advice": {"action": keep, slow or stop, "reasons", "drivable", "nearest"}, "width", "height"}`, and what each head answers, see `heads.head.Head.answer`."""
         images = self.images(requests)
         return [self._answer(image, {name: array[row] for name, array in outputs.items()}) for row, image in enumerate(images)]
 
@@ -88,21 +74,16 @@ class RoadCodec:
         (image,) = self.images([request])
         return answer_blocks(image, answer, self.card)
 
-    def _answer(self, image: Image.Image, said: Arrays) -> dict[str, Any]:
-        doubts, told = doubts_of(image, self.card["ratios"]), {}
-        things = None
-        if "mask" in said:
-            told |= self._masked(image, said["mask"], said["sure"], doubts)
-        if "centres" in said:
-            told["boxes"] = self._boxes(image, said["centres"], said["extents"])
-            sides = np.array([image.width, image.height] * 2)
-            things = [Thing(box["label"], tuple(np.array(box["box"]) / sides)) for box in told["boxes"]]
-        if "values" in said:
-            told |= self._driven(said["values"], said["deviations"], doubts)
-        if "probabilities" in said:
-            told |= self._named(said["probabilities"], doubts)
-        classes = self.card.get("classes", ())
-        advice = advise(said.get("mask"), classes, things, told.get("steering"), not doubts, told.get("signal"))
+    def _answer(self, picture: Image.Image, outputs: Arrays) -> dict[str, Any]:
+        doubts = doubts_of(picture, self.card["ratios"])
+        answers: dict[str, Any] = {}
+        known: dict[str, Any] = {}
+        for head in (HEADS[name] for name in self.card["heads"]):
+            answer, own_doubts = head.answer(outputs, picture, self.card)
+            doubts += own_doubts
+            answers |= answer
+            known |= head.advice(outputs, answer, picture, self.card)
+        advice = advise(**known, trusted=not doubts)
         return {
             "trusted": not doubts,
             "doubts": doubts,
@@ -112,54 +93,10 @@ class RoadCodec:
                 "drivable": _rounded(advice.drivable),
                 "nearest": _rounded(advice.nearest),
             },
-            "width": image.width,
-            "height": image.height,
-            **told,
+            "width": picture.width,
+            "height": picture.height,
+            **answers,
         }
-
-    def _masked(self, image: Image.Image, mask: np.ndarray, sure: np.ndarray, doubts: list[str]) -> dict[str, Any]:
-        classes = self.card["classes"]
-        share = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
-        confidence = float(sure.mean())
-        if confidence < UNSURE:
-            doubts.append(f"the network is unsure: {confidence:.0%} on average")
-        return {
-            "confidence": round(confidence, 4),
-            "shares": {classes[i]: round(float(share[i]), 4) for i in np.argsort(-share, kind="stable") if share[i] > 0},
-            "mask": base64.b64encode(self._png(resized(mask.astype(np.uint8), image.width, image.height))).decode(),
-        }
-
-    def _png(self, mask: np.ndarray) -> bytes:
-        picture = Image.fromarray(mask)
-        picture.putpalette([channel for colour in self.card["colours"] for channel in colour])
-        file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=FAST)
-        return file.getvalue()
-
-    def _boxes(self, image: Image.Image, centres: np.ndarray, extents: np.ndarray) -> list[dict[str, Any]]:
-        found = found_boxes(centres, extents, LIKELY)
-        stretch = np.tile([image.width / self.width, image.height / self.height], 2)
-        sides = np.minimum(found.boxes * stretch, [image.width, image.height] * 2)
-        return [
-            {"label": self.card["objects"][label], "score": round(float(score), 4), "box": [round(float(side), 1) for side in box]}
-            for label, score, box in zip(found.labels, found.scores, sides, strict=True)
-        ]
-
-    def _driven(self, values: np.ndarray, deviations: np.ndarray, doubts: list[str]) -> dict[str, float]:
-        if deviations[0] > MOST_DEVIATION * self.card["spread"][0]:
-            doubts.append(f"the network is unsure how to steer: ± {deviations[0]:.2f}")
-        told: dict[str, float] = {}
-        for target, one, spread in zip(self.card["targets"], values, deviations, strict=True):
-            told |= {target: round(float(one), 4), f"{target}_deviation": round(float(spread), 4)}
-        return told
-
-    def _named(self, probabilities: np.ndarray, doubts: list[str]) -> dict[str, Any]:
-        likeliest = np.argsort(-probabilities, kind="stable")[:LIKELIEST]
-        named = {self.card["signals"][number]: round(float(probabilities[number]), 4) for number in likeliest}
-        kind, probability = next(iter(named.items()))
-        if probability < UNSURE:
-            doubts.append(f"the network is unsure which sign or light this is: {kind} with {probability:.0%}")
-        return {"signal": kind, "signal_probability": probability, "signals": named}
 
 
 class Asked(NamedTuple):

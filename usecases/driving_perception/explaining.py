@@ -1,4 +1,4 @@
-"""What the network saw, as pictures beside an answer: everything drawn over the frame, and where it is unsure. NumPy and Pillow only."""
+"""What the network saw, as pictures with an answer: everything drawn over the frame, and what the heads add. NumPy and Pillow only."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import base64
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image
 
 from tasks.contract.codec import Codec
 from tasks.contract.types import Predict
 from usecases import charts
 from usecases.driving_perception.codec import RoadCodec, unpacked
 from usecases.driving_perception.drawing import overlay
+from usecases.driving_perception.heads.table import HEADS
 from usecases.images import as_png
 
 MOST = 1600  # pixels of the longer side
 
 
 def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-    """`{"overlay", "unsure"}`, data URIs of PNG in the size of the frame, up to 1,600 pixels; the second, of masks alone, the brighter the less sure."""
+    """`{"overlay"}` and what heads add, such as `unsure`: data URIs of PNG in the size of the frame, up to 1,600 pixels."""
     known = cast(RoadCodec, codec)
     (picture,) = known.images([request])
     if max(picture.size) > MOST:
@@ -29,8 +29,7 @@ def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
         request = {"b64": small, "speed": asked.speed, "before": before}
     outputs = predict(known.encode([request]))
     (answer,) = known.decode(outputs, [request])
-    shown = {"overlay": charts.picture(np.asarray(overlay(picture, answer, known.card)), MOST, "PNG")}
-    if "sure" in outputs:
-        doubt = Image.fromarray(np.rint(255 * (1 - outputs["sure"][0])).clip(0, 255).astype(np.uint8))
-        shown["unsure"] = charts.picture(np.asarray(doubt.resize(picture.size, Image.Resampling.BILINEAR)), MOST, "PNG")
-    return shown
+    pictures = {"overlay": overlay(picture, answer, known.card)}
+    for name in known.card["heads"]:
+        pictures |= HEADS[name].explanations({output: array[0] for output, array in outputs.items()}, picture.size)
+    return {name: charts.picture(np.asarray(one), MOST, "PNG") for name, one in pictures.items()}

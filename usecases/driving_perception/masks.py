@@ -12,6 +12,7 @@ from usecases.driving_perception.frames import Source
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import UnusableImage
 
+BLEND = 0.45  # of the mask over the picture
 GOLDEN = 0.618033988749895  # turns of the colour wheel between neighbours: no two of them look alike
 
 
@@ -78,3 +79,8 @@ def painted(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
+
+
+def blended(picture: Image.Image, mask: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
+    """A picture under a mask in its colours."""
+    return Image.blend(picture.convert("RGB"), Image.fromarray(painted(mask.astype(np.uint8), palette)), BLEND)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tasks.contract.types import Arrays
 from usecases.convolutions import Normalise, Residual, conv_norm, whole_blocks
 from usecases.driving_perception.augment import augmented
-from usecases.driving_perception.detection import BoxHead
-from usecases.driving_perception.head import Head, Said
+from usecases.driving_perception.heads.head import Predictions
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.scenes import TOLD, StoredScenes, inputs_of, read_card
-from usecases.driving_perception.segmentation import MaskHead
-from usecases.driving_perception.signals import SignalHead
-from usecases.driving_perception.steering import SteeringHead
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
-DENSE = frozenset({"mask", "boxes"})  # heads that say something of every place
 CALIBRATING_FRAMES, BATCH = 256, 8
 DARKEST = 0.02  # deviation of a picture that shows nothing: its noise is not to fill the range
 WIDENINGS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
@@ -82,55 +79,45 @@ class Decoder(nn.Module):
 
 
 class RoadNetwork(nn.Module):
-    """image [N, 3, H, W] to what each head says of it, by the head's name: one backbone for all of them."""
+    """image [N, 3, H, W] to the predictions of each head, by its name: one backbone for all of them."""
 
     def __init__(self, settings: DrivingPerception, card: dict[str, Any]) -> None:
         super().__init__()
-        heads, dense = card["heads"], 4 * settings.channels // 3
+        chosen, dense = [head for name, head in HEADS.items() if name in card["heads"]], 4 * settings.channels // 3
         self.told = [name for name in TOLD if name in card]
-        self.light = EvenLight() if heads == ["signal"] else nn.Identity()
+        self.light = EvenLight() if all(head.cut_outs for head in chosen) else nn.Identity()
         self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
         deepest = self.backbone.widths[-1]
-        self.decoder = Decoder(self.backbone.widths, dense) if DENSE & set(heads) else None
-        self.heads = nn.ModuleDict()
-        if "mask" in heads:
-            self.heads["mask"] = MaskHead(dense, len(card["classes"]), settings.dropout)
-        if "boxes" in heads:
-            self.heads["boxes"] = BoxHead(dense, len(card["objects"]))
-        if "steering" in heads:
-            self.heads["steering"] = SteeringHead(deepest, settings.dropout, card)
-        if "signal" in heads:
-            self.heads["signal"] = SignalHead(deepest, len(card["signals"]), settings.dropout)
+        self.decoder = Decoder(self.backbone.widths, dense) if any(head.dense for head in chosen) else None
+        self.heads = nn.ModuleDict({head.name: head.network(dense if head.dense else deepest, card, settings) for head in chosen})
 
-    def forward(self, image: Tensor, **told: Tensor) -> dict[str, Said]:
+    def forward(self, image: Tensor, **told: Tensor) -> dict[str, Predictions]:
         """`told`, [N, 2 count] each, are those of `scenes.TOLD` that the data know; what is left out is not known."""
         features = self.backbone(self.light(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
-        said = {}
-        for name, head in self.heads.items():
-            beside = told if name == "steering" else {}
-            said[name] = head(dense if name in DENSE else features[-1], image.shape[2:], **beside)
-        return said
-
-    def head(self, name: str) -> Head:
-        return cast(Head, self.heads[name])
+        found: dict[str, Predictions] = {}
+        for name, network in self.heads.items():
+            known = {one: told[one] for one in HEADS[name].inputs if one in told}
+            predictions = network(dense, image.shape[2:], **known) if HEADS[name].dense else network(features[-1], **known)
+            found[name] = predictions if isinstance(predictions, tuple) else (predictions,)
+        return found
 
     def layers(self) -> list[nn.Module]:
         return [*self.backbone.layers(), *([self.decoder] if self.decoder is not None else []), self.heads]
 
 
 class Perceived(nn.Module):
-    """Pixels to the answers of all heads, in the order of `scenes.OUTPUTS`."""
+    """Pixels to the answers of all heads, in the order of `heads.table`."""
 
     def __init__(self, network: RoadNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> tuple[Tensor, ...]:
-        """uint8 [N, 3, H, W], and what the network is told beside it, float32 [N, 2 count] each, see `scenes.told`."""
+        """uint8 [N, 3, H, W], and the further inputs of the network, float32 [N, 2 count] each, see `scenes.told`."""
         given = (one for one in (first, second) if one is not None)
-        said = self.network(image, **dict(zip(self.network.told, given, strict=False)))
-        return tuple(answer for name in said for answer in self.network.head(name).answers(said[name]))
+        found = self.network(image, **dict(zip(self.network.told, given, strict=False)))
+        return tuple(answer for name in found for answer in HEADS[name].answers(self.network.heads[name], found[name]))
 
 
 def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
@@ -138,44 +125,39 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 
 
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
-    """The weighed sum of the heads' losses, each over the frames of which is known what it is to say."""
+    """The weighed sum of the heads' losses, each over the frames of which is known what it is to predict."""
     seen = augmented(settings, batch)
-    return observed(settings, network, network(**inputs_of(seen)), seen)
+    return _loss_of(settings, network, network(**inputs_of(seen)), seen)
 
 
-def taught_loss(
+def distillation_loss(
     settings: DrivingPerception, student: RoadNetwork, teacher: RoadNetwork, batch: dict[str, Tensor], weight: float, temperature: float
 ) -> Tensor:
-    """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's opinion of the same augmented frames."""
+    """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's predictions of the same augmented frames."""
     seen = augmented(settings, batch)
     with torch.no_grad():
-        taught = teacher(**inputs_of(seen))
-    said, weights = student(**inputs_of(seen)), head_weights(settings)
-    far = torch.stack([weights[name] * student.head(name).distance(said[name], taught[name], temperature) for name in said]).sum()
-    return (1 - weight) * observed(settings, student, said, seen) + weight * far
+        wanted = teacher(**inputs_of(seen))
+    found = student(**inputs_of(seen))
+    far = [HEADS[name].weight(settings) * HEADS[name].distance(found[name], wanted[name], temperature) for name in found]
+    return (1 - weight) * _loss_of(settings, student, found, seen) + weight * torch.stack(far).sum()
 
 
-def observed(settings: DrivingPerception, network: RoadNetwork, said: dict[str, Said], seen: dict[str, Tensor]) -> Tensor:
-    weights = head_weights(settings)
-    return torch.stack([weights[name] * network.head(name).loss(said[name], seen, settings) for name in said]).sum()
-
-
-def head_weights(settings: DrivingPerception) -> dict[str, float]:
-    return {
-        "mask": settings.mask_weight,
-        "boxes": settings.boxes_weight,
-        "steering": settings.steering_weight,
-        "signal": settings.signal_weight,
-    }
+def _loss_of(settings: DrivingPerception, network: RoadNetwork, found: dict[str, Predictions], seen: dict[str, Tensor]) -> Tensor:
+    losses = [HEADS[name].weight(settings) * HEADS[name].loss(network.heads[name], found[name], seen, settings) for name in found]
+    return torch.stack(losses).sum()
 
 
 @torch.no_grad()
 def calibrate(network: RoadNetwork, examples: StoredScenes) -> None:
-    """On the validation split: every head is to be right as often as it says it is."""
+    """On the validation split: every head is to be right as often as its answers claim."""
     for name in network.heads:
         rows = examples.rows_with(name)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CALIBRATING_FRAMES).astype(np.int64))] if len(rows) else rows
-        batches = (examples.batch(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH))
         if len(chosen):
-            told = ((batch, {name: torch.from_numpy(array) for name, array in inputs_of(batch).items()}) for batch in batches)
-            network.head(name).calibrate((batch, network(**tensors)[name]) for batch, tensors in told)
+            HEADS[name].calibrate(network.heads[name], _predictions_of(name, network, examples, chosen))
+
+
+def _predictions_of(name: str, network: RoadNetwork, examples: StoredScenes, rows: np.ndarray) -> Iterator[tuple[Arrays, Predictions]]:
+    for start in range(0, len(rows), BATCH):
+        batch = examples.batch(rows[start : start + BATCH])
+        yield batch, network(**{one: torch.from_numpy(array) for one, array in inputs_of(batch).items()})[name]

@@ -8,7 +8,7 @@ import io
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from tasks.contract.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle, open_bundle
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.turning import WIDE, same_shape
 from usecases.images import SUFFIXES, as_png
 
@@ -80,21 +81,22 @@ class Video:
 class Told:
     """What the summary at the end says."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Sequence[str]) -> None:
+        self.heads = heads
         self.actions: Counter[str] = Counter()
         self.trusted, self.frames, self.seconds = 0, 0, 0.0
         self.flicker: list[float] = []
-        self.before: np.ndarray | None = None
+        self.before: dict[str, Any] | None = None
 
     def add(self, answer: dict[str, Any], seconds: float) -> None:
         self.frames += 1
         self.seconds += seconds
         self.trusted += answer["trusted"]
         self.actions[answer["advice"]["action"]] += 1
-        mask = _mask(answer)
-        if mask is not None and self.before is not None and mask.shape == self.before.shape:
-            self.flicker.append(float((mask != self.before).mean()))
-        self.before = mask
+        if self.before is not None:
+            changes = [HEADS[name].change(answer, self.before) for name in self.heads]
+            self.flicker += [change for change in changes if change is not None]
+        self.before = answer
 
     def __str__(self) -> str:
         words = [f"{self.frames} frames, {self.frames / max(self.seconds, 1e-9):.1f} a second from picture to answer"]
@@ -109,7 +111,8 @@ def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
     """Answer every frame and write what was seen, as a video where `out` is called like one, else as a folder of pictures."""
     if not isinstance(bundle.codec, RoadCodec):
         raise BundleError(f"The bundle {bundle.folder} is of {bundle.usecase.name}: only pictures of roads are drawn over.")
-    told, card = Told(), bundle.codec.card
+    card = bundle.codec.card
+    told = Told(card["heads"])
     writing = _video(out, frames.rate or USUAL_RATE) if out.suffix.lower() in VIDEOS else _folder(out)
     with writing as write, _bar() as bar:
         task = bar.add_task("overlay", total=frames.count or None)
@@ -163,13 +166,6 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
         yield write
         if stream is not None:
             video.mux(stream.encode())
-
-
-def _mask(answer: dict[str, Any]) -> np.ndarray | None:
-    if "mask" not in answer:
-        return None
-    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as mask:
-        return np.asarray(mask)
 
 
 def _bar() -> AbstractContextManager[Progress]:

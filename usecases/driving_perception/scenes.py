@@ -16,8 +16,6 @@ Array = TypeVar("Array")
 
 FASTEST = 1000.0  # speed, in whatever unit it was recorded
 IGNORED = 255  # of a mask: belongs to no class, counts for nothing
-OUTPUTS = {"mask": ("mask", "sure"), "boxes": ("centres", "extents"), "steering": ("values", "deviations"), "signal": ("probabilities",)}
-"""What the exported graph says for each head, heads in this order."""
 TOLD = ("speed", "turn")
 """What the graph may be told beside a picture, in the order of its inputs."""
 TURNS = 6  # of the last moments that are told: ten say no more
@@ -35,13 +33,7 @@ class StoredScenes:
         return len(self.card)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """image uint8 [B, 3, H, W], and of what some frame of the data set knows:
-
-        - mask uint8 [B, H, W], the number of each pixel's class or 255;
-        - boxes float32 [B, M, 5], label and sides in pixels of the image, and boxed bool [B], whether a frame's boxes are known;
-        - values float32 [B, K], what the driver did, or nan; speed float32 [B, 2] and turn [B, 2 TURNS], see `told`;
-        - signal int64 [B], the number of the sign or light that is shown, or -1.
-        """
+        """image uint8 [B, 3, H, W], and the labels and inputs that each head wrote, see `heads.head.Head.write`."""
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
 
     def rows_with(self, head: str) -> np.ndarray:
@@ -81,9 +73,7 @@ def inputs_of(batch: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def read_card(assets: Path) -> dict[str, Any]:
-    """Of all heads `{"width", "height", "mean", "std", "heads": [name], "ratios": [width by height of pictures]}`; of masks `{"classes", "colours": [[r, g, b]], "shares": [of the training pixels]}`;
-    of boxes `{"objects", "object_colours"}`; of steering `{"targets", "usual", "spread", "ranges": [[least, largest]]}` and where they are told `{"speed": [mean, deviation], "turn": the same, "turns": of how many moments}`; of signals `{"signals": [name]}`.
-    """
+    """`{"width", "height", "heads": [name], "ratios": [width by height of pictures], "mean", "std"}`, and what each head adds, see `heads.head.Head.card`."""
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 
 

@@ -1,55 +1,30 @@
-"""What each head says of a split beside what is known, judged in one pass."""
+"""The scores of every head on a split, judged in one pass."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.contract.statistics import Statistics
-from tasks.contract.types import Arrays, Predict, Split
-from usecases.driving_perception.box_scores import BoxJudge
-from usecases.driving_perception.mask_scores import MaskJudge
+from tasks.contract.types import Predict, Split
+from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.scenes import StoredScenes, inputs_of, read_card
-from usecases.driving_perception.signal_scores import SignalJudge
-from usecases.driving_perception.steering_scores import SteeringJudge
 
 BATCH = 8
 MEAN = "mean_of_heads"
-
-
-class Judge(Protocol):
-    main: str
-    of_scenarios: tuple[str, ...]
-    """Scores that are told scenario by scenario, too, `main` among them."""
-
-    def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None: ...
-
-    def add(self, row: int, truth: Arrays, said: Arrays) -> None:
-        """One frame: what is known of it and what was answered, without a batch axis."""
-        ...
-
-    def scores(self) -> dict[str, float]: ...
-
-
-AnyJudge = MaskJudge | BoxJudge | SteeringJudge | SignalJudge
-JUDGES: dict[str, type[MaskJudge] | type[BoxJudge] | type[SteeringJudge] | type[SignalJudge]] = {
-    "mask": MaskJudge,
-    "boxes": BoxJudge,
-    "steering": SteeringJudge,
-    "signal": SignalJudge,
-}
 
 
 @dataclass(frozen=True)
 class Judged:
     """A judge for each head, of the frames of which is known what it is to say; and the same of each scenario, where there are several."""
 
-    whole: dict[str, AnyJudge]
-    scenarios: dict[str, dict[str, AnyJudge]]
+    whole: dict[str, Judge]
+    scenarios: dict[str, dict[str, Judge]]
 
 
 def judged(predict: Predict, folder: Path, split: Split) -> Judged:
@@ -62,8 +37,8 @@ def judged(predict: Predict, folder: Path, split: Split) -> Judged:
     scenario, named = scenes.slices(), sorted(set(scenes.slices()))
     of_scenario = {name: set(np.flatnonzero(np.array(scenario) == name).tolist()) for name in named if name and len(named) > 1}
     found = Judged(
-        {head: JUDGES[head](scenes, card) for head in known},
-        {name: {head: JUDGES[head](scenes, card) for head in known if known[head] & rows} for name, rows in of_scenario.items()},
+        {head: HEADS[head].judge(scenes, card) for head in known},
+        {name: {head: HEADS[head].judge(scenes, card) for head in known if known[head] & rows} for name, rows in of_scenario.items()},
     )
     for start in range(0, len(scenes), BATCH):
         batch = scenes.batch(np.arange(start, min(start + BATCH, len(scenes))))
@@ -78,43 +53,43 @@ def judged(predict: Predict, folder: Path, split: Split) -> Judged:
 
 
 def scores(predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-    """The scores of every head; of several, `mean_of_heads` is the mean of miou, map, steering_r2 and macro_recall.
+    """The scores of every head; of several, `mean_of_heads` is the mean of their metrics.
 
     The most important ones of each scenario are called `miou/night` and so on.
     """
     found = judged(predict, folder, split)
     measured = _of(found.whole, len(found.whole) > 1)
     for name, judges in found.scenarios.items():
-        told = {MEAN, *(score for judge in judges.values() for score in judge.of_scenarios)}
-        measured |= {f"{score}/{name}": value for score, value in _of(judges, len(found.whole) > 1).items() if score in told}
+        reported = {MEAN, *(score for head in judges for score in (HEADS[head].metric, *HEADS[head].scenario_metrics))}
+        measured |= {f"{score}/{name}": value for score, value in _of(judges, len(found.whole) > 1).items() if score in reported}
     return measured
 
 
-def tallies(predict: Predict, folder: Path, split: Split, scenario: str) -> Statistics | None:
-    """Of the score that a network is chosen by; None where boxes are part of it: their precision is no sum over frames."""
+def statistics(predict: Predict, folder: Path, split: Split, scenario: str) -> Statistics | None:
+    """Of the score that a network is chosen by; None where the metric of a head is no function of means over frames."""
     found = judged(predict, folder, split)
-    judges = [judge for judge in (found.scenarios[scenario] if scenario else found.whole).values() if not isinstance(judge, BoxJudge)]
-    if len(judges) < len(found.whole):
+    counted = [(judge, judge.counts()) for judge in (found.scenarios[scenario] if scenario else found.whole).values()]
+    known = [(judge, counts) for judge, counts in counted if counts is not None]
+    if len(known) < len(found.whole):
         return None
-    rows = sorted({row for judge in judges for row in judge.rows})
-    parts = [np.zeros((len(rows), judge.counts().shape[1])) for judge in judges]
-    for part, judge in zip(parts, judges, strict=True):
-        part[np.searchsorted(rows, judge.rows)] = judge.counts()
+    rows = sorted({row for judge, _ in known for row in judge.rows})
+    parts = [np.zeros((len(rows), counts.shape[1])) for _, counts in known]
+    for part, (judge, counts) in zip(parts, known, strict=True):
+        part[np.searchsorted(rows, judge.rows)] = counts
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
 
     def value(means: np.ndarray) -> np.ndarray:  # each is a quotient of sums, so that frames of other heads do not count
-        told = [judge.value(part) for judge, part in zip(judges, np.split(means, ends, axis=-1), strict=True)]
-        return np.mean(told, axis=0)
+        return np.mean([judge.value(part) for (judge, _), part in zip(known, np.split(means, ends, axis=-1), strict=True)], axis=0)
 
     return Statistics(np.concatenate(parts, axis=1), value)
 
 
-def _of(judges: dict[str, AnyJudge], several: bool) -> dict[str, float]:
+def _of(judges: dict[str, Judge], several: bool) -> dict[str, float]:
     measured = {name: value for judge in judges.values() for name, value in judge.scores().items()}
-    mean = {MEAN: float(np.mean([measured[judge.main] for judge in judges.values()]))} if several and judges else {}
+    mean = {MEAN: float(np.mean([measured[HEADS[head].metric] for head in judges]))} if several and judges else {}
     return mean | measured
 
 
-def monitor_of(heads: tuple[str, ...]) -> str:
+def monitor_of(heads: Sequence[str]) -> str:
     """The score that a network with these heads is chosen by."""
-    return JUDGES[heads[0]].main if len(heads) == 1 else MEAN
+    return HEADS[heads[0]].metric if len(heads) == 1 else MEAN

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.attributions import Spoken, attributions, hires_cam, integrated_gradients
+from usecases.driving_perception.attributions import attributions
+from usecases.driving_perception.heads.table import HEADS
+from usecases.driving_perception.heat import Evidence, hires_cam, integrated_gradients
 from usecases.driving_perception.network import RoadNetwork
 
 SMALL = DrivingPerception(channels=16, dropout=0.0, heads=("mask", "boxes", "steering"))
@@ -40,8 +42,8 @@ def test_integrated_gradients_add_up_to_the_turn(sample: tuple[RoadNetwork, Path
     image = pixels(folder)
     with torch.no_grad():
         plain = image.mean((2, 3), keepdim=True).expand_as(image)
-        turn = float(Spoken(network, "steering", 0)(image) - Spoken(network, "steering", 0)(plain))
-    assert integrated_gradients(network, image).sum() == pytest.approx(turn, abs=0.05 + 0.1 * abs(turn))
+        turn = float(Evidence(network, HEADS["steering"], 0)(image) - Evidence(network, HEADS["steering"], 0)(plain))
+    assert integrated_gradients(network, HEADS["steering"], image).sum() == pytest.approx(turn, abs=0.05 + 0.1 * abs(turn))
 
 
 class LightAndDark(torch.nn.Module):
@@ -50,6 +52,7 @@ class LightAndDark(torch.nn.Module):
     def __init__(self, bias: float) -> None:
         super().__init__()
         self.backbone, self.bias = torch.nn.Module(), bias
+        self.heads = torch.nn.ModuleDict({"mask": torch.nn.Identity()})
         self.backbone.stages = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.AvgPool2d(8)])
 
     def forward(self, image: torch.Tensor) -> dict[str, tuple[torch.Tensor]]:
@@ -65,7 +68,7 @@ def test_the_heat_of_a_class_is_where_it_is(bias: float) -> None:
     network = cast(RoadNetwork, LightAndDark(bias))
     image = torch.zeros(1, 3, 120, 160)
     image[:, :, :40] = 1
-    light, dark = (hires_cam(network, "mask", number, image) for number in range(2))
+    light, dark = (hires_cam(network, HEADS["mask"], number, image) for number in range(2))
     assert light.shape == dark.shape == (15, 20)
     assert (light[:5] == 1).all() and not light[5:].any() and np.array_equal(dark, 1 - light)
 

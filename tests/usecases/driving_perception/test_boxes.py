@@ -16,9 +16,9 @@ from tasks.exporting.export import check_parity, check_symbolic_axes, write_grap
 from tasks.training.predicting import torch_predict
 from tests.usecases.driving_perception.roads import prepared, save
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.boxes import STRIDE, found_boxes, overlaps
-from usecases.driving_perception.detection import corners, generalised_overlap, targets
 from usecases.driving_perception.frames import Box
+from usecases.driving_perception.heads.boxes.maps import STRIDE, found_boxes, overlaps
+from usecases.driving_perception.heads.boxes.network import corners, generalised_overlap, targets
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.sample import HEIGHT, WIDTH, draw
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes, read_card

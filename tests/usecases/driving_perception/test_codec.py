@@ -104,7 +104,8 @@ def test_each_head_has_its_blocks(codec: RoadCodec) -> None:
     text = drawn_everywhere(blocks)
     assert "confidence 90% on average" in text and all(f"{share:.1%}".replace("%", " %") in text for share in answer["shares"].values())
 
-    card = {**codec.card, "objects": ["car"], "object_colours": [[200, 40, 40]]}
+    card = {**codec.card, "heads": ["mask", "boxes", "steering", "signal"], "targets": ["steering"]}
+    card |= {"objects": ["car"], "object_colours": [[200, 40, 40]]}
     several = {
         **answer,
         "trusted": False,
@@ -122,5 +123,5 @@ def test_each_head_has_its_blocks(codec: RoadCodec) -> None:
     for expected in ("75.0 %", "car", "10, 20, 60, 80.5", "-0.250 ± 0.100  left", "90.0 %", "yield", "Uncertainty"):
         assert expected in text
     assert [block["image"][-4:] for block in blocks if "image" in block] == ["AAAA", "BBBB"], "what was explained is not drawn again"
-    only_sign = {name: value for name, value in several.items() if name not in ("mask", "shares", "boxes", "steering")}
-    assert "What the network sees" not in drawn_everywhere(answer_blocks(image, only_sign, card))
+    alone = drawn_everywhere(answer_blocks(image, several, {**card, "heads": ["signal"]}))
+    assert "What the network sees" not in alone and "yield" in alone

@@ -12,12 +12,14 @@ import torch
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tests.tiers import matrix
 from usecases.driving_perception import DrivingPerception
-from usecases.driving_perception.augment import Window, augmented, cut, cut_boxes, cut_mask, draw_window, recoloured
-from usecases.driving_perception.mask_scores import iou, mean_iou, overlaps
+from usecases.driving_perception.augment import augmented, recoloured
+from usecases.driving_perception.heads.boxes.network import cut_boxes
+from usecases.driving_perception.heads.mask.network import cut_mask, pixel_loss
+from usecases.driving_perception.heads.mask.scores import iou, mean_iou, overlaps
 from usecases.driving_perception.network import RoadBackbone, RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, NOTHING, UNCOUNTED
 from usecases.driving_perception.scores import scores
-from usecases.driving_perception.segmentation import pixel_loss
+from usecases.driving_perception.window import View, Window, cut, draw_window
 
 SMALL = DrivingPerception(channels=16, heads=("mask",))
 
@@ -37,8 +39,9 @@ def test_image_mask_and_boxes_are_cut_alike(crop: float, zoom: float) -> None:
     image = (mask.float() / 10)[:, None].repeat(1, 3, 1, 1)
     out = [round(crop * 96), round(crop * 128)]
     window = draw_window((96, 128), out, zoom, True, torch.zeros(4, dtype=torch.bool))
-    found, label = cut(image, window, out), cut_mask(mask, window, out)
-    boxes = cut_boxes(torch.tensor([[[9.0, 50, 30, 90, 60], [-1, 0, 0, 0, 0]]]).repeat(4, 1, 1), window, (96, 128), out)
+    view = View(window, (96, 128), (out[0], out[1]), torch.zeros(4, dtype=torch.bool))
+    found, label = cut(image, window, out), cut_mask(mask, view)
+    boxes = cut_boxes(torch.tensor([[[9.0, 50, 30, 90, 60], [-1, 0, 0, 0, 0]]]).repeat(4, 1, 1), view)
     known = label != IGNORED
     assert known.float().mean() > 0.5
     agree = (found[:, 0] * 10 - label).abs()[known] < 0.5  # but where two classes meet
@@ -54,7 +57,7 @@ def test_image_mask_and_boxes_are_cut_alike(crop: float, zoom: float) -> None:
 def test_what_is_hardly_seen_any_more_counts_for_nothing() -> None:
     aside = Window(torch.full((1, 2), 0.5), torch.full((1, 2), -0.5), torch.ones(1), torch.zeros(1))  # the quarter at the upper left
     boxes = torch.tensor([[[2.0, 40, 10, 60, 20], [2, 48, 10, 50.5, 20], [2, 44, 10, 76, 20], [2, 80, 10, 90, 20]]])
-    found = cut_boxes(boxes, aside, (100, 100), (100, 100))[0]
+    found = cut_boxes(boxes, View(aside, (100, 100), (100, 100), torch.zeros(1, dtype=torch.bool)))[0]
     assert found[:, 0].tolist() == [2, 2, UNCOUNTED, NOTHING]
     assert found[0, 1:] == pytest.approx(torch.tensor([80.0, 20, 100, 40]))
 

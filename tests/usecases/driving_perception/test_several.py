@@ -18,6 +18,7 @@ from tests.usecases.driving_perception.test_boxes import kitti
 from tests.usecases.driving_perception.test_steering import tub
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import RoadCodec, doubts_of
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import IGNORED, StoredScenes
 
@@ -98,7 +99,7 @@ def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: fl
 
     def distances(network: RoadNetwork) -> dict[str, torch.Tensor]:
         said = network(image)
-        return {name: network.head(name).distance(said[name], taught[name], temperature) for name in said}
+        return {name: HEADS[name].distance(said[name], taught[name], temperature) for name in said}
 
     torch.stack(list(distances(teacher).values())).sum().backward()
     assert max(float(p.grad.abs().max()) for p in teacher.parameters() if p.grad is not None) < 1e-4, "who agrees has nothing to learn"

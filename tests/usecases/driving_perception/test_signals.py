@@ -16,9 +16,9 @@ from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.attributions import attributions
 from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.heads.signal import SignalJudge
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import StoredScenes, read_card
-from usecases.driving_perception.signal_scores import SignalJudge
 from usecases.images import as_png
 
 LIGHTS = {"red": 0, "yellow": 1, "green": 2}
@@ -129,7 +129,7 @@ def test_signs_are_never_mirrored(tmp_path: Path) -> None:
 def test_red_taken_for_green_is_counted(tmp_path: Path) -> None:
     lights(tmp_path / "lights")
     SMALL.model_copy(update={"data": str(tmp_path / "lights")}).prepare(tmp_path / "out")
-    judge = SignalJudge(StoredScenes(tmp_path / "out" / "test"), read_card(tmp_path / "out" / "assets"))
+    judge = SignalJudge(read_card(tmp_path / "out" / "assets")["signals"])
     green, red, _ = np.eye(3)
     for row, (true, said) in enumerate([(1, green), (1, red), (1, green), (0, green), (2, red)]):
         judge.add(row, {"signal": np.array(true)}, {"probabilities": said})

@@ -25,11 +25,12 @@ from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.figures import figures
+from usecases.driving_perception.heads.steering.network import BINS, HEARD, UNTOLD, SteeringNetwork, histogram_loss, steps
+from usecases.driving_perception.heads.steering.scores import SteeringJudge
+from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import TURNS, StoredScenes, inputs_of, read_card
 from usecases.driving_perception.scores import judged, scores
-from usecases.driving_perception.steering import BINS, HEARD, UNTOLD, SteeringHead, steps, surprise
-from usecases.driving_perception.steering_scores import SteeringJudge
 from usecases.driving_perception.turning import strip, turn_between
 from usecases.images import as_png
 from usecases.reading.splits import SPLITS
@@ -208,13 +209,13 @@ def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwor
 
 def test_the_picture_is_trusted_as_far_as_validation_bears_it_out(learnt: tuple[RoadNetwork, Path]) -> None:
     network, folder = copy.deepcopy(learnt[0]), learnt[1]
-    head, moments = cast(SteeringHead, network.head("steering")), SMALL.examples(folder, "validation")
+    head, moments = cast(SteeringNetwork, network.heads["steering"]), SMALL.examples(folder, "validation")
     driven = moments.batch(np.arange(len(moments)))
     shown = {name: torch.from_numpy(array) for name, array in inputs_of(driven).items()}
     trusts = []
     for pictures in (shown["image"], shown["image"].flip(3)):  # mirrored they speak for the other side
         with torch.no_grad():
-            head.calibrate(iter([(driven, network(**{**shown, "image": pictures})["steering"])]))
+            HEADS["steering"].calibrate(head, [(driven, network(**{**shown, "image": pictures})["steering"])])
         trusts.append(float(head.trust))
     assert trusts[0] >= 0.7 and trusts[1] <= 0.1
     head.trust.zero_()
@@ -263,7 +264,7 @@ def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: P
     network = cast(RoadNetwork, usecase.network(folder / "assets"))
     batch = {name: torch.from_numpy(array) for name, array in train.batch(np.arange(8)).items()}
     usecase.loss(network, batch).backward()
-    told = network.head("steering").hidden[0].weight.grad[:, -2:]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportAttributeAccessIssue]
+    told = network.heads["steering"].hidden[0].weight.grad[:, -2:]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportAttributeAccessIssue]
     assert bool((told != 0).any()), "it learns from the speed"
     network.eval()
     predict, codec = torch_predict(usecase, network), RoadCodec(folder / "assets")
@@ -322,7 +323,7 @@ def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) ->
 
 
 def test_training_keeps_back_earlier_turns_and_not_later_ones() -> None:
-    head = SteeringHead(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": TURNS})
+    head = SteeringNetwork(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": TURNS})
     turns = torch.tensor([[0.5, 1.0] * TURNS]).repeat(2000, 1)
     known = head._standardised("turn", turns)[:, 1::2]
     assert (known.diff(dim=1) <= 0).all()
@@ -387,14 +388,14 @@ def test_a_histogram_learns_the_mean_of_what_was_driven() -> None:
     """Of moments that look the same the driver steered hard in a quarter: the mean and the deviation of that are said, whatever the unit."""
     for low, high in ((0.0, 1.0), (-30.0, 50.0)):
         wanted = torch.tensor([[high], [low], [low], [low]])
-        head = SteeringHead(4, 0.0, {"height": 16, "width": 16, "ranges": [[low, high]]})
+        head = SteeringNetwork(4, 0.0, {"height": 16, "width": 16, "ranges": [[low, high]]})
         logits = torch.zeros(1, *head.steps.shape, requires_grad=True)
         optimizer = torch.optim.Adam([logits], lr=0.1)
         for _ in range(400):
             optimizer.zero_grad()
-            surprise(logits.expand(4, -1, -1), head.steps, wanted).backward()
+            histogram_loss(logits.expand(4, -1, -1), head.steps, wanted).backward()
             optimizer.step()
-        value, deviation = head.answers((logits.detach(),))
+        value, deviation = head.answers(logits.detach())
         assert float(value) == pytest.approx(float(wanted.mean()), abs=0.01 * (high - low))
         assert float(deviation) == pytest.approx(float(wanted.std(correction=0)), rel=0.05)
 
@@ -414,8 +415,8 @@ def test_values_far_out_do_not_widen_the_steps(tmp_path: Path) -> None:
 
 def test_what_is_not_known_counts_for_nothing() -> None:
     logits, marks = torch.zeros(2, 2, BINS, requires_grad=True), steps(-1.0, 1.0).repeat(2, 1)
-    loss = surprise(logits, marks, torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan]]))
+    loss = histogram_loss(logits, marks, torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan]]))
     loss.backward()
     assert float(loss) == pytest.approx(math.log(BINS)) and logits.grad is not None
     assert (logits.grad != 0).any(2).tolist() == [[True, False], [False, False]]
-    assert float(surprise(logits, marks, torch.full((2, 2), torch.nan))) == 0
+    assert float(histogram_loss(logits, marks, torch.full((2, 2), torch.nan))) == 0

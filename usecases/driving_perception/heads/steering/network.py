@@ -1,33 +1,25 @@
-"""What a driver would do, read from one picture: values and how sure they are."""
+"""The network of steering: histograms of what a driver would do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.contract.types import Arrays
-from usecases.driving_perception.head import Head, Said
 from usecases.driving_perception.scenes import counts_told
-
-if TYPE_CHECKING:
-    from usecases.driving_perception import DrivingPerception
 
 NARROW, HIDDEN = 12, 64  # channels that keep their place in the picture; numbers before the last layer
 MOST_CELLS = (8, 10)  # rows and columns of places that are told apart
 UNTOLD = 0.2  # share of the moments of training whose speed or earlier turns are kept back, so that a request may leave them out
-UNSEEN = 0.2  # weight in the loss of what would be said without the picture (after ModDrop, Neverova 2016), so that it can be trusted less
 HEARD = 5.0  # deviations of what is told for one of the picture's: a single number among a thousand would hardly be learnt from
 STRIDE = 16  # of the features, in pixels
 BINS, BEYOND = 21, 2  # steps of a value; how many of them lie beyond what was driven, at each end
-TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))  # in the picture; the first of equals is chosen
 SOFT = 0.75  # deviation of what one moment teaches, in steps (Farebrother 2024)
 
 
-class SteeringHead(Head):
+class SteeringNetwork(nn.Module):
     """features [N, F, h, w] to how likely each step of every value is: logits [N, K, BINS] (HL-Gauss, Imani 2018; Farebrother 2024).
 
     Who taps keys steers by 0 and 1: one mean and deviation fit that worse than a histogram, whose mean is what is said. Of few moments a network
@@ -52,7 +44,7 @@ class SteeringHead(Head):
         self.register_buffer("trust", torch.ones(()))  # in the picture
         self.register_buffer("widening", torch.ones(len(card["ranges"])))
 
-    def forward(self, features: Tensor, size: tuple[int, int], **told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor, **told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`told` [N, 2 count] each as `scenes.told` says; what is left out is not known. Behind the logits what they are said by: of the picture, and what is told."""
         x = self.narrow(features)
         if tuple(x.shape[2:]) != self.cells:
@@ -63,9 +55,9 @@ class SteeringHead(Head):
             for name, count in self.counts.items()
         ]
         known = torch.cat([picture[:, :0], *beside], 1)  # of no columns where nothing is told
-        return self._steps(picture if self.training else self.trust * picture, known), picture, known
+        return self.logits(picture if self.training else self.trust * picture, known), picture, known
 
-    def _steps(self, picture: Tensor, known: Tensor) -> Tensor:
+    def logits(self, picture: Tensor, known: Tensor) -> Tensor:
         return self.say(self.hidden(torch.cat([picture, known], 1))).float().unflatten(1, self.steps.shape)
 
     def _standardised(self, name: str, told: Tensor) -> Tensor:
@@ -77,33 +69,12 @@ class SteeringHead(Head):
             known = known * (torch.arange(count, device=told.device) < torch.where(cut < UNTOLD, torch.floor(left * count), count))
         return torch.stack([HEARD * (number - mean) / deviation * known, known], 2).flatten(1)
 
-    def answers(self, said: Said) -> tuple[Tensor, Tensor]:
-        """Values as they were recorded and their standard deviations, float32 [N, K] each."""
-        likely = torch.softmax(said[0], 2)
+    def answers(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of histograms, float32 [N, K] each."""
+        likely = torch.softmax(logits, 2)
         value = (likely * self.steps).sum(2)
         variance = (likely * (self.steps - value[..., None]).square()).sum(2)
         return value, variance.sqrt() * self.widening
-
-    def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        logits, picture, known = said
-        unseen = self._steps(torch.zeros_like(picture), known)
-        return surprise(logits, self.steps, batch["values"]) + UNSEEN * surprise(unseen, self.steps, batch["values"])
-
-    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
-        """The Kullback-Leibler divergence from the teacher's softened histograms (Hinton 2015)."""
-        here, there = (torch.log_softmax(one[0].flatten(0, 1) / temperature, 1) for one in (said, taught))
-        return F.kl_div(here, there, reduction="batchmean", log_target=True) * temperature**2
-
-    def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
-        """How far the picture is trusted, by the errors of the steering; and the factor that makes the deviations as large as the errors are."""
-        truths, opinions = zip(*said, strict=True)
-        wanted = torch.cat([torch.from_numpy(truth["values"]) for truth in truths])
-        _, picture, known = (torch.cat(parts) for parts in zip(*opinions, strict=True))
-        answers = {trust: self.answers((self._steps(trust * picture, known),)) for trust in TRUSTS}
-        off = {trust: value - wanted for trust, (value, _) in answers.items()}
-        trust = min(TRUSTS, key=lambda trust: float(off[trust][:, 0].square().sum()))
-        self.trust.fill_(trust)
-        self.widening.mul_((off[trust] / answers[trust][1]).square().mean(0).sqrt().clamp(0.05, 20))
 
 
 def steps(low: float, high: float) -> Tensor:
@@ -112,7 +83,7 @@ def steps(low: float, high: float) -> Tensor:
     return torch.linspace(low - BEYOND * step, high + BEYOND * step, BINS)
 
 
-def surprise(logits: Tensor, steps: Tensor, wanted: Tensor) -> Tensor:
+def histogram_loss(logits: Tensor, steps: Tensor, wanted: Tensor) -> Tensor:
     """Cross-entropy of histograms, logits [N, K, BINS], with narrow bells around what is `wanted`, [N, K]; where that is nan nothing counts."""
     known = ~torch.isnan(wanted)
     away = (torch.where(known, wanted, 0)[..., None] - steps) / (steps[:, 1:2] - steps[:, :1])

@@ -1,31 +1,22 @@
-"""The class of every pixel; rare classes weigh more."""
+"""The network and the losses of masks; rare classes weigh more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.contract.types import Arrays
-from usecases.calibration import best_temperature
-from usecases.driving_perception.head import Head, Said
 from usecases.driving_perception.scenes import IGNORED
+from usecases.driving_perception.window import View
 
-if TYPE_CHECKING:
-    from usecases.driving_perception import DrivingPerception
-
-LOG_OFFSET = (
-    1.1  # of the weights 1 / ln(offset + share) (Paszke 2016, who take 1.02): the rarest weighs about seven times the most frequent
-)
+LOG_OFFSET = 1.1
+"""Of the weights 1 / ln(offset + share) (Paszke 2016, who take 1.02): the rarest weighs about seven times the most frequent."""
 POOLED = 4  # pixels to a side of what is compared with a teacher
-CALIBRATING_PIXELS = 500  # of each frame
 
 
-class MaskHead(Head):
+class MaskNetwork(nn.Module):
     """features [N, F, h, w] to logits of every pixel's class, [N, C, H, W], and those they were enlarged from, [N, C, h, w].
 
     Carries the temperature of its calibration.
@@ -42,35 +33,11 @@ class MaskHead(Head):
         coarse = self.classify(self.dropout(features)).float()
         return enlarged(coarse, size), coarse
 
-    def answers(self, said: Said) -> tuple[Tensor, Tensor]:
-        """The likeliest class of each pixel, int64 [N, H, W], and its probability, float32 [N, H, W], enlarged from places of the features.
 
-        Of every pixel it would take ONNX Runtime as long as half of the network in int8.
-        """
-        logits, coarse = said
-        scaled = coarse / self.temperature
-        # the largest of a softmax that is never written out: over channels that one is slow, too
-        sure = 1 / (scaled - scaled.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
-        return logits.argmax(1), enlarged(sure, logits.shape[2:])[:, 0]
-
-    def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        return pixel_loss(said[0], batch["mask"], settings.balance == "log")
-
-    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
-        """See `channel_wise`."""
-        return channel_wise(said[0], taught[0], temperature)
-
-    def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
-        """Temperature scaling on some pixels of each frame."""
-        random = np.random.default_rng(0)
-        logits, right = [], []
-        for batch, (found, _) in said:
-            for mask, one in zip(batch["mask"].reshape(len(found), -1), found.flatten(2).transpose(1, 2).numpy(), strict=True):
-                known = np.flatnonzero(mask != IGNORED)
-                chosen = random.choice(known, min(CALIBRATING_PIXELS, len(known)), replace=False)
-                logits.append(one[chosen])
-                right.append(mask[chosen, None] == np.arange(one.shape[1]))
-        self.temperature.fill_(best_temperature(np.concatenate(logits), np.concatenate(right)))
+def cut_mask(mask: Tensor, view: View) -> Tensor:
+    """uint8 [N, H, W] to int64 [N, *view.out]; beyond the picture nothing counts."""
+    inverse = (IGNORED - mask.float())[:, None]  # so that what is beyond, zero, is ignored
+    return IGNORED - F.grid_sample(inverse, view.window.grid(view.out), "nearest", "zeros", align_corners=False)[:, 0].round().long()
 
 
 def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,35 +1,30 @@
-"""Boxes without anchors: where the middles of things are, and how far it is from there to their sides (CenterNet, Zhou 2019; TTFNet, Liu 2020)."""
+"""The network of boxes without anchors, its targets and its losses (CenterNet, Zhou 2019; TTFNet, Liu 2020)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.contract.types import Arrays
 from usecases.convolutions import conv_norm
-from usecases.driving_perception.boxes import STRIDE, found_boxes, overlaps
-from usecases.driving_perception.head import Head, Said
-from usecases.driving_perception.scenes import UNCOUNTED
-
-if TYPE_CHECKING:
-    from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.heads.boxes.maps import STRIDE
+from usecases.driving_perception.scenes import NOTHING, UNCOUNTED
+from usecases.driving_perception.window import View
 
 USUAL = 16.0  # pixels: from the middle of a thing to its sides
 RARE = 0.01  # probability that a place is a middle, before anything is learnt
 MIDDLE = 0.54  # share of a box's sides within which a place is near its middle (Liu 2020)
-EXTENT_WEIGHT = 2.0  # of the boxes' overlap beside the middles, as in TTFNet's 5 to 1 for its scale of losses
-MATCHED = 0.5  # overlap with a true box from which on a found one is right
-FEWEST = 20  # boxes, right and wrong, from which certainty can be learnt
+MIN_VISIBLE = 0.3  # share of a box that must be left for it to be looked for
 
 
-class BoxHead(Head):
-    """features [N, F, h, w] at a quarter of the resolution to logits of middles [N, C, h, w] and distances to the sides in pixels [N, 4, h, w]."""
+class BoxNetwork(nn.Module):
+    """features [N, F, h, w] at a quarter of the resolution to logits of middles [N, C, h, w] and distances to the sides in pixels [N, 4, h, w].
+
+    Carries slope and shift of the calibration of its logits.
+    """
 
     def __init__(self, features: int, objects: int) -> None:
         super().__init__()
@@ -44,60 +39,20 @@ class BoxHead(Head):
     def forward(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.middles(features).float(), USUAL * F.softplus(self.sides(features).float())
 
-    def answers(self, said: Said) -> tuple[Tensor, Tensor]:
-        """Probabilities that a box of a class has its middle in a place, and left, top, right and bottom of it in pixels; see `boxes.found_boxes`."""
-        middles, sides = said
-        return torch.sigmoid(middles * self.slope + self.shift), corners(sides)
 
-    def loss(self, said: Said, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        middles, sides = said
-        wanted = targets(batch["boxes"], middles.shape[1], (middles.shape[2], middles.shape[3]))
-        known = batch["boxed"][:, None, None]
-        count = (wanted.heat == 1).sum().clamp(min=1)
-        heat = middle_loss(middles, wanted.heat, known & ~wanted.uncounted) / count
-        weight = wanted.weight * known
-        extent = ((1 - generalised_overlap(corners(sides), wanted.box)) * weight).sum() / weight.sum().clamp(min=1)
-        return heat + EXTENT_WEIGHT * extent
-
-    def distance(self, said: Said, taught: Said, temperature: float) -> Tensor:
-        """The teacher's middles as soft targets, softened by the temperature, and its boxes where it sees one."""
-        (middles, sides), (wanted, box) = said, taught
-        heat = torch.sigmoid(wanted / temperature)
-        sure = torch.sigmoid(wanted).amax(1)
-        off = (torch.sigmoid(middles / temperature) - heat).abs()
-        near = F.binary_cross_entropy_with_logits(middles / temperature, heat, reduction="none") * off.detach().square()
-        extent = ((1 - generalised_overlap(corners(sides), corners(box))) * sure).sum() / sure.sum().clamp(min=1)
-        return near.sum() * temperature**2 / heat.sum().clamp(min=1) + EXTENT_WEIGHT * extent
-
-    def calibrate(self, said: Iterator[tuple[Arrays, Said]]) -> None:
-        """Platt scaling (Platt 1999): the logit of a middle to the probability that its box is right."""
-        from sklearn.linear_model import LogisticRegression
-
-        logits, right = [], []
-        for batch, (middles, sides) in said:
-            for truth, heat, box in zip(batch["boxes"], middles.sigmoid().numpy(), corners(sides).numpy(), strict=True):
-                found = found_boxes(heat, box)
-                near = overlaps(found.boxes, truth[:, 1:]) >= MATCHED
-                counted = ~near[:, truth[:, 0] == UNCOUNTED].any(1)
-                logits.append(np.log(found.scores / (1 - found.scores))[counted])
-                right.append(_first_matches(near & (found.labels[:, None] == truth[:, 0]))[counted])
-        x, y = np.concatenate(logits)[:, None], np.concatenate(right)
-        if min(y.sum(), (~y).sum()) < FEWEST:
-            return
-        fitted = LogisticRegression(C=1e3).fit(x, y)
-        if fitted.coef_[0, 0] > 0:
-            self.slope.fill_(float(fitted.coef_[0, 0]))
-            self.shift.fill_(float(fitted.intercept_[0]))
-
-
-def _first_matches(same: np.ndarray) -> np.ndarray:
-    """Which found boxes, the surest first, are the first of a true one; bool [K] of bool [K, M]."""
-    right, taken = np.zeros(len(same), dtype=bool), np.zeros(same.shape[1], dtype=bool)
-    for row, matches in enumerate(same):
-        free = np.flatnonzero(matches & ~taken)
-        if len(free):
-            taken[free[0]] = right[row] = True
-    return right
+def cut_boxes(boxes: Tensor, view: View) -> Tensor:
+    """[N, M, 5] in pixels of pictures to pixels of what is seen of them; what is hardly seen any more counts for nothing, what is not seen is gone."""
+    sides = boxes[..., 1:].unflatten(-1, (2, 2))  # [N, M, 2 corners, x and y]
+    old, new = (torch.tensor([shape[1], shape[0]], device=boxes.device, dtype=boxes.dtype) for shape in (view.size, view.out))
+    stretch = view.window.scale.clone()
+    stretch[:, 0] *= view.window.flip
+    moved = ((2 * sides / old - 1 - view.window.shift[:, None, None]) / stretch[:, None, None] + 1) / 2 * new
+    low, high = moved.min(2).values, moved.max(2).values
+    seen_low, seen_high = low.clamp(min=0).minimum(new), high.clamp(min=0).minimum(new)
+    left = (seen_high - seen_low).prod(-1) / (high - low).prod(-1).clamp(min=1e-6)
+    label = torch.where((left < MIN_VISIBLE) & (boxes[..., 0] >= 0), float(UNCOUNTED), boxes[..., 0])
+    label = torch.where(left <= 0, float(NOTHING), label)
+    return torch.cat([label[..., None], seen_low, seen_high], -1)
 
 
 # -- what is wanted ---------------------------------------------------------------------------------------------------

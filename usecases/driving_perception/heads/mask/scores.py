@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.scenes import IGNORED, StoredScenes
+from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.scenes import IGNORED
 
 BINS = 15
 
 
-class MaskJudge:
-    """Counts over a split: pixels by true and found class, [C, C]; and how sure they were, [bins] each."""
+class MaskJudge(Judge):
+    """Counts over a split: pixels by true and found class, [C, C]; and how confident the answers were, [bins] each."""
 
-    main = "miou"
-    of_scenarios = ("miou", "pixel_accuracy")
-
-    def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
-        self.classes: list[str] = card["classes"]
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = list(classes)
         self.confusion = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        self.sure, self.hits, self.pixels = (np.zeros(BINS) for _ in range(3))
-        self.rows: list[int] = []
+        self.confidence, self.hits, self.pixels = (np.zeros(BINS) for _ in range(3))
         self.of_frames: list[np.ndarray] = []
 
-    def add(self, row: int, truth: Arrays, said: Arrays) -> None:
+    def add(self, row: int, truth: Arrays, answers: Arrays) -> None:
         import torch
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
         known = truth["mask"] != IGNORED
-        true, found, likely = truth["mask"][known].astype(np.int64), said["mask"][known], said["sure"][known]
+        true, found, likely = truth["mask"][known].astype(np.int64), answers["mask"][known], answers["sure"][known]
         counted = multiclass_confusion_matrix(torch.from_numpy(found), torch.from_numpy(true), len(self.classes)).numpy()
         self.confusion += counted
         self.rows.append(row)
         self.of_frames.append(overlaps(counted))
         place = np.minimum((likely * BINS).astype(int), BINS - 1)
         self.pixels += np.bincount(place, minlength=BINS)
-        self.sure += np.bincount(place, likely, minlength=BINS)
+        self.confidence += np.bincount(place, likely, minlength=BINS)
         self.hits += np.bincount(place, found == true, minlength=BINS)
 
     def counts(self) -> np.ndarray:
         return np.stack(self.of_frames)
 
-    @staticmethod
-    def value(means: np.ndarray) -> np.ndarray:
+    def value(self, means: np.ndarray) -> np.ndarray:
         """miou"""
         return mean_iou(means)
 
@@ -57,7 +54,7 @@ class MaskJudge:
         measured = {
             "miou": float(mean_iou(overlaps(self.confusion))),
             "pixel_accuracy": float(np.trace(self.confusion) / max(self.confusion.sum(), 1)),
-            "ece": float(np.abs(self.hits - self.sure).sum() / max(self.pixels.sum(), 1)),
+            "ece": float(np.abs(self.hits - self.confidence).sum() / max(self.pixels.sum(), 1)),
         }
         of_class = zip(self.classes, iou(overlaps(self.confusion)), strict=True)
         return measured | {f"iou/{name}": float(value) for name, value in of_class if not np.isnan(value)}

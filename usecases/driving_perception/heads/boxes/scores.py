@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.boxes import Found, found_boxes
-from usecases.driving_perception.scenes import NOTHING, UNCOUNTED, StoredScenes
+from usecases.driving_perception.heads.boxes.maps import Found, found_boxes
+from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.scenes import NOTHING, UNCOUNTED
 
 SIZES = ("all", "small", "medium", "large")  # of COCO: areas of up to 32 x 32 and 96 x 96 pixels of the picture, and above
 
 
-class BoxJudge:
-    """True and found boxes of a split, in pixels of the pictures themselves."""
+class BoxJudge(Judge):
+    """True and found boxes of a split, in pixels of the pictures themselves.
 
-    main = "map"
-    of_scenarios = ("map", "map50")
+    Args:
+        objects: names of the classes.
+        sizes: width and height of the pictures, [N, 2].
+        network_size: width and height of the network's images.
+    """
 
-    def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
-        self.objects: list[str] = card["objects"]
-        self.sizes, self.network_size = scenes.sizes(), np.array([card["width"], card["height"]])
+    def __init__(self, objects: Sequence[str], sizes: np.ndarray, network_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.objects, self.sizes, self.network_size = list(objects), sizes, np.array(network_size)
         self.truth: dict[int, np.ndarray] = {}
         self.found: dict[int, Found] = {}
 
-    def add(self, row: int, truth: Arrays, said: Arrays) -> None:
+    def add(self, row: int, truth: Arrays, answers: Arrays) -> None:
+        self.rows.append(row)
         stretch = np.tile(self.sizes[row] / self.network_size, 2).astype(np.float32)
         there = truth["boxes"][truth["boxes"][:, 0] != NOTHING]
         self.truth[row] = np.concatenate([there[:, :1], there[:, 1:] * stretch], 1)
-        found = found_boxes(said["centres"], said["extents"])
+        found = found_boxes(answers["centres"], answers["extents"])
         self.found[row] = Found(found.labels, found.scores, found.boxes * stretch)
 
     def scores(self) -> dict[str, float]:

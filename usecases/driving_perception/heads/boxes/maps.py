@@ -1,4 +1,4 @@
-"""Boxes as NumPy has them: from the network's maps to a list of what is where. Runs in the server."""
+"""From the network's maps to a list of boxes, in NumPy. Runs in the server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LIKELY = 0.3  # probability from which on a box is reported
 STRIDE = 4  # pixels between the places that can be the middle of a box
 MOST = 100  # boxes of a frame, as COCO counts them
 SAME = 0.6  # overlap from which on two boxes of a class are taken for one thing

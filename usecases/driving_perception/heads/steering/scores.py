@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.scenes import StoredScenes
+from usecases.driving_perception.heads.head import Judge
 
 TINY = 1e-9
 WITHIN = 1.96  # deviations: 95 % of the errors of a normal distribution
 
 
-class SteeringJudge:
-    """Moments of a split: what was driven, what was said and with which deviation, in the order of time."""
+class SteeringJudge(Judge):
+    """Moments of a split in the order of time: what was driven, what was predicted and with which deviation.
 
-    main = "steering_r2"
-    of_scenarios = ("steering_r2", "steering_rmse", "steering_mae")
+    Args:
+        targets: what is predicted, steering first.
+        usual: means of the training split.
+    """
 
-    def __init__(self, scenes: StoredScenes, card: dict[str, Any]) -> None:
-        self.targets, self.usual = card["targets"], np.array(card["usual"])
-        self.rows: list[int] = []
+    def __init__(self, targets: Sequence[str], usual: Sequence[float]) -> None:
+        super().__init__()
+        self.targets, self.usual = list(targets), np.array(usual)
         self.wanted: list[np.ndarray] = []
         self.values: list[np.ndarray] = []
         self.deviations: list[np.ndarray] = []
 
-    def add(self, row: int, truth: Arrays, said: Arrays) -> None:
+    def add(self, row: int, truth: Arrays, answers: Arrays) -> None:
         self.rows.append(row)
-        for kept, one in ((self.wanted, truth["values"]), (self.values, said["values"]), (self.deviations, said["deviations"])):
+        for kept, one in ((self.wanted, truth["values"]), (self.values, answers["values"]), (self.deviations, answers["deviations"])):
             kept.append(one.astype(np.float64))
 
     def counts(self) -> np.ndarray:
@@ -36,8 +38,7 @@ class SteeringJudge:
         wanted, value = np.stack(self.wanted)[:, 0], np.stack(self.values)[:, 0]
         return np.square(np.stack([value - wanted, wanted - self.usual[0]], axis=1))
 
-    @staticmethod
-    def value(means: np.ndarray) -> np.ndarray:
+    def value(self, means: np.ndarray) -> np.ndarray:
         """steering_r2"""
         return 1 - means[..., 0] / np.maximum(means[..., 1], TINY)
 

@@ -1,0 +1,269 @@
+"""Steering: what a driver would do, read from one picture, the speed and how the view moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tasks.contract.blocks import AnswerBlock, Gauge
+from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
+from tasks.contract.types import Arrays, Predict, Say
+from usecases.driving_perception.frames import Frame, Source
+from usecases.driving_perception.heads.head import FrameInfo, Head, Plan, Predictions, Reading
+from usecases.driving_perception.scenes import TURNS, StoredScenes, counts_told, told
+from usecases.driving_perception.turning import strip, turn_between
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from usecases.driving_perception import DrivingPerception
+    from usecases.driving_perception.heads.steering.network import SteeringNetwork
+    from usecases.driving_perception.heads.steering.scores import SteeringJudge
+    from usecases.driving_perception.network import RoadNetwork
+    from usecases.driving_perception.window import View
+
+MAX_UNKNOWN = 0.5  # share of the moments whose turn may not be known
+MIN_SPREAD, FARTHEST = 1e-3, 6.0  # deviation of what was driven; deviations from the mean beyond which nothing is told apart
+UNSEEN = 0.2  # weight in the loss of what would be said without the picture (after ModDrop, Neverova 2016), so that it can be trusted less
+TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))  # in the picture; the first of equals is chosen
+FULL_LOCK = 1.0  # steering that fills the gauge, unless the driver's own numbers are larger
+MAX_DEVIATION = 1.5  # of the training values' own deviation, above which an answer is doubted
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What was driven and how fast; how the view turned in the last moments, the latest first, see `turning`."""
+
+    steering: float
+    throttle: float | None
+    speed: float | None
+    turns: tuple[float, ...]
+
+
+class SteeringHead(Head):
+    """Steering, and the throttle where it was recorded, with standard deviations."""
+
+    name: ClassVar[str] = "steering"
+    outputs: ClassVar[tuple[str, ...]] = ("values", "deviations")
+    arrays: ClassVar[tuple[str, ...]] = ("values",)
+    metric: ClassVar[str] = "steering_r2"
+    scenario_metrics: ClassVar[tuple[str, ...]] = ("steering_rmse", "steering_mae")
+    in_points: ClassVar[bool] = False  # below 0 it is worse than predicting the mean always
+    inputs: ClassVar[tuple[str, ...]] = ("speed", "turn")
+    max_width: ClassVar[int] = 160
+
+    # -- labels ---------------------------------------------------------------------------------------------------
+    def label(self, frame: Frame, picture: Image.Image, reading: Reading) -> Moment | None:
+        if frame.steering is None:
+            return None
+        return Moment(frame.steering, frame.throttle, frame.speed, _turns(frame, picture, reading.state))
+
+    def plan(self, settings: DrivingPerception, frames: Sequence[FrameInfo], sources: Sequence[Source]) -> dict[str, Any]:
+        """`{"targets", "inputs"}`. Raises `DataError`: the network is to be given what is not known."""
+        moments: list[Moment] = [one.labels[self.name] for one in frames]
+        known = {
+            "speed": all(moment.speed is not None for moment in moments),
+            "turn": sum(bool(moment.turns) for moment in moments) > MAX_UNKNOWN * len(moments),
+        }
+        if settings.speed == "yes" and not known["speed"]:
+            raise DataError("--usecase.speed yes: the speed was not recorded at every moment of the drives. Leave it auto.")
+        if settings.turn == "yes" and not known["turn"]:
+            raise DataError("--usecase.turn yes: most moments of the drives do not follow on one another. Leave it auto.")
+        asked = {"speed": settings.speed, "turn": settings.turn}
+        targets = ["steering", *(["throttle"] if all(moment.throttle is not None for moment in moments) else [])]
+        return {"targets": targets, "inputs": [name for name in self.inputs if known[name] and asked[name] != "no"]}
+
+    def write(self, folder: Path, frames: Sequence[FrameInfo], plan: Plan, settings: DrivingPerception, say: Say) -> None:
+        """values float32 [N, K], what the driver did, or nan; speed float32 [N, 2] and turn [N, 2 TURNS], see `scenes.told`."""
+        part, moments = plan.parts[self.name], [one.labels.get(self.name) for one in frames]
+        rows = [[np.nan, np.nan] if one is None else [one.steering, np.nan if one.throttle is None else one.throttle] for one in moments]
+        values = np.array(rows, dtype=np.float32)[:, : len(part["targets"])]
+        if folder.name == "train":
+            values = self._steadied(frames, values, settings.steadiness)
+        values[:, 0] += settings.side_steering * np.array([one.frame.side for one in frames], dtype=np.float32)
+        np.save(folder / "values.npy", values)
+        numbers = {"speed": ([(one.frame.speed,) for one in frames], 1), "turn": ([one.turns if one else () for one in moments], TURNS)}
+        for name in part["inputs"]:
+            of_each, count = numbers[name]
+            np.save(folder / f"{name}.npy", np.stack([told(known, count) for known in of_each]))
+
+    def _steadied(self, frames: Sequence[FrameInfo], values: np.ndarray, steadiness: float) -> np.ndarray:
+        """Smoothed along each stretch of moments; the cameras of one moment come after its middle one, and get the same."""
+        from scipy.ndimage import gaussian_filter1d
+
+        smooth = values.copy()
+        driven = [row for row, one in enumerate(frames) if self.name in one.labels]
+        for _, rows in groupby(driven, lambda row: frames[row].stretch or frames[row].frame.recording):
+            listed = list(rows)
+            middle = [row for row in listed if not frames[row].frame.side]
+            if steadiness and middle:
+                places = np.maximum(np.searchsorted(middle, listed, side="right") - 1, 0)
+                smooth[listed] = gaussian_filter1d(values[middle], steadiness, axis=0, mode="nearest")[places]
+        return smooth
+
+    def card(self, part: dict[str, Any], folder: Path, findings: Findings) -> dict[str, Any]:
+        """`{"targets", "usual", "spread", "ranges": [[least, largest]]}`, and where they are inputs `{"speed": [mean, deviation], "turn": the same, "turns": of how many moments}`."""
+        values = np.load(folder / "train" / "values.npy")
+        card: dict[str, Any] = {
+            "targets": part["targets"],
+            "usual": np.nanmean(values, 0).astype(float).round(6).tolist(),
+            "spread": np.nanstd(values, 0).clip(MIN_SPREAD).astype(float).round(6).tolist(),
+            "ranges": [_range(np.concatenate([column, -column]) if place == 0 else column) for place, column in enumerate(values.T)],
+        }
+        for name in part["inputs"]:
+            numbers = np.load(folder / "train" / f"{name}.npy")
+            known = numbers[numbers[:, 1] > 0, 0]
+            usual = float(known.mean()) if name == "speed" else 0.0  # what is mirrored turns the other way
+            card[name] = [round(usual, 6), round(max(float(np.sqrt(np.square(known - usual).mean())), MIN_SPREAD), 6)]
+        return card | ({"turns": TURNS} if "turn" in card else {})
+
+    def names(self, card: dict[str, Any]) -> list[str]:
+        return card["targets"]
+
+    def facts(self, card: dict[str, Any], frames: Sequence[FrameInfo]) -> dict[str, str]:
+        steering = np.array([one.labels[self.name].steering for one in frames])
+        return {
+            "told to the network": " and ".join(("the picture", *(name for name in self.inputs if name in card))),
+            "steering": f"from {steering.min():.2f} to {steering.max():.2f}, exactly 0 in {(steering == 0).mean():.0%}",
+        }
+
+    # -- network --------------------------------------------------------------------------------------------------
+    def weight(self, settings: DrivingPerception) -> float:
+        return settings.steering_weight
+
+    def network(self, features: int, card: dict[str, Any], settings: DrivingPerception) -> SteeringNetwork:
+        from usecases.driving_perception.heads.steering.network import SteeringNetwork
+
+        return SteeringNetwork(features, settings.dropout, card)
+
+    def keeps_view(self, batch: dict[str, Tensor]) -> Tensor:
+        return ~batch["values"].isnan().any(1)
+
+    def augment(self, batch: dict[str, Tensor], view: View) -> dict[str, Tensor]:
+        """Mirrored with the picture; unknown where the view is another than the driver's."""
+        import torch
+
+        flip, seen = view.window.flip, {}
+        sign = torch.ones_like(batch["values"])
+        sign[:, 0] = flip
+        if "turn" in batch:
+            seen["turn"] = batch["turn"] * torch.stack([flip, torch.ones_like(flip)], 1).repeat(1, batch["turn"].shape[1] // 2)
+        return {**seen, "values": torch.where(view.steady[:, None], batch["values"] * sign, torch.nan)}
+
+    def loss(self, network: SteeringNetwork, predictions: Predictions, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
+        import torch
+
+        from usecases.driving_perception.heads.steering.network import histogram_loss
+
+        logits, picture, known = predictions
+        unseen = network.logits(torch.zeros_like(picture), known)
+        return histogram_loss(logits, network.steps, batch["values"]) + UNSEEN * histogram_loss(unseen, network.steps, batch["values"])
+
+    def distance(self, predictions: Predictions, teacher: Predictions, temperature: float) -> Tensor:
+        """The Kullback-Leibler divergence from the teacher's softened histograms (Hinton 2015)."""
+        import torch
+        from torch.nn import functional as F
+
+        here, there = (torch.log_softmax(one[0].flatten(0, 1) / temperature, 1) for one in (predictions, teacher))
+        return F.kl_div(here, there, reduction="batchmean", log_target=True) * temperature**2
+
+    def answers(self, network: SteeringNetwork, predictions: Predictions) -> Predictions:
+        """Values as they were recorded and their standard deviations, float32 [N, K] each."""
+        return network.answers(predictions[0])
+
+    def calibrate(self, network: SteeringNetwork, batches: Iterable[tuple[Arrays, Predictions]]) -> None:
+        """How far the picture is trusted, by the errors of the steering; and the factor that makes the deviations as large as the errors are."""
+        import torch
+
+        truths, predictions = zip(*batches, strict=True)
+        wanted = torch.cat([torch.from_numpy(truth["values"]) for truth in truths])
+        _, picture, known = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+        answers = {trust: network.answers(network.logits(trust * picture, known)) for trust in TRUSTS}
+        off = {trust: value - wanted for trust, (value, _) in answers.items()}
+        trust = min(TRUSTS, key=lambda trust: float(off[trust][:, 0].square().sum()))
+        network.trust.fill_(trust)
+        network.widening.mul_((off[trust] / answers[trust][1]).square().mean(0).sqrt().clamp(0.05, 20))
+
+    # -- quality --------------------------------------------------------------------------------------------------
+    def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> SteeringJudge:
+        from usecases.driving_perception.heads.steering.scores import SteeringJudge
+
+        return SteeringJudge(card["targets"], card["usual"])
+
+    def figures(self, judge: SteeringJudge, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:
+        from usecases.driving_perception.heads.steering.figures import along, by_turns, worst_moments
+
+        return [along(judge), *by_turns(judge, predict, scenes, counts_told(card).get("turn", 0)), worst_moments(judge, scenes)]
+
+    def attributions(self, network: RoadNetwork, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
+        """Integrated gradients (Sundararajan 2017) of moments of left, middle and right."""
+        from usecases.driving_perception.heat import value_gallery
+
+        rows = scenes.rows_with(self.name)
+        driven = scenes.arrays["values"][:, 0]
+        order = rows[np.argsort(driven[rows], kind="stable")].tolist()
+        trust = float(cast("SteeringNetwork", network.heads[self.name]).trust)
+        note = f"Pictures are trusted to {trust:.0%} beside what else is known, as validation bears them out."
+        lines = {row: f"driver {float(driven[row]):+.2f}" for row in order}
+        meaning = "red speaks for steering right, blue for left"
+        return value_gallery(network, self, scenes, lines, "What is steered by", meaning, note)
+
+    # -- service --------------------------------------------------------------------------------------------------
+    def answer(self, outputs: Arrays, picture: Image.Image, card: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """`"steering", "steering_deviation"`, and the same of the throttle where it was recorded."""
+        answer: dict[str, float] = {}
+        for target, value, deviation in zip(card["targets"], outputs["values"], outputs["deviations"], strict=True):
+            answer |= {target: round(float(value), 4), f"{target}_deviation": round(float(deviation), 4)}
+        deviation = outputs["deviations"][0]
+        doubted = deviation > MAX_DEVIATION * card["spread"][0]
+        return answer, [f"the network is unsure how to steer: ± {deviation:.2f}"] if doubted else []
+
+    def blocks(self, answer: Mapping[str, Any], card: Mapping[str, Any]) -> list[AnswerBlock]:
+        """A gauge of the steering, and of the throttle where it was recorded."""
+        return [_gauge(name, answer[name], answer[f"{name}_deviation"]) for name in card["targets"]]
+
+    def advice(self, outputs: Arrays, answer: dict[str, Any], picture: Image.Image, card: dict[str, Any]) -> dict[str, Any]:
+        return {"steering": answer["steering"]}
+
+    def draw(self, picture: Image.Image, answer: dict[str, Any], card: dict[str, Any]) -> Image.Image:
+        """A needle that points where the car is steered to."""
+        width, height = picture.size
+        foot, length = (width / 2, height * 0.98), height * 0.22
+        angle = float(np.clip(answer["steering"], -1, 1)) * np.pi / 3
+        tip = (foot[0] + length * np.sin(angle), foot[1] - length * np.cos(angle))
+        ImageDraw.Draw(picture).line([foot, tip], fill=(255, 255, 255), width=max(2, height // 90))
+        return picture
+
+
+def _gauge(name: str, value: float, deviation: float) -> Gauge:
+    limit = max(FULL_LOCK, abs(value))
+    ends = ["left", "right"] if name == "steering" else []
+    return Gauge(kind="gauge", title=name.capitalize(), value=value, deviation=deviation, low=-limit, high=limit, ends=ends)
+
+
+def _turns(frame: Frame, picture: Image.Image, before: dict[Any, Any]) -> tuple[float, ...]:
+    """In the last moments, as far as they follow on one another; the latest first, up to `TURNS`.
+
+    `before` keeps of every camera, by recording and side, its last moment, the strip of its picture, and how it turned until then.
+    """
+    if frame.moment is None:
+        return ()
+    camera, now = (frame.recording, frame.side), strip(picture)
+    last, view, earlier = before.get(camera, (None, now, ()))
+    turns = (turn_between(view, now), *earlier)[:TURNS] if last == frame.moment - 1 else ()
+    before[camera] = (frame.moment, now, turns)
+    return turns
+
+
+def _range(values: np.ndarray) -> list[float]:
+    """The least and the largest value, but for what is far out: it is learnt as if it were nearer."""
+    usual, spread = float(np.nanmean(values)), max(float(np.nanstd(values)), MIN_SPREAD)
+    low, high = max(float(np.nanmin(values)), usual - FARTHEST * spread), min(float(np.nanmax(values)), usual + FARTHEST * spread)
+    return [round(min(low, usual - spread), 6), round(max(high, usual + spread), 6)]

@@ -1,0 +1,27 @@
+"""The heads that there are. A new head is a file beside these and a row here."""
+
+from __future__ import annotations
+
+from usecases.driving_perception.heads.boxes import BoxHead
+from usecases.driving_perception.heads.head import Head
+from usecases.driving_perception.heads.mask import MaskHead
+from usecases.driving_perception.heads.signal import SignalHead
+from usecases.driving_perception.heads.steering import SteeringHead
+
+HEADS: dict[str, Head] = {
+    head.name: head
+    for head in (
+        MaskHead(),
+        BoxHead(),
+        SteeringHead(),
+        SignalHead(),
+    )
+}
+"""By name, in the order in which their outputs leave the graph."""
+
+
+def known_head(name: str) -> str:
+    """The name itself. Raises `ValueError`: there is no such head."""
+    if name not in HEADS:
+        raise ValueError(f"there is no head {name!r}; there are {', '.join(HEADS)}")
+    return name
