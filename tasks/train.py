@@ -96,7 +96,7 @@ def fit_network(
         told = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
         return {"usecase": usecase, **outcome.model_dump(include=told)}
 
-    settings = {"usecase": usecase, "fit": fit, "technique": technique}
+    settings = {"usecase": usecase, "fit": fit, "technique": technique, "weights": usecase.weights_digest()}
     inputs = (dataset, *([start] if start else []), *(technique.inputs() if technique else ()))
     with training_progress(name) as seen:
         checkpoint, seen.cached = store.make(Checkpoint, settings, build, inputs, step=name)
