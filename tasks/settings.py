@@ -154,10 +154,12 @@ Target = Literal["this", "vnni", "avx2", "arm", "gpu"]
 
 
 class Budget(Record):
-    """What a release may cost and lose, and what it is to run on. The sentence says the rest, where it does not say so itself."""
+    """What a release may cost and lose, and what it is to run on."""
 
     goal: str = Field(
-        default="", description=f"the whole budget in a sentence, such as {EXAMPLES}; the settings beside it are for what it leaves open"
+        default="",
+        description=f"the budget in a sentence, such as {EXAMPLES}; it takes precedence over the other settings, and is refused unless all "
+        "of it is understood",
     )
     max_loss: float = Field(
         default=0.005,

@@ -34,7 +34,7 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
         (["--refresh", "quantise"], "--refresh quantise: there is no such step. Did you mean quantize?"),
         (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
         (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
-        (["--budget.goal", "cheap"], "--budget: 'cheap' is not understood. What is: "),
+        (["--budget.goal", "cheap"], "--budget: 'cheap' is refused. Understood: nothing; not understood: 'cheap'. Expected "),
         (["--compression.shares", "0.5,1.5"], "--compression.shares.1: Input should be less than 1 (it was 1.5)."),
     ],
 )
