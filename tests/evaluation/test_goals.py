@@ -41,7 +41,10 @@ def test_no_loss_is_none_whatever_else_is_set() -> None:
 @pytest.mark.parametrize(
     ("goal", "words"),
     [
-        ("as cheap as possible", "Understood: nothing; not understood: 'as cheap as possible'. Expected something like \"at most 1 % worse"),
+        (
+            "as cheap as possible",
+            "Understood: nothing; not understood: 'as cheap as possible'. Expected something like \"at most 1 % worse",
+        ),
         ("at most 1 % worse on my phone", "Understood: nothing; not understood: 'at most 1 % worse on my phone'"),
         ("at most 1 % worse, on my phone", "Understood: max_relative_loss 0.01; not understood: 'on my phone'"),
         ("under 5 MB, under 3 MB", "Understood: max_megabytes 5.0; says something else of the same: 'under 3 mb'"),
@@ -85,7 +88,7 @@ def test_a_sentence_of_parts_and_junk_is_understood_as_a_whole_or_refused() -> N
         expected = {name: value for _, fields in parts for name, value in fields.items()}
         outcomes[junk] += 1
         if junk:
-            with pytest.raises(ValueError, match="is refused. Understood: "):
+            with pytest.raises(ValueError, match=r"is refused\. Understood: "):
                 read_goal(sentence)
         else:
             assert read_goal(sentence) == expected, sentence
