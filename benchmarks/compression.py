@@ -19,7 +19,8 @@ import torch
 from prefect import flow
 
 from tasks import store
-from tasks.compress import compress
+from tasks.compress import Compression, compress
+from tasks.compression.pruning import Pruning
 from tasks.compression.search import search
 from tasks.contract.artifacts import Checkpoint, Dataset, Evaluation, Latency, OnnxModel
 from tasks.evaluate import evaluate
@@ -27,10 +28,9 @@ from tasks.evaluation.choose import choose
 from tasks.evaluation.measure import THREADS, real_inputs, time_in_turns
 from tasks.export import export
 from tasks.prepare import prepare
-from tasks.prune import prune
-from tasks.quantize_aware import quantize_aware
 from tasks.serving.bundle import open_bundle
-from tasks.settings import Budget, Compression, Fit, Pruning, QuantizationAwareness
+from tasks.settings import Budget, Fit
+from tasks.shrink import shrink
 from tasks.train import fine_tune
 from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
@@ -46,9 +46,13 @@ def main() -> None:
         kind = str if get_origin(field.annotation) is Literal else field.annotation
         if kind in (int, float, str):
             parser.add_argument(f"--{name}", type=kind, default=field.default)  # pyright: ignore[reportArgumentType]
-    shares = Compression.model_fields["shares"].default
-    parser.add_argument("--shares", type=lambda text: tuple(map(float, text.split(","))), default=shares, help="with commas between")
+    parser.add_argument("--methods", type=lambda text: tuple(text.split(",")), default=(), help="with commas between")
+    shares = Pruning().shares
+    parser.add_argument(
+        "--shares", type=lambda text: tuple(map(float, text.split(","))), default=shares, help="to prune, with commas between"
+    )
     given = vars(parser.parse_args())
+    given["prune"] = Pruning(shares=given.pop("shares"))
     digests, goal, grid = (given.pop(name) for name in ("digests", "goal", "grid"))
     if grid:
         against_grid(Compression(**given | {"epochs": given["epochs"] or 5, "batch_size": 64}), Budget(goal=goal))
@@ -119,11 +123,11 @@ def exhaustive(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compre
     from tasks.compression.quantize import quantize as write_quantized
 
     found: list[OnnxModel] = []
-    for share, aware in itertools.product((0.0, *compression.shares), (False, True)):
-        pruning = Pruning(**compression.recovering(), share=share)
-        made = prune(checkpoint, dataset, pruning) or checkpoint
+    fit, aware_method = compression.recovery(), compression.quantize_aware
+    for share, aware in itertools.product((0.0, *compression.prune.shares), (False, True)):
+        made = shrink("prune", compression.prune, share, checkpoint, checkpoint, dataset, fit) if share else checkpoint
         if aware:
-            made = quantize_aware(made, dataset, QuantizationAwareness(**compression.recovering())) or made
+            made = shrink("quantize_aware", aware_method, aware_method.bits, made, checkpoint, dataset, fit)
         label = f"grid {share:g}{' aware' if aware else ''}"
         model = full if made is checkpoint else export(made, dataset, label, "compressed")
         tried = search(model, dataset, budget, exhaustive=True)

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -155,13 +156,17 @@ def _suggest(message: str, settings_class: type[BaseModel]) -> str:
     unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message)
     if unknown is None:
         return f"{message}. See --help."
-    options = [f"--{name}" for name in settings_class.model_fields] + [
-        f"--{name}.{inner}"
-        for name, field in settings_class.model_fields.items()
-        for inner in getattr(field.annotation, "model_fields", ())
-    ]
+    options = [f"--{name}" for name in _names(settings_class)]
     near = difflib.get_close_matches(unknown[1], options, n=1)
     return f"There is no setting {unknown[1]}." + (f" Did you mean {near[0]}?" if near else " See --help.")
+
+
+def _names(settings: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Of all settings, those inside of others with dots."""
+    for name, field in settings.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")
 
 
 def _in_words(error: ValidationError) -> str:

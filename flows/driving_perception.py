@@ -2,14 +2,14 @@
 
 from prefect import flow
 
-from tasks.compress import compress
+from tasks.compress import Compression, compress
 from tasks.contract.artifacts import Release
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
 from tasks.prepare import prepare
 from tasks.release import release
-from tasks.settings import Adaptation, Budget, Compression, Fit
+from tasks.settings import Adaptation, Budget, Fit
 from tasks.train import adapt, fine_tune
 from usecases.driving_perception import DrivingPerception
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.compress import compress
+from tasks.compress import Compression, compress
 from tasks.contract.artifacts import Release
 from tasks.distil import distil
 from tasks.evaluate import evaluate
@@ -10,7 +10,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Compression, Fit, Pretraining, Teaching
+from tasks.settings import Budget, Fit, Pretraining, Teaching
 from tasks.train import fine_tune, pretrain
 from usecases.image_classification import ImageClassification
 

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.baselines import baselines
-from tasks.compress import compress
+from tasks.compress import Compression, compress
 from tasks.contract.artifacts import Release
 from tasks.distil import distil
 from tasks.evaluate import evaluate
@@ -11,7 +11,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Compression, Fit, Pretraining, Teaching
+from tasks.settings import Budget, Fit, Pretraining, Teaching
 from tasks.train import fine_tune, pretrain
 from usecases.recommendation import Recommendation
 

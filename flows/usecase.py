@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.baselines import baselines
-from tasks.compress import compress
+from tasks.compress import Compression, compress
 from tasks.contract.artifacts import Release
 from tasks.contract.usecase import AnyUseCase
 from tasks.distil import distil
@@ -13,7 +13,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Adaptation, Budget, Compression, Fit, Pretraining, Teaching
+from tasks.settings import Adaptation, Budget, Fit, Pretraining, Teaching
 from tasks.train import adapt, fine_tune, pretrain
 
 

@@ -1,142 +1,146 @@
-"""Within the budget as fast or small as can be: what promises most is tried first, and what comes of it leads to the next."""
+"""The search for the fastest or smallest network within the budget: one method after the other, each on what the one before it made."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from prefect import task
 
 from tasks import store
-from tasks.compression.growing import largest
+from tasks.compression.growing import strongest
+from tasks.compression.method import Method
+from tasks.compression.methods import Compression
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.contract.errors import SettingError, TrainingError
-from tasks.contract.records import Record
+from tasks.evaluation.validation import MAX_CHANCE, Comparison, compare_bundles
 from tasks.export import export
-from tasks.prune import prune
 from tasks.quantize import quantize
-from tasks.quantize_aware import quantize_aware
 from tasks.reporting.terminal import remark
-from tasks.settings import Budget, Compression, Pruning, QuantizationAwareness, Sparsification
-from tasks.sparsify import sparsify
+from tasks.settings import Budget
+from tasks.shrink import shrink
 
-Named = tuple[Checkpoint, str]
-"""What was made, and what it is called."""
+MAX_NEAR = 4  # budgets: a network that loses less than so many times what is allowed may recover with more training
 
-NEAR = 4  # budgets: what loses less may come back within one by learning on
+__all__ = ["Compression", "compress"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network and its name among the candidates; the one before compression has none."""
+
+    checkpoint: Checkpoint
+    label: str = ""
 
 
 @task(persist_result=False)
 def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compression: Compression, budget: Budget) -> list[OnnxModel]:
-    """Candidates from a trained network, each grown from the one before that was still within the budget of quality on validation.
+    """Candidates from a trained network: quantised as it is, and after each method of `compression`.
 
-    1. The network as it is, quantised.
-    2. Pruned as far as its quality allows, which is looked for by bisection, recovered, and quantised; on the way there, too.
-    3. What was pruned a little too far, having learnt on, with the rounding of int8; or, where there is nothing of that kind and int8 costs
-       the smallest so far too much, that one.
-    4. Where the budget is of size: the same with many weights of zero.
+    The strongest level of each method is looked for that keeps the budget of quality on validation, and the next method goes on from
+    there. A method that recovers quality is first tried on what the one before it made a little too small. All that keeps the budget
+    becomes a candidate, in full precision and quantised.
 
-    Nothing is trained or measured twice: a search that was ended goes on where it was, and with more time it goes further.
+    Nothing is trained or measured twice: a search that was ended continues where it was, and with more time it goes further.
 
     Args:
         checkpoint: the trained network.
         full: the same, exported.
     """
-    found = quantize(full, dataset, budget)
-    if not compression.epochs:
-        return found
-    ends = time.monotonic() + 60 * compression.search_minutes if compression.search_minutes else float("inf")
-
-    def candidates(made: Checkpoint, label: str) -> list[OnnxModel]:
-        exported = export(made, dataset, label, "compressed")
-        return [exported, *quantize(exported, dataset, budget)]
-
-    latest, best, label = found, checkpoint, ""
-    pruned, beyond = _pruned(checkpoint, dataset, compression, budget, ends)
-    for best, label in pruned:
-        latest = candidates(best, label)
-        found = [*found, *latest]
-
-    def worth_learning_on() -> Iterator[Named]:
-        yield from beyond
-        if not any(_keeps(model, checkpoint, dataset, budget) for model in latest if model.label != label):
-            yield best, label
-
-    awareness = QuantizationAwareness(**compression.recovering())
-    for made, name in worth_learning_on() if time.monotonic() < ends else ():
-        name = f"{name} int8-aware".strip()
-        aware = _attempt(name, partial(quantize_aware, made, dataset, awareness)) if time.monotonic() < ends else None
-        if aware is not None and _lost(aware, checkpoint, budget, name) <= 1:
-            best, label = aware, name
-            found += candidates(best, label)
-            break
-    if time.monotonic() < ends and compression.sparsity and (budget.objective == "size" or budget.max_megabytes):
-        name = f"{label} {100 * compression.sparsity:g} % zeros".strip()
-        zeros = Sparsification(**compression.recovering(), share=compression.sparsity)
-        sparse = _attempt(name, lambda: sparsify(best, dataset, zeros))
-        if sparse is not None and _lost(sparse, checkpoint, budget, name) <= 1:
-            found += candidates(sparse, name)
+    search = Search(checkpoint, full, dataset, compression, budget)
+    found = latest = quantize(full, dataset, budget)
+    best, near = Network(checkpoint), list[Network]()
+    for name, method in compression.chosen(budget).items():
+        starts = search.starts(method, best, near, latest)
+        near = []
+        for start in starts:
+            kept, near = search.attempt(name, method, start)
+            for best in kept:
+                latest = search.candidates(best)
+                found = [*found, *latest]
+            if kept:
+                break
     return found
 
 
-def _pruned(
-    checkpoint: Checkpoint, dataset: Dataset, compression: Compression, budget: Budget, ends: float
-) -> tuple[list[Named], list[Named]]:
-    """What was pruned on the way to as much as may be and is within the budget, the smallest last; and what was pruned a step too far, if any."""
-    from tasks.compression.pruning import is_prunable
+@dataclass(frozen=True)
+class Search:
+    """What the attempts of one search share."""
 
-    if not compression.shares or not is_prunable(checkpoint, dataset):
-        return [], []
-    fine: dict[float, Named] = {}
-    beyond: dict[float, Named] = {}
+    whole: Checkpoint
+    full: OnnxModel
+    dataset: Dataset
+    compression: Compression
+    budget: Budget
+    started: float = field(default_factory=time.monotonic)
 
-    def is_fine(share: float) -> bool:
-        if time.monotonic() >= ends:
-            return False
-        pruning = Pruning(**compression.recovering(), share=share, rounds=compression.rounds)
-        made = _attempt(pruning.label, lambda: prune(checkpoint, dataset, pruning))
-        lost = _lost(made, checkpoint, budget, pruning.label) if made is not None else NEAR
-        if made is not None and lost < NEAR:
-            (fine if lost <= 1 else beyond)[share] = made, pruning.label
-        return share in fine
+    def starts(self, method: Method, best: Network, near: Sequence[Network], latest: Sequence[OnnxModel]) -> Iterator[Network]:
+        """The networks to try a method on, until one keeps the budget.
 
-    largest(compression.shares, is_fine)
-    return [fine[share] for share in sorted(fine)], [beyond[share] for share in sorted(beyond)[:1]]
+        A method that recovers quality is not tried unasked where the smallest network so far keeps the budget in int8.
+        """
+        quantised = [model for model in latest if model.label != best.label]
+        if method.recovers:
+            yield from near
+            if not self.compression.methods and any(self.keeps_quality(model) for model in quantised):
+                return
+        yield best
 
+    def attempt(self, name: str, method: Method, start: Network) -> tuple[list[Network], list[Network]]:
+        """What keeps the budget on the way to the strongest level that does, the weakest first; and the weakest near miss, if any."""
+        kept, missed = dict[float, Network](), dict[float, Network]()
 
-def _attempt(what: str, make: Callable[[], Checkpoint | None]) -> Checkpoint | None:
-    """None where it fails: what was found so far is not lost by it."""
-    try:
-        return make()
-    except (TrainingError, SettingError) as error:
-        remark(f"{what}: {error}")
-        return None
+        def is_fine(level: float) -> bool:
+            label = f"{start.label} {method.label(level)}".strip()
+            if self.is_over():
+                return False
+            try:
+                made = shrink(name, method, level, start.checkpoint, self.whole, self.dataset, self.compression.recovery())
+            except (TrainingError, SettingError) as error:  # what was found so far is not lost by it
+                remark(f"{label}: {error}")
+                return False
+            lost = self.lost(Network(made, label))
+            if lost <= 1:
+                kept[level] = Network(made, label)
+            elif lost < MAX_NEAR:
+                missed[level] = Network(made, label)
+            return level in kept
 
+        levels = method.levels
+        if levels and not self.is_over() and method.is_applicable(start.checkpoint, self.dataset):
+            strongest(levels, is_fine)
+        ordered = [[by_level[level] for level in levels if level in by_level] for by_level in (kept, missed)]
+        return ordered[0], ordered[1][:1]
 
-def _lost(made: Checkpoint, whole: Checkpoint, budget: Budget, what: str) -> float:
-    """The loss of quality on validation, in budgets."""
-    monitor = whole.usecase.monitor
-    lost, allowed = whole.scores[monitor] - made.scores[monitor], budget.allowed(whole.scores[monitor])
-    share = max(0.0, lost) / allowed if allowed else float("inf") if lost > 0 else 0.0
-    verdict = "goes on from here" if share <= 1 else "near enough to learn on" if share < NEAR else "is not followed up"
-    remark(f"{what}: {monitor} {-100 * lost:+.2f} points on validation, a loss of {100 * allowed:.2f} is allowed: {verdict}")
-    return share
+    def is_over(self) -> bool:
+        minutes = self.compression.search_minutes
+        return minutes > 0 and time.monotonic() - self.started >= 60 * minutes
 
+    def candidates(self, made: Network) -> list[OnnxModel]:
+        exported = export(made.checkpoint, self.dataset, made.label, "compressed")
+        return [exported, *quantize(exported, self.dataset, self.budget)]
 
-class Validated(Record):
-    score: float
+    def lost(self, made: Network) -> float:
+        """The loss of quality on validation as a share of what is allowed; at most 1 where chance may explain it (see `Comparison`)."""
+        monitor = self.whole.usecase.monitor
+        lost, allowed = self.whole.scores[monitor] - made.checkpoint.scores[monitor], self.allowed
+        share = max(0.0, lost) / allowed if allowed else float("inf") if lost > 0 else 0.0
+        if 1 < share <= MAX_CHANCE and self.keeps_quality(export(made.checkpoint, self.dataset, made.label, "compressed")):
+            share = 1.0
+        verdict = "is kept" if share <= 1 else "may recover" if share < MAX_NEAR else "is not followed up"
+        remark(f"{made.label}: {monitor} {-100 * lost:+.2f} points on validation, a loss of {100 * allowed:.2f} is allowed: {verdict}")
+        return share
 
+    @property
+    def allowed(self) -> float:
+        return self.budget.allowed(self.whole.scores[self.whole.usecase.monitor])
 
-def _keeps(model: OnnxModel, whole: Checkpoint, dataset: Dataset, budget: Budget) -> bool:
-    """Whether a candidate is within the budget of quality on validation."""
-    from tasks.serving.bundle import open_bundle
+    def keeps_quality(self, model: OnnxModel) -> bool:
+        """Whether a candidate is within the budget of quality on validation."""
 
-    usecase = model.usecase
+        def measured() -> Comparison:
+            return compare_bundles(model, self.full, self.dataset)
 
-    def measure() -> Validated:
-        return Validated(score=usecase.score(open_bundle(model.folder, threads=0).predict, dataset.folder, "validation")[usecase.monitor])
-
-    known, _ = store.remember(Validated, {}, measure, (model, dataset))
-    reference = whole.scores[usecase.monitor]
-    return reference - known.score <= budget.allowed(reference)
+        known, _ = store.remember(Comparison, {}, measured, (model, self.full, self.dataset))
+        return known.is_within(self.allowed)

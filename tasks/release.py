@@ -25,6 +25,7 @@ from tasks.reporting.terminal import step, summary, take_steps
 from tasks.reporting.terminal_blocks import one_line
 from tasks.serving import publishing
 from tasks.serving.bundle import example_path, open_bundle
+from tasks.serving.graph_files import TABLE
 from tasks.settings import Budget
 
 KEPT_VERSIONS = 10  # of a model in the repository of `make serve`
@@ -82,7 +83,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
     chosen, evaluations = released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
     manifests = store.lineage(chosen.digest)
     stages = tuple(_stage(manifest) for manifest in reversed(manifests) if manifest["kind"] == "checkpoint")
-    tables = [e.model.folder / "quantization.json" for e in evaluations]
+    tables = [e.model.folder / TABLE for e in evaluations]
     return Facts(
         flow=dataset.usecase.name,
         settings=_settings(dataset, manifests) | {"budget": budget.model_dump()},

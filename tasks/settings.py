@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -77,87 +77,16 @@ class Teaching(Record):
     )
 
 
-class Pruning(Fit):
-    """How to take the least important channels, hidden units and heads away once everything has been learnt, and to recover."""
-
-    share: float = Field(
-        default=0.0, ge=0, lt=1, description="of the channels, hidden units and heads of each layer that is taken away; 0: none"
-    )
-    rounds: int = Field(
-        default=1, ge=1, description="little by little: rounds of taking some away and recovering, with so many epochs each"
-    )
-    epochs: int = Field(default=10, ge=1, description="passes over the training split to recover, in each round")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-
-    @property
-    def label(self) -> str:
-        return f"pruned {100 * self.share:g} %"
-
-
-class Sparsification(Fit):
-    """How to fine-tune a trained network while many of its weights are held at zero: smaller when stored, no faster on a CPU."""
-
-    share: float = Field(default=0.0, ge=0, lt=1, description="of the weights that become zero; 0: no sparsification")
-    pattern: Literal["magnitude", "2:4"] = Field(
-        default="magnitude", description="the smallest weights; or two of every four, a share of 0.5, for GPUs with sparse tensor cores"
-    )
-    scope: Literal["network", "layer"] = Field(
-        default="network", description="the smallest weights of the whole network, or as many of each layer"
-    )
-    epochs: int = Field(default=10, ge=1, description="passes over the training split; in the first half zeros become more")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-
-
-class Factorisation(Fit):
-    """How to write the linear layers of a trained network as products of two thin matrices (low-rank factorisation), and to recover."""
-
-    share: float = Field(default=0.0, ge=0, lt=1, description="of the weights that each linear layer before the head saves; 0: none")
-    epochs: int = Field(default=10, ge=1, description="passes over the training split to recover")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-
-
-class QuantizationAwareness(Fit):
-    """How to fine-tune a trained network with the rounding of int8, so that it loses less when it is quantised."""
-
-    epochs: int = Field(default=0, ge=0, description="passes over the training split; a few do; 0: no such training")
-    bits: int = Field(default=8, ge=2, le=8, description="of the weights; fewer are smaller when stored, but no faster")
-    learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate; small, since little has to change")
-
-
-class Compression(Fit):
-    """How far to go in making a trained network smaller, and how to recover what each step loses."""
-
-    epochs: int = Field(default=0, ge=0, description="passes over the training split to recover after pruning; 0: quantisation alone")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
-    search_minutes: float = Field(
-        default=0, ge=0, description="of wall time, after which nothing more is tried; what was tried is remembered; 0: any"
-    )
-    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-        description="of channels, hidden units and heads, of which the largest that the budget of quality allows is looked for, the middle "
-        "one first; none: no pruning",
-    )
-    rounds: int = Field(default=1, ge=1, description="of taking some away and recovering, for each share")
-    sparsity: float = Field(
-        default=0.8,
-        ge=0,
-        lt=1,
-        description="share of weights that become zero, where the budget is of size: stored smaller, no faster; 0: none",
-    )
-
-    def recovering(self) -> dict[str, Any]:
-        """The settings of its fits."""
-        return {name: getattr(self, name) for name in Fit.model_fields}
-
-
 Target = Literal["this", "vnni", "avx2", "arm", "gpu"]
 
 
 class Budget(Record):
-    """What a release may cost and lose, and what it is to run on. The sentence says the rest, where it does not say so itself."""
+    """What a release may cost and lose, and what it is to run on."""
 
     goal: str = Field(
-        default="", description=f"the whole budget in a sentence, such as {EXAMPLES}; the settings beside it are for what it leaves open"
+        default="",
+        description=f"the budget in a sentence, such as {EXAMPLES}; it takes precedence over the other settings, and is refused unless all "
+        "of it is understood",
     )
     max_loss: float = Field(
         default=0.005,

@@ -100,8 +100,8 @@ def fit_network(
     inputs = (dataset, *([start] if start else []), *(technique.inputs() if technique else ()))
     with training_progress(name) as seen:
         checkpoint, seen.cached = store.make(Checkpoint, settings, build, inputs, step=name)
-        bought = technique.buys() if technique else ""
-        seen.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", bought)))
+        gain = technique.gain() if technique else ""
+        seen.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", gain)))
     return checkpoint
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tasks.compression.masks import weighty_layers
+from tasks.compression.parametrization import Computed
 
 
 def factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -21,20 +24,6 @@ def rank_that_saves(share: float, outputs: int, inputs: int) -> int:
     return int((1 - share) * outputs * inputs / (outputs + inputs))
 
 
-class Product(nn.Module):
-    """A parametrization: the weight is the product of two matrices, which learn in its place."""
-
-    def __init__(self, rank: int) -> None:
-        super().__init__()
-        self.rank = rank
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        return left @ right
-
-    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return factors(weight, self.rank)
-
-
 def factorise_layers(network: nn.Module, share: float) -> int:
     """Let the linear layers before the head, the last of `layers()`, learn as products from now on. Returns how many they are.
 
@@ -44,7 +33,7 @@ def factorise_layers(network: nn.Module, share: float) -> int:
     inside = [layer for layer in weighty_layers(network) if isinstance(layer, nn.Linear) and layer not in head]
     ranks = {layer: rank for layer in inside if (rank := rank_that_saves(share, layer.out_features, layer.in_features))}
     for layer, rank in ranks.items():
-        parametrize.register_parametrization(layer, "weight", Product(rank))
+        parametrize.register_parametrization(layer, "weight", Computed(torch.matmul, partial(factors, rank=rank)))
     return len(ranks)
 
 

@@ -1,21 +1,20 @@
-"""Looking for the most that can be taken away, with few attempts."""
+"""Looking for the strongest compression that is good enough, with few attempts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 
-def largest(shares: Sequence[float], is_fine: Callable[[float], bool]) -> float | None:
-    """The largest share that is fine, where what is fine at a share is fine at all smaller ones; None where none is.
+def strongest(levels: Sequence[float], is_fine: Callable[[float], bool]) -> float | None:
+    """The last of the levels, weakest first, that is fine, where all weaker ones are then fine, too; None where none is.
 
-    By bisection, the middle one first: of seven shares three are tried.
+    By bisection, the middle one first: of seven levels three are tried.
     """
-    ordered = sorted(shares)
-    low, high = 0, len(ordered)
+    low, high = 0, len(levels)
     while low < high:
         middle = (low + high) // 2
-        if is_fine(ordered[middle]):
+        if is_fine(levels[middle]):
             low = middle + 1
         else:
             high = middle
-    return ordered[low - 1] if low else None
+    return levels[low - 1] if low else None

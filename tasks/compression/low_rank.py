@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from tasks.compression.distillation import teach
+from tasks.compression.method import Method
 from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
@@ -32,7 +33,7 @@ class LowRank(Technique):
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
 
-    def buys(self) -> str:
+    def gain(self) -> str:
         return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and faster, with int8 less so"
 
     def before(self, learner: Learner) -> None:
@@ -42,7 +43,8 @@ class LowRank(Technique):
         load_weights(learner.network, self.trained)
         if not factorise_layers(learner.network, self.share):
             raise SettingError(
-                f"--factorisation.share {self.share:g}: this network has no linear layer before its head that could save so much. Leave it 0."
+                f"--compression.factorise.shares {self.share:g}: this network has no linear layer before its head that could save so much. "
+                "Give a smaller share, or leave factorise out of --compression.methods."
             )
         teach(learner, load_network(self.trained), TAUGHT, temperature=1.0)
 
@@ -50,3 +52,27 @@ class LowRank(Technique):
         from tasks.compression.factors import multiply_out
 
         multiply_out(network)
+
+
+class Factorisation(Method):
+    """Low-rank factorisation: linear layers become products of two thin matrices.
+
+    Denton 2014; for BERT Hsu 2022. The network recovers with the whole one as its teacher.
+    """
+
+    gain: ClassVar[str] = "faster and smaller where linear layers are most of the network"
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.3, 0.5, 0.7),
+        description="shares of the weights that each linear layer before the head saves, of which the largest that the budget of quality "
+        "allows is looked for",
+    )
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(sorted(self.shares))
+
+    def label(self, level: float) -> str:
+        return f"factorised {100 * level:g} %"
+
+    def technique(self, trained: Checkpoint, whole: Checkpoint, level: float) -> Technique:
+        return LowRank(trained=trained, share=level)

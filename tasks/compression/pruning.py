@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from tasks.compression.distillation import teach
+from tasks.compression.method import Method, Train
 from tasks.contract.artifacts import Artifact, Checkpoint, Dataset
 from tasks.contract.errors import SettingError
 from tasks.training.technique import Technique
@@ -23,7 +24,7 @@ LEAST = (
     16  # channels that a layer keeps, and it keeps a multiple of them: AVX-512 goes over so many at once, and see `usecases.convolutions`
 )
 TRACED = 2  # examples
-LEAVE = "Leave --compression.epochs 0; a student or smaller settings make such a network smaller."
+LEAVE = "Leave prune out of --compression.methods; a student or smaller settings make such a network smaller."
 ALIKE = re.compile(  # operations in autograd's terms that do the same to every channel, whatever the others are
     "Add|Addmm|Alias|Amax|AvgPool2D|AdaptiveAvgPool2D|Clone|ConstantPadNd|Div|Elu|Gelu|Hardsigmoid|Hardswish|Hardtanh|LeakyRelu|"
     "MaxPool2DWithIndices|Mean|Mish|MkldnnAdaptiveAvgPool2D|Mm|Mul|Relu|Sigmoid|Silu|Softplus|Sub|T|Tanh|UpsampleBicubic2D|"
@@ -56,6 +57,39 @@ class StructuredPruning(Technique):
         prune_channels(usecase.predictor(network), [inputs[name] for name in usecase.input_names], self.share)
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         teach(learner, load_network(self.teacher), self.weight, self.temperature)
+
+
+class Pruning(Method):
+    """Structured pruning: the least important channels, hidden units and attention heads are removed.
+
+    DepGraph, Fang 2023; the network recovers with the whole one as its teacher.
+    """
+
+    gain: ClassVar[str] = "faster and smaller on every processor"
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        description="shares of the channels, hidden units and heads of each layer, of which the largest that the budget of quality allows is "
+        "looked for",
+    )
+    rounds: int = Field(default=1, ge=1, description="rounds of removing some and recovering, for each share")
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(sorted(self.shares))
+
+    def label(self, level: float) -> str:
+        return f"pruned {100 * level:g} %"
+
+    def technique(self, trained: Checkpoint, whole: Checkpoint, level: float) -> Technique:
+        return StructuredPruning(trained=trained, teacher=whole, share=level)
+
+    def make(self, trained: Checkpoint, whole: Checkpoint, level: float, train: Train) -> Checkpoint:
+        for _ in range(self.rounds):
+            trained = train(self.technique(trained, whole, 1 - (1 - level) ** (1 / self.rounds)))
+        return trained
+
+    def is_applicable(self, trained: Checkpoint, dataset: Dataset) -> bool:
+        return is_prunable(trained, dataset)
 
 
 def is_prunable(checkpoint: Checkpoint, dataset: Dataset) -> bool:

@@ -22,7 +22,7 @@ from tasks.contract.artifacts import Dataset, OnnxModel
 from tasks.contract.types import Arrays
 from tasks.exporting.bundle import write_bundle
 from tasks.exporting.export import silence
-from tasks.serving.graph_files import GRAPH, read_graph, stored_graph
+from tasks.serving.graph_files import GRAPH, TABLE, read_graph, stored_graph
 
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32
@@ -32,9 +32,15 @@ METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.P
 
 
 def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence[dict[str, Any]], work: Path) -> dict[str, Any]:
-    """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched."""
+    """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched.
+
+    Args:
+        tried: a row for each recipe that was measured, written to `logs/`: latencies differ from run to run, and the digest of a bundle
+            must not.
+    """
     apply(recipe, model, dataset, work / GRAPH)
-    (work / "quantization.json").write_text(json.dumps(list(tried), indent=1))
+    (work / TABLE).parent.mkdir(exist_ok=True)
+    (work / TABLE).write_text(json.dumps(list(tried), indent=1))
     label = recipe.label if model.role == "full" else f"{model.label}, {recipe.label}"
     fields = write_bundle(work, label, model.usecase, model.assets, dataset)
     return {**fields, "role": "compressed"}

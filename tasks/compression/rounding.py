@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tasks.compression.masks import Weighty, hold, weighty_layers
+from tasks.compression.parametrization import Computed
 
 MOMENTUM = 0.99  # of the running range of what comes into a layer
 LEVELS = 255  # above the lowest, of an activation
@@ -24,17 +27,6 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
     zero = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -largest, largest)
-
-
-class RoundedWeight(nn.Module):
-    """A parametrization: the weight is seen on its grid."""
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return round_weight(weight, self.bits)
 
 
 class RoundedInput(nn.Module):
@@ -74,7 +66,7 @@ def round_layers(network: nn.Module, bits: int) -> int:
     for layer in layers:
         if not layer.weight.all():
             hold(layer, layer.weight.detach() != 0)
-        parametrize.register_parametrization(layer, "weight", RoundedWeight(bits))
+        parametrize.register_parametrization(layer, "weight", Computed(partial(round_weight, bits=bits)))
         layer.add_module(INPUT, RoundedInput(layer))
     return len(layers)
 

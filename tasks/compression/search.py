@@ -26,7 +26,7 @@ from tasks.settings import Budget
 ROUNDS = 6
 MOST_RANKED = 100  # operators, at a graph and a session each
 FASTER = 1.05  # than full precision, from which it counts
-ALIKE = 1.1  # latencies closer than that are one: of those the best is mended
+ALIKE = 1.1  # latencies closer than that are one: of those the best in quality is chosen, or mended
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ def search(model: OnnxModel, dataset: Dataset, budget: Budget, say: Say = silent
     full, timed = latencies[0], dict(zip((t.recipe for t in bench.trials), latencies[1:], strict=True))
     ranked = sorted(bench.trials, key=lambda t: _rank(t, timed[t.recipe], budget))
     rows = [_row(t, t.comparison.score, timed[t.recipe], full, model.usecase.monitor, budget) for t in ranked]
-    return Search(recipes=_candidates([t.recipe for t in ranked], mended), tried=tuple(rows), skipped=tuple(skipped))
+    kinds = dict.fromkeys(t.recipe.kind for t in ranked)
+    best = [_best([t for t in bench.trials if t.recipe.kind == kind], timed, budget).recipe for kind in kinds]
+    candidates = tuple(t.recipe for t in ranked if t.recipe in (*best, *mended))
+    return Search(recipes=candidates, tried=tuple(rows), skipped=tuple(skipped))
 
 
 def is_wanted(recipe: Recipe, trials: Sequence[tuple[Recipe, Comparison]], counts: Counter[str], budget: Budget) -> bool:
@@ -184,10 +187,12 @@ def _rank(trial: Trial, latency: Latency, budget: Budget) -> tuple[bool, float]:
     return not trial.is_within(budget) or too_large, trial.megabytes if budget.objective == "size" else latency.p50
 
 
-def _candidates(ranked: Sequence[Recipe], mended: Mapping[Recipe, Recipe]) -> tuple[Recipe, ...]:
-    """The best of each kind; a plain recipe that was mended beside its better self."""
-    best = {recipe.kind: recipe for recipe in reversed(ranked)}
-    return tuple(recipe for recipe in ranked if recipe in (*best.values(), *mended))
+def _best(trials: Sequence[Trial], timed: Mapping[Recipe, Latency], budget: Budget) -> Trial:
+    """The first by `_rank`; of those as fast but for the noise of the clock the one that loses least, so that the same is chosen again."""
+    ranks = {trial.recipe: _rank(trial, timed[trial.recipe], budget) for trial in trials}
+    missed, least = min(ranks.values())
+    noise = 1.0 if budget.objective == "size" else ALIKE
+    return min((t for t in trials if ranks[t.recipe] <= (missed, least * noise)), key=lambda trial: trial.loss)
 
 
 def _row(trial: Trial, score: float, latency: Latency, full: Latency, monitor: str, budget: Budget) -> dict[str, float | str]:

@@ -21,6 +21,7 @@ from tasks.contract.types import Arrays
 from tasks.contract.usecase import UseCase
 from tasks.exporting.attention import simplify_attention
 from tasks.exporting.bundle import write_bundle
+from tasks.exporting.codebooks import split_codebooks
 from tasks.exporting.low_rank import split_low_rank
 from tasks.serving.sessions import open_session
 from tasks.training.checkpoints import load_network
@@ -54,9 +55,10 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in usecase.input_names)
     axes = [torch.export.Dim(name) for name in ("batch", *usecase.variable_axes)]
     shapes = (dict(enumerate(axes)),) * len(inputs)
+    predictor = usecase.predictor(network).eval()
     with silence():
         program = torch.onnx.export(
-            usecase.predictor(network).eval(),
+            predictor,
             inputs,
             input_names=list(usecase.input_names),
             output_names=list(usecase.output_names),
@@ -74,6 +76,7 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
         node.doc_string = ""
     simplify_attention(model.graph)
     split_low_rank(model.graph)
+    split_codebooks(model.graph, {name: weight.detach().numpy() for name, weight in predictor.named_parameters() if weight.ndim > 1})
     onnx.save(model, str(path))
 
 

@@ -10,6 +10,7 @@ from tasks.contract.errors import BundleError
 GRAPH = "model.onnx"
 PACKED = "model.onnx.gz"  # in its place where that is much smaller, such as with many weights of zero
 EDGE = "model.ort"  # for small devices, see `tasks.exporting.edge`
+TABLE = "logs/quantization.json"  # the recipes that were measured, a row each; not part of the content
 LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
 MOST_TIMES_LARGER = 200  # than its packed file: 99 % zeros make 90, and what grows further was made to fill the memory
 GZIP = 31  # zlib's word for its own format with gzip's header

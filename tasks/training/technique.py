@@ -23,8 +23,8 @@ class Technique(Record, ABC):
         """The artifacts that it brings along."""
         return ()
 
-    def buys(self) -> str:
-        """What it buys where the network is served, for people; empty: what they see is all."""
+    def gain(self) -> str:
+        """What is gained where the network is served, for people; empty: the scores say all."""
         return ""
 
     @abstractmethod

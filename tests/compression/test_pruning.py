@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tasks import store
 from tasks.compression.pruning import (
+    Pruning,
     StructuredPruning,
     as_tuple,
     dependencies,
@@ -31,8 +32,8 @@ from tasks.contract.capabilities import resolved
 from tasks.contract.errors import SettingError
 from tasks.contract.usecase import UseCase
 from tasks.exporting.export import export
-from tasks.prune import prune
-from tasks.settings import Fit, Pruning
+from tasks.settings import Fit
+from tasks.shrink import shrink
 from tasks.train import fit_network
 from tasks.training.batches import as_tensors
 from tasks.training.checkpoints import load_network, resize
@@ -178,8 +179,7 @@ def test_a_pruned_checkpoint_is_one_like_any_other(usecase: UseCase, tmp_path: P
     dataset = prepared(usecase)
     whole = kept(dataset)
     untouched = store.content_digest(whole.folder)
-    pruned = prune.fn(whole, dataset, Pruning(share=SHARE, epochs=1, batch_size=32, max_minutes=0.02))
-    assert pruned is not None
+    pruned = shrink.fn("prune", Pruning(), SHARE, whole, whole, dataset, Fit(epochs=1, batch_size=32, learning_rate=1e-3, max_minutes=0.02))
     assert store.content_digest(whole.folder) == untouched
     assert whole.digest in pruned.made_from
     network = load_network(pruned)
@@ -198,9 +198,7 @@ def toy() -> tuple[Dataset, Checkpoint]:
 
 def test_little_by_little_the_task_is_still_solved(toy: tuple[Dataset, Checkpoint]) -> None:
     dataset, whole = toy
-    assert prune.fn(whole, dataset, Pruning()) is None, "without a share"
-    pruned = prune.fn(whole, dataset, Pruning(share=0.75, rounds=2, epochs=6, batch_size=32, learning_rate=0.01))
-    assert pruned is not None
+    pruned = shrink.fn("prune", Pruning(rounds=2), 0.75, whole, whole, dataset, Fit(epochs=6, batch_size=32, learning_rate=0.01))
     assert load_network(pruned).get_submodule("head").in_features == 16
     assert pruned.scores["accuracy"] > whole.scores["accuracy"] - 0.05
 

@@ -24,6 +24,13 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
     assert parameters["budget"].objective == "latency"
 
 
+def test_methods_are_named_with_commas_between() -> None:
+    parameters, _ = parse(image_classification, ["--compression.methods", "prune,factorise,cluster", "--compression.cluster.bits", "4,3"])
+    chosen = parameters["compression"].chosen(parameters["budget"])
+    assert list(chosen) == ["prune", "factorise", "cluster"]
+    assert chosen["cluster"].levels == (4, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -34,8 +41,12 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
         (["--refresh", "quantise"], "--refresh quantise: there is no such step. Did you mean quantize?"),
         (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
         (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
-        (["--budget.goal", "cheap"], "--budget: 'cheap' is not understood. What is: "),
-        (["--compression.shares", "0.5,1.5"], "--compression.shares.1: Input should be less than 1 (it was 1.5)."),
+        (["--budget.goal", "cheap"], "--budget: 'cheap' is refused. Understood: nothing; not understood: 'cheap'. Expected "),
+        (["--compression.prune.share", "0.5"], "Did you mean --compression.prune.shares?"),
+        (["--compression.methods", "prune,factorize"], "no compression method 'factorize'. Did you mean factorise? There are: prune, "),
+        (["--compression.methods", "prune,prune"], "a method is named twice"),
+        (["--compression.sparsify.pattern", "2:4"], "Give --compression.sparsify.shares 0.5"),
+        (["--compression.prune.shares", "0.5,1.5"], "--compression.prune.shares.1: Input should be less than 1 (it was 1.5)."),
     ],
 )
 def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -> None:

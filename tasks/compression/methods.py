@@ -1,0 +1,86 @@
+"""The table of compression methods, and the settings of their search. A new method is a file next to this one and a row here."""
+
+from __future__ import annotations
+
+import difflib
+
+from pydantic import Field, field_validator
+
+from tasks.compression.clustering import Clustering
+from tasks.compression.low_rank import Factorisation
+from tasks.compression.method import Method
+from tasks.compression.pruning import Pruning
+from tasks.compression.qat import QuantizationAwareness
+from tasks.compression.sparsity import Sparsification
+from tasks.contract.records import Record
+from tasks.settings import Budget, Fit
+
+RECOVERY_EPOCHS = 10
+UNASKED = ("prune", "quantize_aware", "sparsify")  # tried where no methods are named
+
+
+class Methods(Record):
+    """Every method by its name, with its settings."""
+
+    prune: Pruning = Pruning()
+    factorise: Factorisation = Factorisation()
+    cluster: Clustering = Clustering()
+    sparsify: Sparsification = Sparsification()
+    quantize_aware: QuantizationAwareness = QuantizationAwareness()
+
+    def method(self, name: str) -> Method:
+        return getattr(self, name)
+
+
+METHODS: dict[str, type[Method]] = {name: type(field.default) for name, field in Methods.model_fields.items()}
+
+
+def summary(method: type[Method]) -> str:
+    return (method.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+class Compression(Fit, Methods):
+    """How to make a trained network smaller, and how to recover the quality that each step loses."""
+
+    methods: tuple[str, ...] = Field(
+        default=(),
+        description="names with commas between, applied in this order, each to the result of the one before it: "
+        + "; ".join(f"{name}: {summary(method)} ({method.gain})" for name, method in METHODS.items())
+        + ". None: prune, then quantize_aware where int8 loses too much, then sparsify where the budget is of size",
+    )
+    epochs: int = Field(
+        default=0,
+        ge=0,
+        description="passes over the training split to recover after each step; 0: quantisation alone, or "
+        f"{RECOVERY_EPOCHS} passes where methods are named",
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    search_minutes: float = Field(
+        default=0,
+        ge=0,
+        description="wall time after which nothing more is tried, in minutes; earlier attempts are taken from the store; 0: no limit",
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in METHODS:
+                near = difflib.get_close_matches(name, METHODS, n=1)
+                did = f" Did you mean {near[0]}?" if near else ""
+                raise ValueError(f"there is no compression method {name!r}.{did} There are: {', '.join(METHODS)}.")
+        if len(set(names)) < len(names):
+            raise ValueError(f"a method is named twice in {','.join(names)}; each can be applied once.")
+        return names
+
+    def chosen(self, budget: Budget) -> dict[str, Method]:
+        """The methods to apply, in order: those that are named, else those that suit the budget."""
+        for_size = budget.objective == "size" or budget.max_megabytes > 0
+        unasked = (name for name in UNASKED if for_size or not METHODS[name].only_stored)
+        names = self.methods or (unasked if self.epochs else ())
+        return {name: self.method(name) for name in names}
+
+    def recovery(self) -> Fit:
+        """The fit that follows each change."""
+        given = {name: getattr(self, name) for name in Fit.model_fields}
+        return Fit.model_validate(given | {"epochs": self.epochs or RECOVERY_EPOCHS})
