@@ -26,13 +26,14 @@ from prefect.settings import (
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
+from tasks.compression.methods import METHODS
 from tasks.contract.errors import SettingError, UserError
 from tasks.contract.plugins import entry_points
 from tasks.contract.usecase import UseCase
 
 PRESETS = Path(__file__).parents[1] / "prefect.yaml"
 START_SECONDS = 120  # that Prefect's own server may take to start on a busy machine, where nobody says otherwise
-STEPS = ("all", "prepare", "baselines", "pretrain", "fine_tune", "adapt", "distil", "export", "quantize", "evaluate", "explain")
+STEPS = ("all", "prepare", "baselines", "pretrain", "fine_tune", "adapt", "distil", *METHODS, "export", "quantize", "evaluate", "explain")
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 
