@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -19,24 +20,28 @@ RECOVERY_EPOCHS = 10
 UNASKED = ("prune", "quantize_aware", "sparsify")  # tried where no methods are named
 
 
+def summary(method: type[Method]) -> str:
+    return (method.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def _row(method: Method) -> Any:
+    return Field(default=method, description=f"settings of the method: {summary(type(method))}")
+
+
 class Methods(Record):
     """Every method by its name, with its settings."""
 
-    prune: Pruning = Pruning()
-    factorise: Factorisation = Factorisation()
-    cluster: Clustering = Clustering()
-    sparsify: Sparsification = Sparsification()
-    quantize_aware: QuantizationAwareness = QuantizationAwareness()
+    prune: Pruning = _row(Pruning())
+    factorise: Factorisation = _row(Factorisation())
+    cluster: Clustering = _row(Clustering())
+    sparsify: Sparsification = _row(Sparsification())
+    quantize_aware: QuantizationAwareness = _row(QuantizationAwareness())
 
     def method(self, name: str) -> Method:
         return getattr(self, name)
 
 
 METHODS: dict[str, type[Method]] = {name: type(field.default) for name, field in Methods.model_fields.items()}
-
-
-def summary(method: type[Method]) -> str:
-    return (method.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 class Compression(Fit, Methods):

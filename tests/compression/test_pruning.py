@@ -76,7 +76,7 @@ def prepared(usecase: UseCase) -> Dataset:
         (folder / "card.json").write_text(json.dumps(card))
         return {"usecase": usecase, "sizes": card["sizes"]}
 
-    dataset, _ = store.make(Dataset, {"for": "pruning", "of": usecase.data_digest()}, build)
+    dataset, _ = store.make(Dataset, {"for": "pruning", "usecase": usecase}, build)
     return dataset.model_copy(update={"usecase": resolved(usecase, dataset.card)})
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ READ_AT_ONCE = 1024
 MOST_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
 LONGEST_WORD = 60  # characters, of what may be one token
 ALPHABET = 8000  # characters that are tokens of their own
+FIRST_PRIVATE = 0xF0000  # of the characters that Unicode leaves to private use
 
 
 def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, Any]:
@@ -72,18 +74,53 @@ def train_tokenizer(settings: TextSettings, folder: Path) -> None:
 
     Case and accents are kept where names are to be found, and dropped where texts are classified.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     card = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))  # pyright: ignore[reportCallIssue]
-    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=card["task"] == "classification")  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocabulary, min_frequency=2, limit_alphabet=ALPHABET, special_tokens=list(SPECIAL), show_progress=False
-    )
-    tokenizer.train_from_iterator(_training_texts(folder), trainer)
+    normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=card["task"] == "classification")
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = ([word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))] for text in _training_texts(folder))
+    pieces = word_pieces(words, settings.vocabulary - len(SPECIAL))
+    vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *pieces])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))  # pyright: ignore[reportCallIssue]
+    tokenizer.normalizer = normalizer  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = splitter  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.save(str(folder / "assets" / "tokenizer.json"))
     write_card(folder / "assets", tokenizer, dict(zip(("padding", "begin", "end", "mask"), (0, 2, 3, 4), strict=True)))
+
+
+def word_pieces(texts: Iterable[Sequence[str]], size: int) -> list[str]:
+    """The pieces of words that a vocabulary of a `size` holds, the same for the same texts.
+
+    The trainer of WordPiece numbers the characters that continue a word in the order of a hash table, which differs from run to run, and
+    so breaks ties of pairs by chance. So characters that continue a word are written as others here, one for one, and byte pair encoding
+    (Sennrich 2016), which is what that trainer does but for the prefix `##`, is trained on those.
+
+    Args:
+        texts: the words of each.
+        size: pieces at most, characters included.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    kept = [list(words) for words in texts]
+    counts = Counter(character for words in kept for word in words for character in word)
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
+    inside = {character: chr(FIRST_PRIVATE + number) for number, character in enumerate(alphabet)}
+    outside = {written: character for character, written in inside.items()}
+
+    def written(word: str) -> str:
+        known = [character for character in word if character in inside]
+        return "".join([*known[:1], *(inside[character] for character in known[1:])])
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(vocab_size=size, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator((" ".join(map(written, words)) for words in kept), trainer)
+    found = tokenizer.get_vocab()
+    plain = ("".join(outside.get(character, character) for character in piece) for piece in found)
+    prefixed = [f"##{piece}" if raw[0] in outside else piece for raw, piece in zip(found, plain, strict=True)]
+    return [piece for _, piece in sorted(zip(found.values(), prefixed, strict=True))]
 
 
 def _training_texts(folder: Path) -> Iterator[str]:
