@@ -126,13 +126,13 @@ def check_settings(checked: Checked) -> None:
 
 
 def check_card(checked: Checked) -> None:
-    """The card tells the layout, the sizes of all splits, and what was found wrong; sizes are those of the examples."""
+    """The card has the layout, the sizes of all splits and the findings; no split is empty, and a batch has the network's inputs."""
     card, usecase = checked.dataset.card, checked.usecase
     missing = {"layout", "sizes", "findings"} - card.keys()
     _expect(not missing, f"The card of the data has no {', '.join(sorted(missing))}.")
     for split in SPLITS:
-        found, told = len(usecase.examples(checked.dataset.folder, split)), card["sizes"].get(split)
-        _expect(found == told and found > 0, f"The {split} split has {found} examples; the card says {told}.")
+        found, size = len(usecase.examples(checked.dataset.folder, split)), card["sizes"].get(split, 0)
+        _expect(found > 0 and size > 0, f"The {split} split has {found} examples to train on or score; the card says {size}.")
     batch = usecase.examples(checked.dataset.folder, "train").batch(np.arange(2))
     _expect(all(len(array) == 2 for array in batch.values()), f"A batch of two has { ({name: len(a) for name, a in batch.items()}) } rows.")
     _expect(not set(usecase.input_names) - batch.keys(), f"A batch has {sorted(batch)}; the network takes {usecase.input_names}.")
