@@ -133,7 +133,7 @@ def check_card(checked: Checked) -> None:
     for split in SPLITS:
         found, size = len(usecase.examples(checked.dataset.folder, split)), card["sizes"].get(split, 0)
         _expect(found > 0 and size > 0, f"The {split} split has {found} examples to train on or score; the card says {size}.")
-    batch = usecase.examples(checked.dataset.folder, "train").batch(np.arange(2))
+    batch = usecase.examples(checked.dataset.folder, "test").batch(np.arange(2))
     _expect(all(len(array) == 2 for array in batch.values()), f"A batch of two has { ({name: len(a) for name, a in batch.items()}) } rows.")
     _expect(not set(usecase.input_names) - batch.keys(), f"A batch has {sorted(batch)}; the network takes {usecase.input_names}.")
     _expect(checked.dataset.assets.is_dir(), "prepare wrote no folder assets/.")
