@@ -9,6 +9,7 @@ Each file is what a flow prints with `--json`: the evaluations hold the scores a
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def main() -> None:
     parser.add_argument("--objective", choices=("latency", "size"), default="latency")
     arguments = parser.parse_args()
     for path in arguments.releases:
-        release = Release.model_validate_json(path.read_text(encoding="utf-8").splitlines()[-1])
+        printed = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        release = Release.model_validate({name: value for name, value in printed.items() if name in Release.model_fields})
         budget = Budget(max_loss=arguments.max_loss, objective=arguments.objective)
         print(f"\n{path.stem}: {len(release.rejected) + 1} candidates", flush=True)
         compare([release.chosen, *(rejection.evaluation for rejection in release.rejected)], budget)
