@@ -29,7 +29,7 @@ GONE_SECONDS = 120  # after which a process is taken for left behind
 
 
 def start(data: Path, work: Path, ranks: int = 1) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"VERTICALS_CHECKPOINT_SECONDS": "0.3", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"VERTICALS_CHECKPOINT_SECONDS": "0.3"}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(data), str(work), str(ranks)], cwd=ROOT, env=environment, stderr=subprocess.PIPE
     )
