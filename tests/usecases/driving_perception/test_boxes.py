@@ -275,7 +275,7 @@ def learnt(sample: Path) -> RoadNetwork:
     torch.manual_seed(0)
     network, examples = cast(RoadNetwork, SMALL.network(sample / "assets")).train(), SMALL.examples(sample, "train")
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.006)
-    for step in range(60):
+    for step in range(100):
         rows = np.random.default_rng(step).choice(len(examples), 12, replace=False)
         loss = SMALL.loss(network, {name: torch.from_numpy(array) for name, array in examples.batch(rows).items()})
         optimizer.zero_grad()
