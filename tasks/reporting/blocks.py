@@ -113,7 +113,7 @@ def gauge(block: Block) -> Markup:
     low, high, value, deviation = (float(block.get(name, 0.0)) for name in ("low", "high", "value", "deviation"))
 
     def place(at: float) -> float:
-        return 100 * min(max((at - low) / (high - low), 0.0), 1.0)
+        return 100 * min(max((at - low) / ((high - low) or 1.0), 0.0), 1.0)
 
     left, right = place(value - deviation), place(value + deviation)
     band = tag("i", class_="band", style=f"left:{left:.1f}%;width:{right - left:.1f}%")

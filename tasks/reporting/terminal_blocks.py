@@ -88,7 +88,7 @@ def _overlay(block: Overlay) -> Iterator[Text]:
 
 def _gauge(block: Gauge) -> Iterator[Text]:
     low, high = block["low"], block["high"]
-    place = round(min(max((block["value"] - low) / (high - low), 0.0), 1.0) * (SCALE - 1))
+    place = round(min(max((block["value"] - low) / ((high - low) or 1.0), 0.0), 1.0) * (SCALE - 1))
     left, right = block.get("ends") or [f"{low:g}", f"{high:g}"]
     yield Text.assemble(
         f"{with_deviation(block['value'], block.get('deviation')):>15}  {_safe(left)} ",

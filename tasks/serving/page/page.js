@@ -139,7 +139,7 @@ const draw = {
     ])))] : []),
   ]),
   gauge: (block) => {
-    const place = (value) => 100 * Math.min(Math.max((value - block.low) / (block.high - block.low), 0), 1);
+    const place = (value) => 100 * Math.min(Math.max((value - block.low) / ((block.high - block.low) || 1), 0), 1);
     const [low, high] = [place(block.value - (block.deviation || 0)), place(block.value + (block.deviation || 0))];
     const words = signed(block.value) + (block.deviation === undefined ? "" : ` ± ${block.deviation.toFixed(3)}`);
     const ends = block.ends && block.ends.length ? block.ends : [block.low, block.high];
