@@ -129,7 +129,7 @@ class Search:
         if 1 < share <= MAX_CHANCE and self.keeps_quality(export(made.checkpoint, self.dataset, made.label, "compressed")):
             share = 1.0
         verdict = "is kept" if share <= 1 else "may recover" if share < MAX_NEAR else "is not followed up"
-        remark(f"{made.label}: {monitor} {-100 * lost:+.2f} points on validation, a loss of {100 * allowed:.2f} is allowed: {verdict}")
+        remark(f"{made.label}: {monitor} {-lost:+.4f} on validation, a loss of {allowed:.4f} is allowed: {verdict}")
         return share
 
     @property

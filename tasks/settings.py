@@ -94,7 +94,10 @@ class Budget(Record):
         description="largest drop of the vertical's main score on validation that is accepted, against the best candidate that was not compressed",
     )
     max_relative_loss: float = Field(
-        default=0, ge=0, lt=1, description="the same as a share of that candidate's score; used in place of max_loss where it is not 0"
+        default=0,
+        ge=0,
+        lt=1,
+        description="the same as a share of that candidate's score, for scores that stay well above 0; used in place of max_loss where it is not 0",
     )
     objective: Literal["latency", "size"] = Field(
         default="latency", description="among those within the budget choose the fastest or the smallest"

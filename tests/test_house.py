@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.contract.plugins import entry_points
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pytorch_lightning", "lightning", "transformers"}
 COMMANDS = {"usecases/driving_perception/overlay.py": "tasks.serving"}  # a command of a vertical may open a bundle
@@ -99,17 +101,13 @@ def test_a_flow_is_wiring_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("flows.driving_perception", HEAVY),
-        ("flows.image_classification", HEAVY),
-        ("flows.nlp", HEAVY),
-        ("flows.recommendation", HEAVY),
+        *[(f"flows.{path.stem}", HEAVY) for path in sorted((ROOT / "flows").glob("[!_]*.py"))],
+        *[(point.module, HEAVY | {"prefect"}) for point in entry_points().values()],
         ("usecases.driving_perception.codec", HEAVY | {"prefect"}),
         ("usecases.driving_perception.heads.table", HEAVY | {"prefect"}),
         ("usecases.driving_perception.overlay", HEAVY | {"prefect"}),
-        ("usecases.image_classification", HEAVY | {"prefect"}),
         ("usecases.nlp.codec", HEAVY | {"prefect"}),
         ("usecases.nlp.explaining", HEAVY | {"prefect"}),
-        ("usecases.recommendation", HEAVY | {"prefect"}),
         ("tasks.serving.__main__", HEAVY | {"prefect"}),
     ],
 )

@@ -56,7 +56,7 @@ class NumbersCodec:
     def encode(self, requests: Any) -> Arrays:
         try:
             return {"point": np.array(requests, dtype=np.float32).reshape(len(requests), 2)}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise BundleError(f"A request is two numbers, such as [0.1, 0.2], not {requests!r:.100}.") from None
 
     def decode(self, outputs: Arrays, requests: Any) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class Dataset(Artifact):
 
     `card.json` in its folder: `{"layout": str, "sizes": {"train": int, "validation": int, "test": int},
     "labels": [str], "counts": {split: {label: int}}, "findings": [{"kind": str, "count": int, "examples": [str],
-    "action": str}], "facts": {what: value}, ...}`; labels, counts and facts only where there are any.
+    "action": str}], "facts": {what: value}, ...}`; labels, counts and facts (further lines about the data in the report) are optional.
     """
 
     sizes: dict[str, int]

@@ -81,11 +81,12 @@ class Overlay(Titled):
 
 
 class Gauge(Titled):
-    """One number on its scale."""
+    """One number on its scale, with as many decimals as the scale needs, and a plus where the scale has a negative part."""
 
     kind: Literal["gauge"]
     value: float
     deviation: NotRequired[float]
+    unit: NotRequired[str]
     low: float
     high: float
     ends: NotRequired[list[str]]  # what the low and the high end of the scale mean, such as left and right

@@ -67,7 +67,7 @@ class Computed(ABC):
 
     @abstractmethod
     def fit(self, network: nn.Module, folder: Path) -> None:
-        """Fill in the network from the training split of a prepared data set."""
+        """Fill in the network from the training split of a prepared data set; it is in evaluation mode, and no gradients are recorded."""
 
 
 class Calibrated(ABC):

@@ -61,11 +61,6 @@ class UseCase(Record, ABC):
         """The score (higher is better) that early stopping watches and that the budget of quality is about."""
 
     @property
-    def in_points(self) -> bool:
-        """Whether the monitored score lies in [0, 1], so that differences are reported in points (hundredths); by default it does."""
-        return True
-
-    @property
     @abstractmethod
     def input_names(self) -> tuple[str, ...]:
         """The inputs of the exported graph, in the order in which the predictor takes them."""
@@ -107,7 +102,7 @@ class UseCase(Record, ABC):
 
     @abstractmethod
     def example_request(self, folder: Path) -> Path:
-        """One real example from the data as a file that a person could send."""
+        """One real example from the data as a file that a person could send: `.json`, `.txt`, or an image with its own suffix."""
 
     # -- model ----------------------------------------------------------------------------------------------------
     @abstractmethod

@@ -101,8 +101,7 @@ def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budg
     allowed = budget.allowed(want)
     if not is_within(want - have, candidate.gain, allowed):
         return (
-            f"its {monitor} of {have:.4f} on validation is {100 * (want - have):.2f} points below {reference.label}'s {want:.4f}; "
-            f"{100 * allowed:.2f} are allowed"
+            f"its {monitor} of {have:.4f} on validation is {want - have:.4f} below {reference.label}'s {want:.4f}; {allowed:.4f} is allowed"
         )
     if budget.max_latency_ms and candidate.latency_ms.p95 > budget.max_latency_ms:
         return f"its p95 of {candidate.latency_ms.p95:.2f} ms is over the {budget.max_latency_ms:g} ms allowed"
@@ -134,19 +133,19 @@ def doubt(evaluations: Sequence[Evaluation], place: int, monitor: str, budget: B
         if apart
         else f"leaves open how far apart {chosen.label} and {other.label} are"
     )
-    reported = f"The validation split {told} ({interval(compared.gain)}, {100 * allowed:.2f} allowed)."
+    reported = f"The validation split {told} ({interval(compared.gain)}, {allowed:.4f} allowed)."
     if folds is None:
         return reported
     votes = "".join(f", {evaluations[one].label} in {folds.count(one)}" for one in rivals)
     return (
         f"{reported} Cross-validation chooses {chosen.label} in {folds.count(place)} of {len(folds.chosen)} folds{votes}; "
-        f"on the parts held out the choices differ from the reference by {100 * folds.gain:+.2f} points."
+        f"on the parts held out the choices differ from the reference by {folds.gain:+.4f}."
     )
 
 
 def interval(gain: Interval) -> str:
-    """`95 % interval -0.80 to +0.60 points`."""
-    return f"95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f} points"
+    """`95 % interval -0.0080 to +0.0060`."""
+    return f"95 % interval {gain.low:+.4f} to {gain.high:+.4f}"
 
 
 def _most_often(
@@ -183,11 +182,11 @@ def _why(chosen: Evaluation, reference: Evaluation, monitor: str, budget: Budget
     lead = f"The {best} of {within} candidates within the budget" if within > 1 else "The only candidate within the budget"
     if chosen is reference:
         return f"{lead}."
-    change = 100 * (chosen.validation[monitor] - reference.validation[monitor])
+    change = chosen.validation[monitor] - reference.validation[monitor]
     speed, size = reference.latency_ms.p50 / chosen.latency_ms.p50, reference.megabytes / chosen.megabytes
     sized = f"{size:.1f} times smaller" if size >= 1 else f"{1 / size:.1f} times larger"
     noise = f" ({interval(chosen.gain)})" if chosen.gain else ""
-    return f"{lead}: {change:+.2f} points of {monitor} on validation{noise}, {speed:.1f} times as fast and {sized} than {reference.label}."
+    return f"{lead}: {monitor} {change:+.4f} on validation{noise}, {speed:.1f} times as fast and {sized} than {reference.label}."
 
 
 def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget, voted: bool) -> str:

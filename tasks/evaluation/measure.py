@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.contract.artifacts import Dataset, Evaluation, Latency, OnnxModel
 from tasks.contract.capabilities import HasApproximation
+from tasks.contract.cores import cores
 from tasks.contract.types import Arrays, Say, silently
 from tasks.evaluation import energy, memory
 from tasks.evaluation.folds import best, folds, gains_over
@@ -40,8 +41,9 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
         started = time.perf_counter()
         bundles.append(open_bundle(model.folder, THREADS, spinning=True))
         seconds.append(time.perf_counter() - started)
-        validation.append(score_split(model.usecase, bundles[-1].predict, dataset.folder, "validation"))
-        test.append(score_split(model.usecase, bundles[-1].predict, dataset.folder, "test"))
+        predict = open_bundle(model.folder, cores()).predict  # scores do not depend on the threads
+        validation.append(score_split(model.usecase, predict, dataset.folder, "validation"))
+        test.append(score_split(model.usecase, predict, dataset.folder, "test"))
     examples = [real_inputs(model, dataset, max(BATCHES)) for model in models]
     for model, bundle, scored in zip(models, bundles, test, strict=True):
         if model.role == "compressed" and isinstance(model.usecase, HasApproximation):

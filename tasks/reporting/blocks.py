@@ -9,7 +9,7 @@ from typing import Any
 from tasks.contract.blocks import full_bar
 from tasks.reporting import charts
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import plain, with_deviation, with_unit
+from tasks.reporting.words import gauge_value, plain, with_unit
 
 Block = Mapping[str, Any]
 LONG = 16  # rows
@@ -118,9 +118,8 @@ def gauge(block: Block) -> Markup:
     left, right = place(value - deviation), place(value + deviation)
     band = tag("i", class_="band", style=f"left:{left:.1f}%;width:{right - left:.1f}%")
     scale = tag("div", band, tag("i", class_="needle", style=f"left:{place(value):.1f}%"), class_="scale")
-    words = with_deviation(value, block.get("deviation"))
     ends = [tag("span", end) for end in block.get("ends") or (f"{low:g}", f"{high:g}")]
-    return tag("div", scale, tag("p", ends[0], tag("strong", words), ends[1]), class_="gauge")
+    return tag("div", scale, tag("p", ends[0], tag("strong", gauge_value(block)), ends[1]), class_="gauge")
 
 
 def note(block: Block) -> Markup:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tasks.contract.artifacts import Evaluation, Rejection
 from tasks.contract.records import Record
-from tasks.reporting.words import points, quantity, score, times
+from tasks.reporting.words import interval, quantity, score, times
 
 
 class Step(Record):
@@ -109,7 +109,7 @@ def against_reference(facts: Facts) -> str:
         return "That is the best candidate that was not compressed."
     change = chosen.scores[facts.monitor] - reference.scores[facts.monitor]
     quality = f"{facts.monitor} {change:+.4f}".replace("-", "−") if round(change, 4) else f"the same {facts.monitor}"
-    noise = f" (95 % interval {points(chosen.test_gain)} points)" if chosen.test_gain else ""
+    noise = f" (95 % interval {interval(chosen.test_gain)})" if chosen.test_gain else ""
     speed = times(reference.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower")
     sized = times(reference.megabytes / chosen.megabytes, "smaller", "larger")
     return f"Against {reference.label}, the best that was not compressed: {quality}{noise}, {speed}, {sized}."

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.contract.artifacts import Interval
 from tasks.reporting import charts, dag, training
 from tasks.reporting.facts import Facts, Stage, Step, measures, verdict
-from tasks.reporting.words import duration, plain, points, score
+from tasks.reporting.words import duration, interval, plain, score
 
 
 def artifacts(facts: Facts) -> dict[str, str]:
@@ -42,7 +42,7 @@ def summary_text(facts: Facts) -> str:
 
 
 def _with_interval(value: float | None, gain: Interval | None) -> str:
-    return f"{score(value)} ({points(gain)})" if gain else score(value)
+    return f"{score(value)} ({interval(gain)})" if gain else score(value)
 
 
 def data_text(card: dict[str, Any]) -> str:

@@ -9,13 +9,12 @@ from tasks.contract.artifacts import Evaluation
 from tasks.reporting import blocks, charts, dag, origins, plane, training
 from tasks.reporting.facts import Facts, measures, verdict
 from tasks.reporting.html import Markup, join, tag
-from tasks.reporting.words import duration, plain, points, quantity, score, times
+from tasks.reporting.words import duration, interval, plain, quantity, score, times
 from tasks.settings import Budget
 
 SPLITS = "The validation split decides which candidate is released; the test split is reported and decides nothing."
 NOISE = (
-    "Below a score is the 95 % interval of its difference, in points, from the best candidate on validation that was not compressed "
-    "(paired bootstrap)."
+    "Below a score is the 95 % interval of its difference from the best candidate on validation that was not compressed (paired bootstrap)."
 )
 
 
@@ -121,7 +120,7 @@ def _candidate(number: int, evaluation: Evaluation, reason: str, facts: Facts) -
     words = tag("div", tag("strong", evaluation.label), tag("span", reason, class_="why"), class_="candidate")
     measured = [measure(evaluation) for measure in measures(facts).values()]
     scores = (evaluation.validation, evaluation.gain), (evaluation.scores, evaluation.test_gain)
-    shown = [join([score(of.get(facts.monitor)), tag("span", points(gain), class_="why")]) for of, gain in scores]
+    shown = [join([score(of.get(facts.monitor)), tag("span", interval(gain), class_="why")]) for of, gain in scores]
     return [tag("span", number, class_="number"), words, *shown, *measured]
 
 

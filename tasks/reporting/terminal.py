@@ -18,7 +18,7 @@ from tasks.contract.artifacts import Evaluation, Release, home
 from tasks.contract.errors import TrainingError
 from tasks.contract.types import Say, silently
 from tasks.reporting.facts import Step
-from tasks.reporting.words import clock, duration, points, quantity, score
+from tasks.reporting.words import clock, duration, interval, quantity, score
 from tasks.store.uses import Uses, noted
 
 Row = Mapping[str, Any]
@@ -187,7 +187,7 @@ def _numbers(evaluation: Evaluation, monitor: str) -> tuple[str, ...]:
 def _tested(chosen: Evaluation) -> str:
     """The chosen candidate on the test split, which decided nothing."""
     monitor = chosen.model.usecase.monitor
-    noise = f" (95 % interval of the difference from the reference: {points(chosen.test_gain)} points)" if chosen.test_gain else ""
+    noise = f" (95 % interval of the difference from the reference: {interval(chosen.test_gain)})" if chosen.test_gain else ""
     return f"{monitor} {score(chosen.scores.get(monitor))}{noise}"
 
 

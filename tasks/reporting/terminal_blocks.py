@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from tasks.contract.blocks import AnswerBlock, Bars, Gauge, Mark, Note, Overlay, Ranking, Words, full_bar
-from tasks.reporting.words import with_deviation, with_unit
+from tasks.reporting.words import gauge_value, with_unit
 
 BAR, SCALE = 24, 41  # columns of a full bar, and of the scale of a gauge
 STRONGEST = 5  # words that are listed below a text
@@ -91,7 +91,7 @@ def _gauge(block: Gauge) -> Iterator[Text]:
     place = round(min(max((block["value"] - low) / ((high - low) or 1.0), 0.0), 1.0) * (SCALE - 1))
     left, right = block.get("ends") or [f"{low:g}", f"{high:g}"]
     yield Text.assemble(
-        f"{with_deviation(block['value'], block.get('deviation')):>15}  {_safe(left)} ",
+        f"{_safe(gauge_value(block)):>15}  {_safe(left)} ",
         "─" * place,
         ("●", "cyan"),
         "─" * (SCALE - 1 - place),
@@ -135,7 +135,7 @@ SUMMARIES: dict[str, Callable[[Any], str]] = {
     "words": _named_marks,
     "ranking": lambda block: ", ".join(row["label"] for row in block["items"]) or block["title"],
     "overlay": lambda block: "" if block.get("image") else _items(block),
-    "gauge": lambda block: f"{block['title']} {with_deviation(block['value'], block.get('deviation'))}",
+    "gauge": lambda block: f"{block['title']} {gauge_value(block)}",
     "note": lambda block: block["title"],
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.contract.artifacts import Interval
@@ -46,14 +48,18 @@ def with_unit(value: float, unit: str) -> str:
     return f"{100 * value:.1f} %" if unit == "share" else f"{plain(value)} {unit}".strip()
 
 
-def with_deviation(value: float, deviation: float | None) -> str:
-    """+0.120 ± 0.050."""
-    return f"{value:+.3f}" if deviation is None else f"{value:+.3f} ± {deviation:.3f}"
+def gauge_value(gauge: Mapping[str, Any]) -> str:
+    """The number of a gauge to a thousandth of its scale: `+0.120 ± 0.050` from −1 to 1, `312 ± 15 €` from 0 to 1000."""
+    low, high = float(gauge["low"]), float(gauge["high"])
+    decimals = min(max(3 - math.floor(math.log10((high - low) or 1.0)), 0), 6)
+    number = f"{gauge['value']:{'+' if low < 0 else ''}.{decimals}f}"
+    deviation = f" ± {gauge['deviation']:.{decimals}f}" if gauge.get("deviation") is not None else ""
+    return f"{number}{deviation} {gauge.get('unit', '')}".strip()
 
 
-def points(gain: Interval | None) -> str:
-    """Where a difference of scores may lie, in points: `−0.71 to +0.31`; empty where it is not known."""
-    return "" if gain is None else f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−")
+def interval(gain: Interval | None) -> str:
+    """The bounds of a difference of scores: `−0.0071 to +0.0031`; empty without one."""
+    return "" if gain is None else f"{gain.low:+.4f} to {gain.high:+.4f}".replace("-", "−")
 
 
 def times(ratio: float, more: str, less: str) -> str:

@@ -134,7 +134,7 @@ def test_a_loss_that_chance_explains_is_kept(trained: tuple[Checkpoint, OnnxMode
     monkeypatch.setattr(module, "remark", tried.append)
     monkeypatch.setattr(module, "shrink", unlucky)
     compress.fn(checkpoint, full, dataset, quick(prune=Pruning(shares=(0.5,))), Budget(max_loss=0.01))
-    assert tried[0].startswith("pruned 50 %: accuracy -1.50 points") and tried[0].endswith("is kept")
+    assert tried[0].startswith("pruned 50 %: accuracy -0.0150") and tried[0].endswith("is kept")
 
 
 def test_named_methods_are_applied_in_their_order(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:

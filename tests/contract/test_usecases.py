@@ -53,6 +53,6 @@ def test_a_use_case_that_is_not_there_is_named() -> None:
     done = subprocess.run([sys.executable, "-m", "flows.usecase", "toys"], cwd=ROOT, capture_output=True, text=True)
     assert (
         done.returncode == 2
-        and "There is no use case 'toys'. There are: driving_perception" in done.stderr
+        and f"There is no use case 'toys'. There are: {', '.join(sorted(USECASES))}." in done.stderr
         and "Traceback" not in done.stderr
     )

@@ -40,7 +40,7 @@ def test_a_model_differs_in_nothing_from_itself() -> None:
     ("accuracy", "gain", "chosen"),
     [
         (0.918, None, "small"),
-        (0.918, Interval(measured=-0.007, low=-0.012, high=-0.002), "small"),  # a loss of .7 points that is none of luck
+        (0.918, Interval(measured=-0.007, low=-0.012, high=-0.002), "small"),  # a loss of .007 that is none of luck
         (0.918, Interval(measured=-0.007, low=-0.016, high=0.002), "lucky"),  # it may be none
         (0.905, Interval(measured=-0.020, low=-0.050, high=0.010), "small"),  # too much to be forgiven
     ],
@@ -49,4 +49,4 @@ def test_noise_is_not_taken_for_loss(accuracy: float, gain: Interval | None, cho
     uncertain = candidate("lucky", accuracy, 0.1, 0.5).model_copy(update={"gain": gain})
     winner, reason, _ = choose([FULL, SMALL, uncertain], "accuracy", Budget(max_loss=0.005))
     assert winner.label == chosen
-    assert ("95 % interval -1.60 to +0.20" in reason) == (chosen == "lucky")
+    assert ("95 % interval -0.0160 to +0.0020" in reason) == (chosen == "lucky")

@@ -52,11 +52,11 @@ EVERY = [FULL, FAST, SMALL, POOR]
 @pytest.mark.parametrize(
     ("budget", "chosen", "loser", "words"),
     [
-        (Budget(), "fast", "poor", "Its accuracy of 0.9120 on validation is 1.30 points below fp32's 0.9250; 0.50 are allowed."),
+        (Budget(), "fast", "poor", "Its accuracy of 0.9120 on validation is 0.0130 below fp32's 0.9250; 0.0050 is allowed."),
         (Budget(), "fast", "fp32", "Within the budget, but 2.0 times slower: 0.400 against 0.200 ms."),
         (Budget(objective="size"), "small", "fast", "Within the budget, but 1.5 times larger: 1.50 against 1.00 MB."),
         (Budget(max_loss=0.02), "poor", "fast", "Within the budget, but 2.0 times slower"),
-        (Budget(max_loss=0), "fp32", "fast", "Its accuracy of 0.9240 on validation is 0.10 points below fp32's 0.9250; 0.00 are allowed."),
+        (Budget(max_loss=0), "fp32", "fast", "Its accuracy of 0.9240 on validation is 0.0010 below fp32's 0.9250; 0.0000 is allowed."),
         (Budget(max_megabytes=1.2), "small", "fp32", "Its 4.00 MB are over the 1.2 MB allowed."),
         (Budget(max_latency_ms=0.5), "fast", "fp32", "Its p95 of 0.80 ms is over the 0.5 ms allowed."),
     ],
@@ -77,7 +77,7 @@ def test_the_test_split_decides_nothing() -> None:
     chosen, reason, rejected = choose([FULL, FAST, table, lucky], "accuracy", Budget())
     assert chosen.label == "fast" and reason.endswith("than fp32.")
     assert {r.evaluation.label: r.reason for r in rejected}["lucky"].startswith(
-        "Its accuracy of 0.9120 on validation is 1.30 points below fp32's"
+        "Its accuracy of 0.9120 on validation is 0.0130 below fp32's"
     )
     assert choose([FULL, FAST, table, lucky], "accuracy", Budget(max_latency_ms=0.01))[0].label == "fp32"
     assert reference_of([FULL, table], "accuracy").label == "fp32"
@@ -163,7 +163,7 @@ def test_that_the_data_cannot_tell_is_reported() -> None:
     chosen, reason, _ = choose(every, "accuracy", Budget(max_loss=0.02))
     assert f"{votes.count(every.index(chosen))} of 10 folds" in reason
     assert "The validation split cannot tell int8 and fp32 apart" in reason
-    assert f"(95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f} points, 2.00 allowed)" in reason
+    assert f"(95 % interval {gain.low:+.4f} to {gain.high:+.4f}, 0.0200 allowed)" in reason
     assert "cannot tell" not in choose(every, "accuracy", Budget(max_loss=0.2))[1], "a loss of 20 points can be told from this"
     certain = [e.model_copy(update={"gain": None, "folds": ()}) for e in every]
     assert "cannot tell" not in choose(certain, "accuracy", Budget(max_loss=0.02))[1], "nothing is known of it"
@@ -206,7 +206,7 @@ def test_bundles_are_chosen_by_validation_where_the_test_split_would_choose_anot
     chosen, reason, rejected = choose(found, "accuracy", budget)
     assert chosen.label == "small" and chosen.test_gain is not None and chosen.test_gain.measured == pytest.approx(-4 / 64)
     assert "The validation split cannot tell small and fp32 apart" in reason
-    assert rejected[1].reason == "Its accuracy of 0.9375 on validation is 6.25 points below fp32's 1.0000; 4.00 are allowed."
+    assert rejected[1].reason == "Its accuracy of 0.9375 on validation is 0.0625 below fp32's 1.0000; 0.0400 is allowed."
     swapped = [e.model_copy(update={"validation": e.scores, "gain": e.test_gain, "folds": ()}) for e in found]
     assert choose(swapped, "accuracy", budget)[0].label == "tiny", "what the test split would choose"
     again = Evaluation.model_validate_json(found[1].model_dump_json())

@@ -71,6 +71,7 @@ SAMPLES: dict[str, list[AnswerBlock]] = {
     "gauge": [
         {"kind": "gauge", "title": "Steering", "value": -0.12, "deviation": 0.05, "low": -1, "high": 1, "ends": ["left", "right"]},
         {"kind": "gauge", "title": "beyond", "value": 7.0, "low": 0, "high": 5},
+        {"kind": "gauge", "title": "Price", "value": 312.4, "deviation": 15.2, "low": 0, "high": 1000, "unit": "€"},
         {"kind": "gauge", "title": "without a range", "value": 1.0, "low": 1, "high": 1},
     ],
     "note": [

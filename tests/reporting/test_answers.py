@@ -58,7 +58,7 @@ def test_numbers_are_shown_for_people() -> None:
         assert expected in lines
     assert one_line(SAMPLES["bars"]).startswith("cat 97.3 %; up 3; empty")
     assert one_line(SAMPLES["words"][:1], 90).startswith("Anna PER, Oslo <script>")
-    assert one_line(SAMPLES["gauge"][:2]) == "Steering -0.120 ± 0.050; beyond +7.000"
+    assert one_line(SAMPLES["gauge"][:3]) == "Steering -0.120 ± 0.050; beyond 7.000; Price 312 ± 15 €"
     assert len(one_line(EVERY)) <= 60
 
 
@@ -108,5 +108,15 @@ def test_the_page_draws_every_kind_in_a_browser(tmp_path: Path) -> None:
     shown = done.stdout.partition('<section id="answer"')[2].partition("</section>")[0]
     assert shown.count("<article>") == len(EVERY), done.stdout[-3000:]
     assert "<script" not in shown and 'src="https' not in shown
-    for expected in ("97.3 %", "Anna<small>PER</small>", "東京", "55.1 %", "-0.120 ± 0.050", "left", "item-8", 'class="error"'):
+    for expected in (
+        "97.3 %",
+        "Anna<small>PER</small>",
+        "東京",
+        "55.1 %",
+        "-0.120 ± 0.050",
+        "312 ± 15 €",
+        "left",
+        "item-8",
+        'class="error"',
+    ):
         assert expected in shown

@@ -20,7 +20,7 @@ def test_the_summary_names_every_candidate_and_reason(facts: Facts) -> None:
     assert "| accuracy on validation (decides) | on test (reported) |" in text and "Twice as slow." in text
     gains = {"gain": Interval(measured=-0.002, low=-0.0071, high=0.0031), "test_gain": Interval(measured=0, low=-0.01, high=0.02)}
     uncertain = facts.model_copy(update={"chosen": facts.chosen.model_copy(update=gains)})
-    assert "| 0.9600 (−0.71 to +0.31) | 0.9500 (−1.00 to +2.00) | 0.2 |" in summary_text(uncertain)
+    assert "| 0.9600 (−0.0071 to +0.0031) | 0.9500 (−0.0100 to +0.0200) | 0.2 |" in summary_text(uncertain)
     assert "mJ" not in text, "nothing is shown of what was not counted"
     counted = facts.model_copy(update={"chosen": facts.chosen.model_copy(update={"energy_millijoules": 1.25})})
     assert "| 10.9 | 1.25 | 0.05 | The fastest" in summary_text(counted) and "| 13.6 | – | 0.05 | Twice" in summary_text(counted)

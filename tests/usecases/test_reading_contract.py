@@ -43,7 +43,7 @@ def test_prepare_reads_no_setting_that_is_not_declared(usecase: UseCase, tmp_pat
     prepare_for_checks(usecase, tmp_path)
 
 
-@pytest.mark.parametrize("kind", [ImageClassification, TextClassification, Recommendation, DrivingPerception])
+@pytest.mark.parametrize("kind", dict.fromkeys(type(usecase) for usecase in SAMPLES))
 def test_the_digest_sees_what_is_behind_links(kind: type[UseCase], tmp_path: Path) -> None:
     elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
     (elsewhere / "deep").mkdir(parents=True)

@@ -145,13 +145,6 @@ class DrivingPerception(
         return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
 
     @property
-    def in_points(self) -> bool:
-        """Not with steering: its R² is below 0 where the mean of what was driven would be nearer."""
-        from usecases.driving_perception.heads.table import HEADS
-
-        return all(HEADS[name].in_points for name in self.heads)
-
-    @property
     def input_names(self) -> tuple[str, ...]:
         from usecases.driving_perception.scenes import TOLD
 

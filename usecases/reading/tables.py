@@ -185,9 +185,17 @@ def _is_header(rows: Sequence[Sequence[str]], known: Sequence[str]) -> bool:
     return len(rest) > 2 and all(first) and _is_unlike(first, columns, rest)
 
 
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence[Sequence[str]]) -> bool:
     """Short words above columns of numbers, or above repeated labels and long texts."""
-    if any(all(cell.lstrip("-").isdigit() for cell in column) for column in columns):
+    if any(all(map(_is_number, column)) for column in columns) and not any(map(_is_number, first)):
         return True
     longest = max(sum(map(len, column)) / len(rest) for column in zip(*rest, strict=True))
     repeated = any(len(column) <= len(rest) / 2 and name not in column for name, column in zip(first, columns, strict=True))

@@ -141,7 +141,10 @@ const draw = {
   gauge: (block) => {
     const place = (value) => 100 * Math.min(Math.max((value - block.low) / ((block.high - block.low) || 1), 0), 1);
     const [low, high] = [place(block.value - (block.deviation || 0)), place(block.value + (block.deviation || 0))];
-    const words = signed(block.value) + (block.deviation === undefined ? "" : ` ± ${block.deviation.toFixed(3)}`);
+    const decimals = Math.min(Math.max(3 - Math.floor(Math.log10(block.high - block.low || 1)), 0), 6);
+    const sign = block.low < 0 && block.value >= 0 ? "+" : "";
+    const deviation = block.deviation === undefined ? "" : ` ± ${block.deviation.toFixed(decimals)}`;
+    const words = `${sign}${block.value.toFixed(decimals)}${deviation} ${block.unit || ""}`.trim();
     const ends = block.ends && block.ends.length ? block.ends : [block.low, block.high];
     return inside("div", "gauge", [
       inside("div", "scale", [styled("band", { left: `${low}%`, width: `${high - low}%` }), styled("needle", { left: `${place(block.value)}%` })]),

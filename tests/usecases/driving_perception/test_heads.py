@@ -86,7 +86,7 @@ def test_a_head_in_the_table_is_prepared_learnt_scored_and_served(tmp_path: Path
     usecase.distillation_loss(network, usecase.network(tmp_path / "assets").eval(), batch, 0.5, 2.0).backward()
     predict = torch_predict(usecase, network.eval())
     usecase.calibrate(network, predict, tmp_path)
-    assert 0 < usecase.score(predict, tmp_path, "test")[usecase.monitor] <= 1 and usecase.in_points
+    assert 0 < usecase.score(predict, tmp_path, "test")[usecase.monitor] <= 1
     assert usecase.statistics(predict, tmp_path, "test") is None, "it does not say how its score is made"
     assert usecase.figures(predict, tmp_path)["blocks"] and len(usecase.attributions(network, tmp_path)) == 1
     inputs = usecase.calibration_inputs(tmp_path, np.arange(2))
@@ -104,11 +104,6 @@ def test_a_head_that_is_not_in_the_table_is_refused_and_those_that_are_named() -
         DrivingPerception.model_validate({"heads": ["masks"]})
     items = DrivingPerception.model_json_schema()["properties"]["heads"]["items"]
     assert items["enum"] == ["mask", "boxes", "steering", "signal"], "forms show a choice"
-
-
-def test_what_may_be_below_zero_is_not_reported_in_points() -> None:
-    assert DrivingPerception(heads=("mask", "boxes")).in_points
-    assert not DrivingPerception(heads=("steering",)).in_points and not DrivingPerception(heads=("mask", "steering")).in_points
 
 
 def test_settings_and_weights_of_earlier_bundles_are_still_understood(tmp_path: Path) -> None:

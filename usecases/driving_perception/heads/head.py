@@ -106,8 +106,6 @@ class Head(ABC):
     """The score that a network with this head alone is chosen by; higher is better."""
     scenario_metrics: ClassVar[tuple[str, ...]] = ()
     """Further scores that are reported for each scenario."""
-    in_points: ClassVar[bool] = True
-    """Whether the metric lies in [0, 1], so that differences are reported in points (hundredths)."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Those of `scenes.TOLD` that the network of this head takes besides the features."""
     dense: ClassVar[bool] = False

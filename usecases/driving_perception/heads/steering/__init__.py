@@ -55,7 +55,6 @@ class SteeringHead(Head):
     arrays: ClassVar[tuple[str, ...]] = ("values",)
     metric: ClassVar[str] = "steering_r2"
     scenario_metrics: ClassVar[tuple[str, ...]] = ("steering_rmse", "steering_mae")
-    in_points: ClassVar[bool] = False  # below 0 it is worse than predicting the mean always
     inputs: ClassVar[tuple[str, ...]] = ("speed", "turn")
     max_width: ClassVar[int] = 160
 
