@@ -10,7 +10,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Fit, Pretraining, Teaching
+from tasks.settings import Budget, Distillation, Fit, Pretraining
 from tasks.train import fine_tune, pretrain
 from usecases.image_classification import ImageClassification
 
@@ -20,7 +20,7 @@ def image_classification(
     usecase: ImageClassification = ImageClassification(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
-    teaching: Teaching = Teaching(),
+    distillation: Distillation = Distillation(),
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
@@ -28,7 +28,7 @@ def image_classification(
     dataset = prepare(usecase)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
-    student = distil(checkpoint, dataset, fit, teaching)
+    student = distil(checkpoint, dataset, fit, distillation)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []

@@ -11,7 +11,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Budget, Fit, Pretraining, Teaching
+from tasks.settings import Budget, Distillation, Fit, Pretraining
 from tasks.train import fine_tune, pretrain
 from usecases.recommendation import Recommendation
 
@@ -21,7 +21,7 @@ def recommendation(
     usecase: Recommendation = Recommendation(),
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
-    teaching: Teaching = Teaching(),
+    distillation: Distillation = Distillation(),
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
@@ -30,7 +30,7 @@ def recommendation(
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)
-    student = distil(checkpoint, dataset, fit, teaching)
+    student = distil(checkpoint, dataset, fit, distillation)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []

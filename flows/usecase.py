@@ -13,7 +13,7 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.release import release
-from tasks.settings import Adaptation, Budget, Fit, Pretraining, Teaching
+from tasks.settings import Adaptation, Budget, Distillation, Fit, Pretraining
 from tasks.train import adapt, fine_tune, pretrain
 
 
@@ -23,7 +23,7 @@ def usecase(
     pretraining: Pretraining = Pretraining(),
     fit: Fit = Fit(),
     adaptation: Adaptation = Adaptation(),
-    teaching: Teaching = Teaching(),
+    distillation: Distillation = Distillation(),
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
@@ -32,7 +32,7 @@ def usecase(
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)
     checkpoint = adapt(fine_tune(backbone, dataset, fit), dataset, adaptation)
-    student = distil(checkpoint, dataset, fit, teaching)
+    student = distil(checkpoint, dataset, fit, distillation)
 
     full = export(checkpoint, dataset)
     small = [export(student, dataset, "student", "compressed")] if student else []

@@ -53,27 +53,31 @@ class Adaptation(Fit):
     rehearsal: float = Field(default=0.5, ge=0, lt=1, description="share of the examples that are of the rest, against forgetting")
 
 
-class Teaching(Record):
-    """What a small student learns of the large network that teaches it."""
+class Distillation(Record):
+    """How a small student learns from a larger teacher."""
 
     bundle: str = Field(
         default="",
-        description="folder of a bundle that teaches in the place of the trained network: a graph that tells probabilities of the same "
-        "classes, however large",
+        description="folder of a bundle whose model is the teacher, in place of the trained network; it has to output probabilities of the "
+        "same classes and may be of any size",
     )
-    weight: float = Field(default=0.5, ge=0, le=1, description="of the teacher's opinion in the loss; the rest is what was observed")
-    temperature: float = Field(default=1.0, gt=0, description="above 1 the teacher's small differences count for more")
+    weight: float = Field(
+        default=0.5, ge=0, le=1, description="weight of the distance to the teacher's predictions in the loss; the labels have the rest"
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, description="temperature of the softmax of teacher and student; above 1, small differences count for more"
+    )
     hidden: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the distance of its hidden states from the teacher's, which is added to the loss: 0 for the same, 2 for "
-        "unrelated states; 0: off",
+        description="weight of the distance between the hidden states of student and teacher, which is added to the loss; the distance is 0 "
+        "for equal and 2 for unrelated states; 0: off",
     )
     attention: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the distance of what its attention looks at from the teacher's, which is added to the loss; networks of ours "
-        "that attend; 0: off",
+        description="weight of the distance between the attention maps of student and teacher, which is added to the loss; only for "
+        "networks of this project that have attention; 0: off",
     )
 
 

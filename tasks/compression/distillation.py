@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.capabilities import Distillable
 from tasks.contract.errors import SettingError
-from tasks.settings import Teaching
+from tasks.settings import Distillation
 from tasks.training.technique import Technique
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.training.learner import Learner
 
 
-class Distillation(Teaching, Technique):
+class KnowledgeDistillation(Distillation, Technique):
     """Part of the loss is the distance to the teacher's opinion of the same examples, augmented and sampled alike."""
 
     teacher: Checkpoint
@@ -37,7 +37,9 @@ class Distillation(Teaching, Technique):
             from tasks.compression.onnx_teacher import open_teacher
 
             if self.hidden or self.attention:
-                raise SettingError("--teaching.bundle tells its answers alone: --teaching.hidden and --teaching.attention have to be 0.")
+                raise SettingError(
+                    "--distillation.bundle tells its answers alone: --distillation.hidden and --distillation.attention have to be 0."
+                )
             teacher = open_teacher(Path(self.bundle), learner.usecase, learner.data)
         teach(learner, teacher, self.weight, self.temperature)
         if self.hidden or self.attention:

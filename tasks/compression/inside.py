@@ -42,7 +42,9 @@ def teach_inside(learner: Learner, teacher: nn.Module, hidden: float, attention:
         (attention, "attention", usecase.attention_layers(network) if compared else []),
     ):
         if weight and not layers:
-            raise SettingError(f"--teaching.{name} {weight:g}: this network of {usecase.name} has none that could be compared. Leave it 0.")
+            raise SettingError(
+                f"--distillation.{name} {weight:g}: this network of {usecase.name} has none that could be compared. Leave it 0."
+            )
     assert isinstance(usecase, HasHiddenStates)
     if hidden:
         inputs = usecase.calibration_inputs(learner.data, np.arange(PROBED))

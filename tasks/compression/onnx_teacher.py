@@ -45,22 +45,22 @@ def open_teacher(folder: Path, usecase: UseCase, data: Path) -> OnnxTeacher:
     try:
         bundle = open_bundle(folder, torch.get_num_threads())
     except BundleError as error:
-        raise SettingError(f"--teaching.bundle {folder} cannot teach: {error}") from None
+        raise SettingError(f"--distillation.bundle {folder} cannot teach: {error}") from None
     outputs, inputs = ([value.name for value in values] for values in (bundle.session.get_outputs(), bundle.session.get_inputs()))
     if outputs != [PROBABILITIES] or len(inputs) != 1:
         told = ", ".join(outputs)
         raise SettingError(
-            f"--teaching.bundle {folder} tells {told}: only those that tell probabilities of classes can teach. A checkpoint can teach all else."
+            f"--distillation.bundle {folder} tells {told}: only those that tell probabilities of classes can teach. A checkpoint can teach all else."
         )
     codec = usecase.codec(data / "assets")
     known, wanted = (getattr(one, "labels", None) for one in (bundle.codec, codec))
     if known is not None and wanted is not None and list(known) != list(wanted):
         raise SettingError(
-            f"--teaching.bundle {folder} knows the classes {_few(known)}, but the data have {_few(wanted)}. Teach with one of the same, in the same order."
+            f"--distillation.bundle {folder} knows the classes {_few(known)}, but the data have {_few(wanted)}. Teach with one of the same, in the same order."
         )
     if not _read_alike(bundle.codec, codec, str(usecase.example_request(data))):
         raise SettingError(
-            f"--teaching.bundle {folder} reads its inputs otherwise than the student: images of another size, or texts by other tokens. "
+            f"--distillation.bundle {folder} reads its inputs otherwise than the student: images of another size, or texts by other tokens. "
             "Prepare the student's data as the bundle's were."
         )
     return OnnxTeacher(bundle)

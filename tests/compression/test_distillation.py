@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks import store
 from tasks.baselines import compute
-from tasks.compression.distillation import Distillation
+from tasks.compression.distillation import KnowledgeDistillation
 from tasks.compression.inside import PROJECTIONS
 from tasks.compression.onnx_teacher import open_teacher
 from tasks.contract.artifacts import Checkpoint, Dataset
@@ -24,7 +24,7 @@ from tasks.contract.errors import SettingError
 from tasks.contract.records import write_typed
 from tasks.distil import distil
 from tasks.exporting.export import export, write_graph
-from tasks.settings import Fit, Teaching
+from tasks.settings import Distillation, Fit
 from tasks.train import fit_network
 from tasks.training import launch
 from tests.toy import ToyUseCase
@@ -62,7 +62,7 @@ def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher
     assert isinstance(teacher.usecase, ToyUseCase)
     smaller = teacher.usecase.student_usecase()
     assert smaller is not None
-    student = fit_network("distil", smaller, dataset, QUICK, technique=Distillation(teacher=teacher))
+    student = fit_network("distil", smaller, dataset, QUICK, technique=KnowledgeDistillation(teacher=teacher))
     assert student.scores["accuracy"] > teacher.scores["accuracy"] - 0.05
     sizes = [(made.folder / "weights.safetensors").stat().st_size for made in (student, teacher)]
     assert sizes[0] < 0.7 * sizes[1]
@@ -71,7 +71,7 @@ def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher
 
 def test_a_student_of_nothing_but_its_teacher_agrees_with_it(dataset: Dataset, teacher: Checkpoint) -> None:
     """Taught by one that is always wrong, it is wrong."""
-    technique = Distillation(teacher=contrary_to(teacher), weight=1.0)
+    technique = KnowledgeDistillation(teacher=contrary_to(teacher), weight=1.0)
     student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
     assert student.scores["accuracy"] < 0.3
 
@@ -88,7 +88,7 @@ def test_a_bundle_teaches_whatever_it_was_made_with(dataset: Dataset, teacher: C
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     export(contrary_to(teacher), dataset, bundle)
-    technique = Distillation(teacher=teacher, bundle=str(bundle), weight=1.0)
+    technique = KnowledgeDistillation(teacher=teacher, bundle=str(bundle), weight=1.0)
     student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
     assert student.scores["accuracy"] < 0.3
 
@@ -98,12 +98,12 @@ def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkp
     bundle.mkdir()
     alone = teacher.model_copy(update={"usecase": ImageClassification()})
     with pytest.raises(SettingError, match="has nobody to teach"):
-        distil.fn(alone, dataset, QUICK, Teaching(bundle=str(bundle)))
-    with pytest.raises(SettingError, match=r"--teaching\.bundle .*bundle cannot teach: "):
+        distil.fn(alone, dataset, QUICK, Distillation(bundle=str(bundle)))
+    with pytest.raises(SettingError, match=r"--distillation\.bundle .*bundle cannot teach: "):
         open_teacher(bundle, ToyUseCase(), dataset.folder)
     export(teacher, dataset, bundle)
     with pytest.raises(SettingError, match="tells its answers alone"):
-        technique = Distillation(teacher=teacher, bundle=str(bundle), hidden=1.0)
+        technique = KnowledgeDistillation(teacher=teacher, bundle=str(bundle), hidden=1.0)
         launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path / "work", technique=technique)
     taught = open_teacher(bundle, ToyUseCase(), dataset.folder)
     points = torch.tensor([[3.0, 3.0], [0.0, 0.0]])
@@ -150,7 +150,7 @@ def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not
     dataset: Dataset, teacher: Checkpoint, tmp_path: Path
 ) -> None:
     fit = QUICK.model_copy(update={"epochs": 3, "ema": 0.8, "patience": 3})
-    student, technique = ToyUseCase(hidden=32), Distillation(teacher=teacher, hidden=1.0)
+    student, technique = ToyUseCase(hidden=32), KnowledgeDistillation(teacher=teacher, hidden=1.0)
     digests = []
     for attempt in ("whole", "resumed", "again"):
         work = tmp_path / ("other" if attempt == "again" else "one")
@@ -167,8 +167,8 @@ def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not
 
 
 def test_a_network_without_attention_cannot_be_taught_it(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"--teaching\.attention 0\.5: this network of toy has none"):
-        launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path, technique=Distillation(teacher=teacher, attention=0.5))
+    with pytest.raises(SettingError, match=r"--distillation\.attention 0\.5: this network of toy has none"):
+        launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path, technique=KnowledgeDistillation(teacher=teacher, attention=0.5))
 
 
 def upside_down(teacher: Checkpoint, work: Path) -> dict[str, object]:

@@ -86,7 +86,7 @@ def test_a_second_run_with_nothing_changed_trains_nothing(released: dict[str, An
 
 
 def test_a_student_is_taught_by_what_was_released(released: dict[str, Any], home: Path) -> None:
-    done = run(*QUICK, "--usecase.student", "4", "--teaching.bundle", released["bundle"], home=home)
+    done = run(*QUICK, "--usecase.student", "4", "--distillation.bundle", released["bundle"], home=home)
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout.splitlines()[-1])
     found = {e["model"]["label"]: e for e in (again["chosen"], *(rejection["evaluation"] for rejection in again["rejected"]))}
