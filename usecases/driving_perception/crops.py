@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from tasks.contract.findings import Findings
-from usecases.class_folders import Item, class_tree
 from usecases.driving_perception.frames import Frame, Source
+from usecases.reading.class_folders import Item, class_tree
 
 NO_KIND = frozenset(
     {"images", "image", "img", "labels", "label", "masks", "annotations", "image_2", "label_2", "calib", "val", "test", "train"}

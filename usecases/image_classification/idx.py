@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.contract.errors import DataError
-from usecases.class_folders import Item, Source
 from usecases.reading.archives import read_unpacked
+from usecases.reading.class_folders import Item, Source
 from usecases.reading.splits import split_of
 
 NAME = re.compile(r"^(?P<split>.+?)[-_.](?P<what>images|labels)[-_.]idx\d.*?(\.gz)?$", re.IGNORECASE)

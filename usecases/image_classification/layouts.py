@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tasks.contract.errors import DataError
-from usecases.class_folders import Item, Source, class_tree, is_class_tree
 from usecases.image_classification.idx import is_images, read_folder
 from usecases.image_classification.tables import from_hub, from_parquet, from_text
 from usecases.reading.archives import refuse_archives
+from usecases.reading.class_folders import Item, Source, class_tree, is_class_tree
 from usecases.reading.digests import HUB, is_on_hub
 from usecases.reading.files import files_below, files_in, subfolders
 from usecases.reading.splits import split_of

@@ -17,10 +17,10 @@ from tasks.contract.cores import cores
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Arrays, Say
-from usecases.class_folders import Item
 from usecases.image_classification.layouts import find_source
 from usecases.images import UnusableImage, as_png, decode, has_colour, to_pixels
-from usecases.labels import by_number, note_similar_names
+from usecases.reading.class_folders import Item
+from usecases.reading.labels import by_number, note_similar_names
 from usecases.reading.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.class_folders import Item, Source
 from usecases.images import SUFFIXES
 from usecases.reading.arrow import class_names, hub_splits, open_parquet
+from usecases.reading.class_folders import Item, Source
 from usecases.reading.encodings import TextFile
 from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell
 from usecases.reading.tables import Found, Table, separated

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
-from usecases.labels import note_similar_names
 from usecases.nlp.sources import Item, Source, Span
+from usecases.reading.labels import note_similar_names
 from usecases.reading.splits import SPLITS
 
 LONGEST = 100_000  # characters of a text

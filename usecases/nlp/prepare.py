@@ -14,13 +14,13 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from tasks.contract.types import Say
-from usecases.labels import by_number
 from usecases.nlp.checks import check, labels_of, note_copies, usable
 from usecases.nlp.reading.layouts import find_source
 from usecases.nlp.reading.unlabelled import read_unlabelled
 from usecases.nlp.sources import Item, Source
 from usecases.nlp.texts import write_texts
 from usecases.nlp.tokens import write_tokens
+from usecases.reading.labels import by_number
 from usecases.reading.splits import SPLITS, complete, leaks
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from usecases.driving_perception.heads.head import FrameInfo, Head, Judge, Plan,
 from usecases.driving_perception.pictures import SHOWN, WIDE
 from usecases.driving_perception.scenes import NOTHING, StoredScenes
 from usecases.driving_perception.words import words_of
-from usecases.labels import by_number
+from usecases.reading.labels import by_number
 
 if TYPE_CHECKING:
     from torch import Tensor
