@@ -1,7 +1,7 @@
-"""Blocks: what people see of an answer or of a model, as JSON that needs no knowledge of the vertical to be drawn.
+"""Blocks: how an answer or a model is shown to people, as JSON that can be drawn without knowing the vertical.
 
 A codec returns `AnswerBlock`s with its answers. The command line (`tasks.reporting.terminal_blocks`), the page (`tasks/serving/page/page.js`)
-and the report (`tasks.reporting.blocks`) draw every kind of them; the report also draws the kinds of `ReportBlock`.
+and the report (`tasks.reporting.blocks`) draw every kind of `AnswerBlock`; the report also draws the kinds of `ReportBlock`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ from typing_extensions import TypedDict  # which pydantic can validate on Python
 
 
 class Titled(TypedDict):
+    """The fields that all blocks have."""
+
     title: str
     caption: NotRequired[str]
 
 
 # -- of an answer ------------------------------------------------------------------------------------------------------
 class Bar(TypedDict):
+    """One bar of `Bars`."""
+
     label: str
-    value: NotRequired[float | None]  # without one, the label is a remark between bars
+    value: NotRequired[float | None]  # without a value, the label is a remark between bars
 
 
 class Bars(Titled):
-    """A horizontal bar for each item; the longest is full. With the unit "share", values in [0, 1] are shown as percentages and 1 is full."""
+    """A bar chart with a horizontal bar for each item; the largest value has the full width.
+
+    With the unit "share", values in [0, 1] are shown as percentages, and 1 has the full width.
+    """
 
     kind: Literal["bars"]
     items: list[Bar]
@@ -32,13 +39,17 @@ class Bars(Titled):
 
 
 class Mark(TypedDict):
-    start: int  # in characters of the text; marks do not overlap and are in the order of the text
+    """A highlighted part of a text; marks do not overlap and are in the order of the text."""
+
+    start: int  # in characters of the text
     end: int
-    weight: float  # in [-1, 1]: the stronger the colour; negative: it speaks against
+    weight: float  # in [-1, 1], the strength of the colour; negative: evidence against the prediction
     label: NotRequired[str]
 
 
 class MarkedText(TypedDict):
+    """A text with its highlighted parts."""
+
     title: NotRequired[str]
     text: str
     marks: list[Mark]
@@ -52,6 +63,8 @@ class Words(Titled):
 
 
 class Row(TypedDict):
+    """One item of a `Ranking`."""
+
     id: str
     label: str
     value: float
@@ -59,13 +72,15 @@ class Row(TypedDict):
 
 
 class Ranking(Titled):
-    """A ranked list, best first. Where a model takes a history, the page lets people add a row to theirs by its id."""
+    """A ranked list, best first. On the page of a model that takes a history, people can add a row to their history by its id."""
 
     kind: Literal["ranking"]
     items: list[Row]
 
 
 class Region(TypedDict):
+    """A class of pixels, or a bounding box, of an `Overlay`."""
+
     label: str
     value: float  # in [0, 1]: confidence, or share of the image
     colour: NotRequired[str]  # such as "#1f5fbf"
@@ -73,10 +88,10 @@ class Region(TypedDict):
 
 
 class Overlay(Titled):
-    """The image of the request with what was found drawn over it, and the legend: classes of pixels and boxes."""
+    """The image of the request with the detections drawn over it, and a legend of pixel classes and boxes."""
 
     kind: Literal["overlay"]
-    image: NotRequired[str]  # data URI; without one only the legend is shown
+    image: NotRequired[str]  # data URI; without an image only the legend is shown
     items: list[Region]
 
 
@@ -93,7 +108,7 @@ class Gauge(Titled):
 
 
 class Note(Titled):
-    """A sentence; a warning is one that people should not miss."""
+    """A sentence; with `warning` it is highlighted."""
 
     kind: Literal["note"]
     text: NotRequired[str]
@@ -105,12 +120,16 @@ AnswerBlock = Bars | Words | Ranking | Overlay | Gauge | Note
 
 # -- of a report -------------------------------------------------------------------------------------------------------
 class Table(Titled):
+    """A table with a header."""
+
     kind: Literal["table"]
     columns: list[str]
     rows: list[list[Any]]
 
 
 class Series(TypedDict):
+    """One line of `Lines`."""
+
     name: str
     x: list[float]
     y: list[float | None]
@@ -118,6 +137,8 @@ class Series(TypedDict):
 
 
 class Lines(Titled):
+    """A line chart."""
+
     kind: Literal["lines"]
     series: list[Series]
     x_label: NotRequired[str]
@@ -125,6 +146,8 @@ class Lines(Titled):
 
 
 class Point(TypedDict):
+    """One point of a `Scatter`."""
+
     label: str
     x: float
     y: float
@@ -133,6 +156,8 @@ class Point(TypedDict):
 
 
 class Scatter(Titled):
+    """A scatter plot."""
+
     kind: Literal["scatter"]
     points: list[Point]
     x_label: NotRequired[str]
@@ -140,7 +165,7 @@ class Scatter(Titled):
 
 
 class Matrix(Titled):
-    """A heat map. `labels` name rows and columns, or `rows` and `columns` do. With `diagonal`, agreement has a colour of its own."""
+    """A heat map. `labels` name both rows and columns, unless `rows` and `columns` do. With `diagonal`, the diagonal has its own colour."""
 
     kind: Literal["matrix"]
     values: list[list[float]]
@@ -153,12 +178,16 @@ class Matrix(Titled):
 
 
 class Picture(TypedDict):
+    """One image of a `Gallery`."""
+
     image: str  # data URI
     alt: NotRequired[str]
     lines: NotRequired[list[str]]
 
 
 class Gallery(Titled):
+    """Images in a grid."""
+
     kind: Literal["gallery"]
     items: list[Picture]
     large: NotRequired[bool]
@@ -168,24 +197,24 @@ ReportBlock = AnswerBlock | Table | Lines | Scatter | Matrix | Gallery
 
 
 def kinds(blocks: Any) -> tuple[str, ...]:
-    """The kinds of `AnswerBlock` or `ReportBlock`."""
+    """The values of `kind` in `AnswerBlock` or `ReportBlock`."""
     return tuple(get_args(get_type_hints(block)["kind"])[0] for block in get_args(blocks))
 
 
 def probability_bars(title: str, probabilities: Iterable[tuple[str, float]]) -> Bars:
-    """Labels with their probabilities under a title, such as the likeliest label."""
+    """`Bars` of labels with their probabilities; a usual title is the most probable label."""
     return Bars(kind="bars", title=title, unit="share", items=[Bar(label=label, value=value) for label, value in probabilities])
 
 
 def full_bar(items: Iterable[Mapping[str, Any]], unit: str = "") -> float:
-    """The value of a full bar among the items of `Bars`; never 0."""
+    """The value that has the full width among the items of `Bars`; never 0."""
     if unit == "share":
         return 1.0
     return max((abs(value) for item in items if (value := item.get("value")) is not None), default=0.0) or 1.0
 
 
 def plain_blocks(answer: Mapping[str, Any]) -> list[AnswerBlock]:
-    """Blocks of an answer whose codec has none of its own: bars for each group of probabilities by label, and a note of the plain values."""
+    """Default blocks of an answer: bars for each group of probabilities by label, and a note with the plain values."""
     groups = [(name, probabilities) for name, value in answer.items() if (probabilities := _probabilities(value))]
     values = ", ".join(f"{name} {value}" for name, value in answer.items() if isinstance(value, str | int | float))
     notes: list[AnswerBlock] = [Note(kind="note", title=values or "Answered")] if values or not groups else []
@@ -193,7 +222,7 @@ def plain_blocks(answer: Mapping[str, Any]) -> list[AnswerBlock]:
 
 
 def _probabilities(value: Any) -> list[tuple[str, float]]:
-    """Of `{label: probability}` or of a list of objects with one text and one probability each; of anything else none."""
+    """The pairs of `{label: probability}` or of a list of objects with one text and one probability each; of anything else no pairs."""
     rows = list(value.items()) if isinstance(value, Mapping) else []
     if isinstance(value, list) and all(isinstance(row, Mapping) and len(row) == 2 for row in value):
         rows = [tuple(sorted(row.values(), key=lambda one: not isinstance(one, str))) for row in value]

@@ -1,4 +1,4 @@
-"""The CPU cores that a process may really use: containers and schedulers grant fewer than the machine has."""
+"""The number of CPU cores that a process may use: containers and schedulers often grant fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 
 
 def cores(processes: int = 1, root: Path = Path("/")) -> int:
-    """The threads that each of `processes` equal processes should compute with, at least 1.
+    """The number of threads for each of `processes` equal processes, at least 1.
 
     The cores are those of the scheduler's affinity mask and of the CPU quota of the control group (version 2 or 1, the
-    smallest on the way to the root, rounded), shared out among the processes. `OMP_NUM_THREADS` limits each process
+    smallest on the way to the root, rounded), divided among the processes. `OMP_NUM_THREADS` limits each process
     further, as it does in OpenMP. More threads than cores wait for each other at every parallel loop.
 
     Args:
-        processes: that compute at the same time, such as the ranks of a fit.
-        root: of the file system in which `/proc` and `/sys` are read.
+        processes: number of processes that compute at the same time, such as the ranks of a fit.
+        root: root of the file system in which `/proc` and `/sys` are read.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = min([allowed, *(max(1, round(quota)) for quota in _quotas(root))])

@@ -15,7 +15,7 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 @functools.cache
 def entry_points() -> dict[str, EntryPoint]:
-    """By name, the entry points of every use case; those of a checkout that is not installed are read from its pyproject.toml."""
+    """The entry points of all use cases by name; those of a checkout that is not installed are read from its pyproject.toml."""
     found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     if PYPROJECT.is_file():
         own = tomllib.loads(PYPROJECT.read_text(encoding="utf-8")).get("project", {}).get("entry-points", {}).get(GROUP, {})
@@ -24,5 +24,8 @@ def entry_points() -> dict[str, EntryPoint]:
 
 
 def trusted_packages(asked: str) -> frozenset[str]:
-    """The top-level packages whose records are read, ours and those of entry points; installed packages are looked at only where `asked` is not ours."""
+    """The top-level packages whose records may be read: the project's own, and those that declare a use case as an entry point.
+
+    Installed packages are searched only if `asked`, the package of the record to be read, is not the project's own.
+    """
     return OURS if asked in OURS else OURS | {point.module.partition(".")[0] for point in entry_points().values()}

@@ -1,4 +1,4 @@
-"""Small immutable values that cross the edges of a flow, and how they come back as the class they were."""
+"""Records: small immutable values that the steps of a flow pass to each other, and how they are written to and read from JSON."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tasks.contract.errors import BundleError
 from tasks.contract.plugins import trusted_packages
 
 FORMAT = 1
-"""Of what is written: records, manifests and bundles. What the release before formats were numbered wrote counts as 0."""
+"""Format of records, manifests and bundles. Files of the release before formats were numbered count as format 0."""
 ALIASES: dict[str, str] = {"usecases.nlp:HiddenTokens": "usecases.nlp:MaskedLanguageModelling"}
-"""Classes that were moved or renamed, by the name under which earlier releases wrote them."""
+"""The present name of each class that was moved or renamed, by the name that earlier releases wrote."""
 
 
 class Record(BaseModel):
-    """A small immutable value. A misspelt field is refused."""
+    """A small immutable value. An unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def write_typed(record: Record) -> dict[str, Any]:
-    """The record's fields, the name of its class and the format, so that it comes back as what it was."""
+    """The fields of a record with the name of its class and the format, from which `read_typed` makes the same record."""
     return {"type": f"{type(record).__module__}:{type(record).__qualname__}", "format": FORMAT, **record.model_dump(mode="json")}
 
 
 def read_typed(written: object) -> Record:
-    """The inverse of `write_typed`.
+    """The record that `write_typed` wrote.
 
     Raises:
-        BundleError: the class is unknown, no record, or lives outside the packages that are trusted; or a later release wrote it.
+        BundleError: the class is unknown, is not a `Record`, or is not in a trusted package; or a later release wrote the record.
     """
     if isinstance(written, Record):
         return written
@@ -44,14 +44,14 @@ def read_typed(written: object) -> Record:
     if module_name.partition(".")[0] not in trusted_packages(module_name.partition(".")[0]):
         raise BundleError(
             f"The record names the class {named!r}, which belongs neither to this project nor to an installed package with an entry point "
-            "in verticals.usecases: not read."
+            "in verticals.usecases. It is not read."
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise BundleError(f"The record names the class {named!r}, which this version does not have.") from error
     if not (isinstance(found, type) and issubclass(found, Record)):
-        raise BundleError(f"The record names {named!r}, which is no record.")
+        raise BundleError(f"The record names {named!r}, which is not a class of records.")
     return found.model_validate({name: value for name, value in written.items() if name not in ("type", "format")})
 
 

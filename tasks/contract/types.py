@@ -1,4 +1,4 @@
-"""The types that every part of the project speaks in."""
+"""Types that all parts of the project share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
-"""Named arrays that share their first axis, the batch."""
+"""Arrays by name; the first axis of all is the batch."""
 Predict = Callable[[Arrays], Arrays]
-"""A torch module, an ONNX graph or a live server, seen as a function from inputs to outputs, always with a batch axis."""
+"""A torch module, an ONNX graph or a live server as a function from inputs to outputs, by name and with a batch axis."""
 Say = Callable[[str], None]
-"""Shows people what a long step is at; a newer message replaces the one before."""
+"""Shows a progress message of a long step; each message replaces the one before."""
 Split = Literal["train", "validation", "test"]
 
 

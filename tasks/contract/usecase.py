@@ -1,4 +1,4 @@
-"""The contract between a vertical and everything else: a `UseCase` is a value that knows what only its vertical knows."""
+"""The use case: the interface between a vertical and the rest of the project."""
 
 from __future__ import annotations
 
@@ -20,134 +20,177 @@ if TYPE_CHECKING:
 
 
 def setting(default: Any, *, description: str, prepare: bool = False, **rules: Any) -> Any:
-    """A field of a use case.
+    """A setting of a use case: a pydantic field with a description.
 
     Args:
-        default: its value where none is given.
-        description: what it is, its unit, and what its special values mean; help and forms show it.
-        prepare: whether `prepare` reads it. Only a change of such a setting makes prepared data stale.
-        rules: of pydantic's `Field`, such as `ge=0`.
+        default: value of the setting if none is given.
+        description: what the setting is, its unit, and what its special values mean; shown in help texts and forms.
+        prepare: whether `UseCase.prepare` reads the setting. The data is prepared again only if such a setting changes.
+        rules: further arguments of `pydantic.Field`, such as `ge=0`.
+
+    Returns:
+        The field, to be assigned to a class attribute.
     """
     return Field(default=default, description=description, json_schema_extra={"prepare": prepare}, **rules)
 
 
 class Examples(Protocol):
-    """One split of a data set, read from disk as it is asked for.
+    """One split of a data set, read from disk batch by batch.
 
-    Where examples vary in length, an attribute `lengths`, int64 [N], brings similar ones into one batch of training.
+    Examples of variable length may have an attribute `lengths`, int64 [N]: training then puts examples of similar length into one batch.
     """
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """The examples at `indices` (int64, [B]): inputs and targets by name, each with B rows."""
+        """The examples at `indices` (int64 [B]): inputs and targets by name, each with B rows."""
         ...
 
 
 class UseCase(Record, ABC):
-    """A vertical: its fields are its settings, its methods what only it knows. What else it offers is in `tasks.contract.capabilities`.
+    """A vertical: its fields are its settings, its methods are its data, network, loss, score, requests and answers.
 
-    Imports of torch belong inside the methods: flows and servers import this class and must stay light.
+    The methods here are required. Optional features, such as pretraining or explanations, are capabilities: base classes of
+    `tasks.contract.capabilities` that a use case inherits in addition. `tasks.checks.check_usecase` tests an implementation.
+
+    Import torch inside the methods that need it: flows and servers import this class and must not load torch.
     """
 
     name: ClassVar[str]
-    """Its name in folders and reports, such as `image_classification`."""
+    """Name in folders and reports, such as `image_classification`."""
     variable_axes: ClassVar[tuple[str, ...]] = ()
-    """Names of the axes after the first, in this order for every input, whose size may differ from batch to batch."""
+    """Names of the axes after the batch axis whose size may differ from batch to batch; the same for every input, in order."""
 
     @property
     @abstractmethod
     def monitor(self) -> str:
-        """The score (higher is better) that early stopping watches and that the budget of quality is about."""
+        """Name of the main score, one of those that `score` returns; higher is better. Early stopping and budgets use it."""
 
     @property
     @abstractmethod
     def input_names(self) -> tuple[str, ...]:
-        """The inputs of the exported graph, in the order in which the predictor takes them."""
+        """Names of the inputs of the exported graph, in the order of the predictor's arguments."""
 
     @property
     @abstractmethod
     def output_names(self) -> tuple[str, ...]:
-        """The outputs of the exported graph, in the order in which the predictor returns them."""
+        """Names of the outputs of the exported graph, in the order in which the predictor returns them."""
 
     # -- data -----------------------------------------------------------------------------------------------------
     @abstractmethod
     def data_digest(self) -> str:
-        """A digest of the data behind the settings: names, sizes and times of files, links followed; revisions of what lies on a hub."""
+        """A digest of the data that the settings refer to. The data is prepared again if it changes.
+
+        For files it covers names, sizes and modification times, also behind links; for data on a hub, the revision.
+        """
 
     def weights_digest(self) -> str:
-        """A digest of pretrained weights that the settings name; empty: none."""
+        """A digest of the pretrained weights that the settings refer to; empty if there are none."""
         return ""
 
     @abstractmethod
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
-        """Read, check and split the data into `folder`; return its card (see `tasks.contract.artifacts.Dataset.card`).
+        """Read, check and split the data, and write it to `folder`.
 
-        `folder/assets/` holds what a request needs to be understood (labels, normalisation, a tokenizer). It travels
-        with every checkpoint and bundle. Everything else in `folder` is the vertical's own business.
-        Of the settings it reads only those that are declared with `prepare=True`.
+        `folder/assets/` gets the files that the codec and the network need (labels, normalisation, a tokenizer); they are copied into
+        every checkpoint and bundle. The names and formats of all other files are up to the use case. Of the settings, `prepare` may read
+        only those that are declared with `prepare=True`. The same data has to give the same files, byte for byte.
+
+        Args:
+            folder: an empty folder, or one with files of an attempt that was killed.
+            say: shows a progress message.
+
+        Returns:
+            The data card (see `tasks.contract.artifacts.Dataset`).
 
         Raises:
-            DataError: with the file, the reason and what to do.
+            DataError: the data cannot be used; the message has the file, the reason and what to do.
         """
 
     @abstractmethod
     def examples(self, folder: Path, split: Split) -> Examples:
-        """One split of what `prepare` wrote."""
+        """The examples of one split that `prepare` wrote to `folder`."""
 
     def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
-        """The network's inputs, as requests would bring them, of training examples (int64 [B])."""
+        """Inputs of the network for calibration, encoded as those of requests are, without augmentation.
+
+        Args:
+            folder: the prepared data.
+            rows: indices of training examples, int64 [B].
+
+        Returns:
+            Arrays by input name, each with B rows.
+        """
         batch = self.examples(folder, "train").batch(rows)
         return {name: batch[name] for name in self.input_names}
 
     @abstractmethod
     def example_request(self, folder: Path) -> Path:
-        """One real example from the data as a file that a person could send: `.json`, `.txt`, or an image with its own suffix."""
+        """A file with one real example of the prepared data as a user would send it: `.json`, `.txt`, or an image."""
 
     # -- model ----------------------------------------------------------------------------------------------------
     @abstractmethod
     def network(self, assets: Path) -> nn.Module:
-        """A fresh network. It has `layers()`, earliest first, for freezing and layer-wise learning rates."""
+        """A new network with random or pretrained weights.
+
+        It needs a method `layers()` that returns its modules from the input to the head, used by freezing, layer-wise learning rates,
+        LoRA and low-rank factorisation.
+        """
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """The training loss of one batch (augmentation included), a scalar."""
+        """The training loss of a batch, a scalar; augmentation belongs here.
+
+        Draw random numbers from torch only, whose seed is set for each step: a fit that is resumed repeats them.
+        """
 
     def predictor(self, network: nn.Module) -> nn.Module:
-        """The module to be exported: takes the inputs of `input_names` in order, returns a tensor or tuple as `output_names`."""
+        """The module that is exported. It takes the inputs of `input_names` in order and returns the outputs of `output_names`.
+
+        By default the network itself; override it to add steps such as softmax or a temperature.
+        """
         return network
 
-    # -- quality and service --------------------------------------------------------------------------------------
+    # -- quality and serving --------------------------------------------------------------------------------------
     @abstractmethod
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-        """Scores of a predictor on a split, by the field's names; `monitor` is one of them."""
+        """Scores of a predictor on one split.
+
+        Args:
+            predict: a torch module, an ONNX graph or a live server.
+            folder: the prepared data.
+            split: the split to score.
+
+        Returns:
+            Finite scores by their usual names, such as `accuracy` or `ndcg@10`; `monitor` is one of them.
+        """
 
     @abstractmethod
     def codec(self, assets: Path) -> Codec:
-        """Between requests and tensors. Loads neither torch nor transformers."""
+        """The codec between requests and arrays. It must load neither torch nor transformers."""
 
     @classmethod
     def small(cls) -> Self:
-        """With settings that make it quick to train, for `tasks.checks.check_usecase`; the data is its own sample."""
+        """The use case with sample data and settings that train in seconds, for `tasks.checks.check_usecase`."""
         return cls()
 
-    # -- what follows from the above ------------------------------------------------------------------------------
+    # -- derived from the above -----------------------------------------------------------------------------------
     def settings(self) -> dict[str, Any]:
         """The settings and the name of the class, ready for JSON."""
         return write_typed(self)
 
     @classmethod
     def prepare_settings(cls) -> set[str]:
-        """The names of the settings that `prepare` reads."""
+        """Names of the settings that `prepare` reads."""
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
         return {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("prepare")}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a use case that would fail later, or silently be wrong.
+        """Check a use case when its class is defined, so that mistakes are found before a run.
 
         Raises:
-            ContractError: with the class, what is wrong and what to write instead.
+            ContractError: the class breaks the contract; the message says what to write instead.
         """
         super().__pydantic_init_subclass__(**kwargs)
         where = f"The use case {cls.__module__}.{cls.__qualname__}"
@@ -169,4 +212,4 @@ def _as_usecase(written: object) -> object:
 
 
 AnyUseCase = Annotated[UseCase, BeforeValidator(_as_usecase), PlainSerializer(write_typed)]
-"""A field that holds any vertical and writes its class beside its fields."""
+"""The type of a field that holds any use case; it is written to JSON with the name of its class."""
