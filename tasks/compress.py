@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prefect import task
 
 from tasks import store
-from tasks.compression.growing import strongest
+from tasks.compression.bisection import strongest
 from tasks.compression.method import Method
 from tasks.compression.methods import Compression
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel

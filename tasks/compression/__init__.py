@@ -1,1 +1,1 @@
-"""Smaller and faster: an OnnxModel in, an OnnxModel out."""
+"""Compression: methods that fine-tune a smaller network (pruning, QAT, ...), and quantisation of exported graphs."""

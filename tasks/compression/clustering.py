@@ -1,4 +1,4 @@
-"""Weight clustering: the weights of a layer share few values, a codebook, which learn on (Deep Compression, Han 2016)."""
+"""Weight clustering: the weights of a layer share the few values of a codebook, which is fine-tuned (Deep Compression, Han 2016)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ if TYPE_CHECKING:
 
     from tasks.training.learner import Learner
 
-MAX_ROUNDS = 300  # of k-means
-MIN_WEIGHTS = 8  # for each value of a codebook: in a smaller layer the codebook would be a good part of what is stored
+MAX_ROUNDS = 300  # iterations of k-means
+MIN_WEIGHTS = 8  # weights per value of a codebook: in smaller layers the codebook would be much of what is stored
 MAX_BITS = 8
 
 
 # -- the maths --------------------------------------------------------------------------------------------------------
 def cluster(weight: Tensor, values: int) -> tuple[Tensor, Tensor]:
-    """The codebook, ascending [values], and for each weight the place of its value, int64 of the weight's shape, by k-means.
+    """Cluster the entries of a weight by k-means.
 
-    Values are at first evenly spaced from the smallest to the largest weight, which keeps the few large weights (Han 2016). There is no
-    chance in it: the same weight gives the same clusters.
+    Values are initialised evenly from the smallest to the largest weight, which keeps the few large weights (Han 2016). The result is
+    deterministic.
+
+    Args:
+        weight: of any shape.
+        values: number of clusters.
+
+    Returns:
+        The codebook [values], ascending, and the index into it of each weight, int64 of the weight's shape.
     """
     import torch
 
     flat = weight.detach().double().flatten()
-    ordered = flat.sort().values  # on a line clusters are neighbours: sums of them are differences of running sums
+    ordered = flat.sort().values  # in one dimension a cluster is a range of the sorted weights: its sum is a difference of running sums
     running = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
     codebook = torch.linspace(float(ordered[0]), float(ordered[-1]), values, dtype=torch.float64, device=flat.device)
     for _ in range(MAX_ROUNDS):
@@ -47,25 +54,28 @@ def cluster(weight: Tensor, values: int) -> tuple[Tensor, Tensor]:
 
 
 def look_up(codebook: Tensor, places: Tensor) -> Tensor:
-    """The weight, of the shape of `places`. The gradient of a value is the sum of those of the weights that share it."""
+    """The weight for indices into a codebook, of their shape. The gradient of a value is the sum over the weights that share it."""
     return codebook.index_select(0, places.flatten()).view(places.shape)
 
 
-def share_values(network: nn.Module, bits: int) -> int:
-    """Let the weights of convolutions and linear layers be looked up in codebooks of 2^bits values from now on. Returns how many layers do.
+def cluster_weights(network: nn.Module, bits: int) -> int:
+    """Replace the weights of convolutions and linear layers by look-ups in codebooks of 2^bits values, which learn.
 
-    Weights of zero stay so, and zero is one of the values. Left alone are small layers and those of low rank, which is stored as two thin
-    matrices: sharing values would end it.
+    Weights of zero stay zero, and zero is one of the values. Small layers are not clustered. Neither are factorised ones: they are stored as
+    two thin matrices, and shared values would raise their rank.
+
+    Returns:
+        The number of layers that were clustered.
     """
     import torch
     from torch.nn.utils import parametrize
 
-    from tasks.compression.masks import hold, weighty_layers
-    from tasks.compression.parametrization import Computed
+    from tasks.compression.masks import apply_mask, conv_and_linear_layers
+    from tasks.compression.parametrization import ComputedWeight
     from tasks.exporting.low_rank import thin_factors
 
     shared = 0
-    for layer in list(weighty_layers(network)):
+    for layer in list(conv_and_linear_layers(network)):
         weight, kept = layer.weight.detach(), layer.weight.detach() != 0
         values = 2**bits - (0 if kept.all() else 1)
         is_thin = isinstance(layer, torch.nn.Linear) and thin_factors(weight.cpu().numpy()) is not None
@@ -73,35 +83,40 @@ def share_values(network: nn.Module, bits: int) -> int:
             continue
         codebook, places = cluster(weight[kept], values)
         everywhere = torch.zeros_like(weight, dtype=torch.int64).masked_scatter_(kept, places)
-        parametrize.register_parametrization(layer, "weight", Computed(look_up, lambda weight, values=codebook: values, places=everywhere))
+        parametrize.register_parametrization(
+            layer, "weight", ComputedWeight(look_up, lambda weight, values=codebook: values, places=everywhere)
+        )
         if not kept.all():
-            hold(layer, kept)
+            apply_mask(layer, kept)
         shared += 1
     return shared
 
 
 # -- the hook ---------------------------------------------------------------------------------------------------------
-class SharedValues(Technique):
-    """Training goes on with a trained network whose layers look their weights up in codebooks, which learn in their place.
+class WeightClustering(Technique):
+    """Fine-tuning of codebooks in place of the weights of a trained network.
 
-    The result is a plain network whose layers have few distinct weights; the exporter finds them and stores a byte for each.
+    The result is a plain network whose layers have few distinct weights; the exporter detects them and stores a byte for each weight.
     """
 
-    trained: Checkpoint
-    bits: int = Field(ge=1, le=MAX_BITS, description="of a weight's place in the codebook")
+    trained: Checkpoint = Field(description="the network to cluster")
+    bits: int = Field(ge=1, le=MAX_BITS, description="bits of an index into the codebook")
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
 
     def gain(self) -> str:
-        return f"{2**self.bits} values for the weights of a layer: smaller when stored and sent, no faster"
+        return f"{2**self.bits} distinct weights per layer: smaller when stored and sent, not faster"
 
     def before(self, learner: Learner) -> None:
         from tasks.training.checkpoints import load_weights
 
         load_weights(learner.network, self.trained)
-        if not share_values(learner.network, self.bits):
-            raise SettingError(f"cluster: this network has no layer that {2**self.bits} values would make smaller. Leave it out.")
+        if not cluster_weights(learner.network, self.bits):
+            raise SettingError(
+                f"cluster: this network has no layer that a codebook of {2**self.bits} values would make smaller. "
+                "Leave cluster out of --compression.methods."
+            )
 
     def after(self, network: nn.Module) -> None:
         from tasks.compression.parametrization import make_plain
@@ -110,16 +125,16 @@ class SharedValues(Technique):
 
 
 class Clustering(Method):
-    """Weight clustering: codebooks of few values for the weights of each layer, fine-tuned.
+    """Weight clustering: a fine-tuned codebook of few values for the weights of each layer.
 
-    Han 2016. Weights are stored as places in the codebook and packed; ONNX Runtime looks them up once, when it opens the graph.
+    Han 2016. Weights are stored as indices into the codebook, compressed; ONNX Runtime looks them up once, when it opens the graph.
     """
 
-    gain: ClassVar[str] = "stored and sent smaller, also on top of int8; no faster"
+    gain: ClassVar[str] = "smaller when stored and sent, also on top of int8; not faster"
     only_stored: ClassVar[bool] = True
     bits: tuple[Annotated[int, Field(ge=1, le=MAX_BITS)], ...] = Field(
         default=(5, 4, 3),
-        description="bits of a place in the codebook, of which the fewest that the budget of quality allows are looked for",
+        description="bits of an index into the codebook to choose from; the search takes the fewest within the budget of quality",
     )
 
     @property
@@ -133,4 +148,4 @@ class Clustering(Method):
         return f"{name} {level:g} bits"
 
     def technique(self, trained: Checkpoint, whole: Checkpoint, level: float) -> Technique:
-        return SharedValues(trained=trained, bits=int(level))
+        return WeightClustering(trained=trained, bits=int(level))

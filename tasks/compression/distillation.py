@@ -1,9 +1,11 @@
-"""A small network learns what a large one thinks (Hinton 2015)."""
+"""Knowledge distillation: a student learns from the predictions of a teacher (Hinton 2015)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.capabilities import Distillable
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class KnowledgeDistillation(Distillation, Technique):
-    """Part of the loss is the distance to the teacher's opinion of the same examples, augmented and sampled alike."""
+    """Part of the loss is the distance to the teacher's predictions for the same examples with the same augmentation and sampling."""
 
-    teacher: Checkpoint
-    bundle_digest: str = ""
+    teacher: Checkpoint = Field(description="the trained network; it initialises the student, and is the teacher unless a bundle is given")
+    bundle_digest: str = Field(default="", description="digest of the bundle whose model is the teacher; empty: none")
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.teacher,)
@@ -38,23 +40,31 @@ class KnowledgeDistillation(Distillation, Technique):
 
             if self.hidden or self.attention:
                 raise SettingError(
-                    "--distillation.bundle tells its answers alone: --distillation.hidden and --distillation.attention have to be 0."
+                    "--distillation.bundle: the model of a bundle has no accessible hidden states or attention maps. "
+                    "Set --distillation.hidden and --distillation.attention to 0, or leave the bundle out."
                 )
             teacher = open_teacher(Path(self.bundle), learner.usecase, learner.data)
-        teach(learner, teacher, self.weight, self.temperature)
+        add_distillation_loss(learner, teacher, self.weight, self.temperature)
         if self.hidden or self.attention:
-            from tasks.compression.inside import teach_inside
+            from tasks.compression.intermediate import add_intermediate_loss
 
-            teach_inside(learner, teacher, self.hidden, self.attention)
+            add_intermediate_loss(learner, teacher, self.hidden, self.attention)
 
     def after(self, network: nn.Module) -> None:
-        from tasks.compression.inside import forget
+        from tasks.compression.intermediate import remove_projections
 
-        forget(network)
+        remove_projections(network)
 
 
-def teach(learner: Learner, teacher: nn.Module, weight: float, temperature: float) -> None:
-    """Make the share `weight` of the loss the distance to the teacher's predictions; nothing changes where the use case is not `Distillable`."""
+def add_distillation_loss(learner: Learner, teacher: nn.Module, weight: float, temperature: float) -> None:
+    """Replace the loss of a learner by `Distillable.distillation_loss`; nothing changes if its use case is not `Distillable`.
+
+    Args:
+        learner: its network is the student.
+        teacher: the network to learn from; its weights are frozen.
+        weight: weight of the distance to the teacher's predictions, in [0, 1].
+        temperature: divides the logits of both networks before the softmax.
+    """
     usecase = learner.usecase
     if not isinstance(usecase, Distillable):
         return

@@ -1,4 +1,4 @@
-"""Linear layers as products of two thin matrices, from the singular value decomposition of trained ones (Denton 2014; for BERT Hsu 2022)."""
+"""Low-rank factorisation of linear layers by singular value decomposition (Denton 2014; for BERT Hsu 2022)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from tasks.compression.distillation import teach
+from tasks.compression.distillation import add_distillation_loss
 from tasks.compression.method import Method
 from tasks.contract.artifacts import Artifact, Checkpoint
 from tasks.contract.errors import SettingError
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
 
     from tasks.training.learner import Learner
 
-TAUGHT = 0.5  # of the loss is the whole network's opinion; the rest is what was observed
+DISTILLATION_WEIGHT = 0.5  # share of the loss that is the distance to the uncompressed network's predictions
 
 
 class LowRank(Technique):
-    """Training goes on with products in place of a trained network's linear layers, taught by the whole one where the use case can compare the two.
+    """Fine-tuning of a trained network with factorised linear layers, distilled from the network before factorisation.
 
-    One share of its weights is saved in each layer, as in what the field calls compression ratio (Hsu 2022, Wang 2024): the ranks follow.
-    What is kept is a plain network whose weights are of those ranks; the exporter finds that out and writes two products for each.
+    Each layer saves the same share of its weights, the compression ratio (Hsu 2022, Wang 2024), from which its rank follows. The result is a
+    plain network with low-rank weights; the exporter detects them and writes two thin products for each. The use case has to be
+    `Distillable` for distillation; otherwise the usual loss is used.
     """
 
-    trained: Checkpoint
-    share: float = Field(gt=0, lt=1, description="of the weights that each linear layer before the head saves")
+    trained: Checkpoint = Field(description="the network to factorise")
+    share: float = Field(gt=0, lt=1, description="share of its weights that each linear layer before the head saves")
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
 
     def gain(self) -> str:
-        return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and faster, with int8 less so"
+        return f"linear layers as two thin ones with {self.share:.0%} fewer weights: smaller and faster, though less so with int8"
 
     def before(self, learner: Learner) -> None:
         from tasks.compression.factors import factorise_layers
@@ -43,10 +44,10 @@ class LowRank(Technique):
         load_weights(learner.network, self.trained)
         if not factorise_layers(learner.network, self.share):
             raise SettingError(
-                f"--compression.factorise.shares {self.share:g}: this network has no linear layer before its head that could save so much. "
+                f"--compression.factorise.shares {self.share:g}: this network has no linear layer before its head that could save that share. "
                 "Give a smaller share, or leave factorise out of --compression.methods."
             )
-        teach(learner, load_network(self.trained), TAUGHT, temperature=1.0)
+        add_distillation_loss(learner, load_network(self.trained), DISTILLATION_WEIGHT, temperature=1.0)
 
     def after(self, network: nn.Module) -> None:
         from tasks.compression.factors import multiply_out
@@ -57,14 +58,14 @@ class LowRank(Technique):
 class Factorisation(Method):
     """Low-rank factorisation: linear layers become products of two thin matrices.
 
-    Denton 2014; for BERT Hsu 2022. The network recovers with the whole one as its teacher.
+    Denton 2014; for BERT Hsu 2022. The network recovers with the uncompressed one as its teacher.
     """
 
     gain: ClassVar[str] = "faster and smaller where linear layers are most of the network"
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(0.3, 0.5, 0.7),
-        description="shares of the weights that each linear layer before the head saves, of which the largest that the budget of quality "
-        "allows is looked for",
+        description="shares of its weights that each linear layer before the head saves, to choose from; the search takes the largest within "
+        "the budget of quality",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What every way to make a trained network smaller has in common: how strong it may be, what it is called, and how it is fitted."""
+"""The interface of compression methods: which strengths a method has, how it is labelled, and how it changes the fit."""
 
 from __future__ import annotations
 
@@ -11,40 +11,43 @@ from tasks.contract.records import Record
 from tasks.training.technique import Technique
 
 Train = Callable[[Technique], Checkpoint]
-"""Fits a network with a technique."""
+"""Fits the network of a use case with a technique."""
 
 
 class Method(Record, ABC):
-    """One compression method: its fields are its settings, the first line of its docstring is its help.
+    """A compression method: its fields are its settings, and the first line of its docstring is its help text.
 
-    A method has levels of strength, such as shares of channels or bits of a weight. The search looks for the strongest one that keeps the
+    A method has levels of strength, such as shares of channels or bits of a weight. The search looks for the strongest level within the
     budget of quality.
     """
 
     gain: ClassVar[str]
-    """What is better afterwards, for help texts and documentation."""
+    """What the method improves, for help texts and documentation."""
     only_stored: ClassVar[bool] = False
-    """Whether the network is smaller when stored, but no faster: tried unasked only where the budget is of size."""
+    """Whether the method makes files smaller but inference not faster; it is then tried by default only if the budget limits the size."""
     recovers: ClassVar[bool] = False
-    """Whether it recovers quality: first tried on what the method before it made a little too small."""
+    """Whether the method recovers quality; it is then tried first on a network that the method before it compressed a little too much."""
 
     @property
     @abstractmethod
     def levels(self) -> tuple[float, ...]:
-        """The strengths that may be tried, from the weakest to the strongest; none: nothing is tried."""
+        """The strengths to choose from, from the weakest to the strongest; empty: the method is skipped."""
 
     @abstractmethod
     def label(self, level: float) -> str:
-        """Name of the candidate, such as "pruned 50 %"."""
+        """Name of the candidate in reports, such as "pruned 50 %"."""
 
     @abstractmethod
     def technique(self, trained: Checkpoint, whole: Checkpoint, level: float) -> Technique:
-        """How the fit differs from a plain one.
+        """The change to the fit that compresses the network.
 
         Args:
-            trained: the network that is changed.
+            trained: the network to compress, on which earlier methods may have worked.
             whole: the network before any compression, which may be the teacher.
             level: one of `levels`.
+
+        Returns:
+            A technique of the training engine, with which the use case's network is fitted.
         """
 
     def step(self, name: str, level: float) -> str:
@@ -52,9 +55,19 @@ class Method(Record, ABC):
         return f"{name} {100 * level:g} %"
 
     def make(self, trained: Checkpoint, whole: Checkpoint, level: float, train: Train) -> Checkpoint:
-        """The smaller network; one fit unless a method overrides this."""
+        """Compress a network at one level, by default in a single fit.
+
+        Args:
+            trained: the network to compress.
+            whole: the network before any compression.
+            level: one of `levels`.
+            train: fits the use case's network with a technique.
+
+        Returns:
+            The compressed network.
+        """
         return train(self.technique(trained, whole, level))
 
     def is_applicable(self, trained: Checkpoint, dataset: Dataset) -> bool:
-        """Whether the network has anything that the method could change; where that is only known in the fit, True."""
+        """Whether the method can change anything in the network; True if that is only known during the fit."""
         return True

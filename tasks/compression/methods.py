@@ -1,4 +1,4 @@
-"""The table of compression methods, and the settings of their search. A new method is a file next to this one and a row here."""
+"""The table of compression methods, and the settings of the search. To add a method, write a file next to this one and add a row here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tasks.contract.records import Record
 from tasks.settings import Budget, Fit
 
 RECOVERY_EPOCHS = 10
-UNASKED = ("prune", "quantize_aware", "sparsify")  # tried where no methods are named
+UNASKED = ("prune", "quantize_aware", "sparsify")  # the methods that are tried by default
 
 
 def summary(method: type[Method]) -> str:
+    """The first line of a method's docstring."""
     return (method.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
@@ -29,7 +30,7 @@ def _row(method: Method) -> Any:
 
 
 class Methods(Record):
-    """Every method by its name, with its settings."""
+    """The settings of every method, by its name."""
 
     prune: Pruning = _row(Pruning())
     factorise: Factorisation = _row(Factorisation())
@@ -49,21 +50,21 @@ class Compression(Fit, Methods):
 
     methods: tuple[str, ...] = Field(
         default=(),
-        description="names with commas between, applied in this order, each to the result of the one before it: "
+        description="names of methods, separated by commas; each is applied to the result of the one before it: "
         + "; ".join(f"{name}: {summary(method)} ({method.gain})" for name, method in METHODS.items())
-        + ". None: prune, then quantize_aware where int8 loses too much, then sparsify where the budget is of size",
+        + ". Empty: prune, then quantize_aware if int8 loses too much, then sparsify if the budget limits the size",
     )
     epochs: int = Field(
         default=0,
         ge=0,
-        description="passes over the training split to recover after each step; 0: quantisation alone, or "
-        f"{RECOVERY_EPOCHS} passes where methods are named",
+        description="passes over the training split after each method, to recover quality; 0: only quantisation, or "
+        f"{RECOVERY_EPOCHS} passes if methods are named",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     search_minutes: float = Field(
         default=0,
         ge=0,
-        description="wall time after which nothing more is tried, in minutes; earlier attempts are taken from the store; 0: no limit",
+        description="minutes of wall time after which no further attempt is started; attempts of earlier runs come from the store; 0: no limit",
     )
 
     @field_validator("methods")
@@ -79,13 +80,13 @@ class Compression(Fit, Methods):
         return names
 
     def chosen(self, budget: Budget) -> dict[str, Method]:
-        """The methods to apply, in order: those that are named, else those that suit the budget."""
+        """The methods to apply, in order: those that are named, otherwise those that suit the budget."""
         for_size = budget.objective == "size" or budget.max_megabytes > 0
         unasked = (name for name in UNASKED if for_size or not METHODS[name].only_stored)
         names = self.methods or (unasked if self.epochs else ())
         return {name: self.method(name) for name in names}
 
     def recovery(self) -> Fit:
-        """The fit that follows each change."""
+        """Settings of the fit after each method."""
         given = {name: getattr(self, name) for name in Fit.model_fields}
         return Fit.model_validate(given | {"epochs": self.epochs or RECOVERY_EPOCHS})

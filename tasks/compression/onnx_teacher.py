@@ -1,4 +1,4 @@
-"""A bundle that teaches: any graph that tells probabilities of the classes, however large and whatever it was made with."""
+"""Teachers from bundles: any ONNX graph that outputs probabilities of classes can be the teacher of a student."""
 
 from __future__ import annotations
 
@@ -14,54 +14,64 @@ from tasks.contract.usecase import UseCase
 from tasks.serving.bundle import Bundle, open_bundle
 
 PROBABILITIES = "probabilities"
-LEAST = 1e-7  # probability: the logarithm of 0 has no end
-SURE = 1e-3  # how far sums of probabilities may be from 1, where only one class is right
+MIN_PROBABILITY = 1e-7  # so that logarithms are finite
+SUM_TOLERANCE = 1e-3  # difference of summed probabilities from 1 up to which they are those of a softmax
 
 
 class OnnxTeacher(nn.Module):
-    """What a student's network is asked, to the logits of what the bundle answers, float32 [N, C]."""
+    """The model of a bundle as a module that returns logits, float32 [N, C]: of a softmax or, for several labels, of sigmoids."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        self.bundle, self.asked = bundle, bundle.session.get_inputs()[0]
+        self.bundle, self.input = bundle, bundle.session.get_inputs()[0]
 
-    def forward(self, asked: Tensor) -> Tensor:
-        """uint8, float in [0, 1] or int64, as the network takes it."""
-        array = asked.detach().cpu()
-        if self.asked.type == "tensor(uint8)" and array.is_floating_point():  # augmented pixels
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits for the inputs of the student: uint8, float in [0, 1] or int64."""
+        array = inputs.detach().cpu()
+        if self.input.type == "tensor(uint8)" and array.is_floating_point():  # augmented pixels
             array = (255 * array.float()).round().clamp(0, 255).to(torch.uint8)
-        likely = np.clip(self.bundle.predict({self.asked.name: array.numpy()})[PROBABILITIES], LEAST, 1 - LEAST)
-        one_is_right = np.abs(likely.sum(1) - 1).max() < SURE
-        logits = np.log(likely) if one_is_right else np.log(likely) - np.log1p(-likely)
-        return torch.from_numpy(logits.astype(np.float32)).to(asked.device)
+        outputs = self.bundle.predict({self.input.name: array.numpy()})
+        probabilities = np.clip(outputs[PROBABILITIES], MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        is_softmax = np.abs(probabilities.sum(1) - 1).max() < SUM_TOLERANCE
+        logits = np.log(probabilities) if is_softmax else np.log(probabilities) - np.log1p(-probabilities)
+        return torch.from_numpy(logits.astype(np.float32)).to(inputs.device)
 
 
 def open_teacher(folder: Path, usecase: UseCase, data: Path) -> OnnxTeacher:
-    """The bundle in `folder` as a teacher of `usecase` on prepared `data`.
+    """Open a bundle as the teacher of a use case.
+
+    Args:
+        folder: folder of the bundle.
+        usecase: the use case of the student.
+        data: folder of the prepared data.
+
+    Returns:
+        The teacher.
 
     Raises:
-        SettingError: it is no bundle, tells no probabilities, knows other classes, or reads its inputs in another way.
+        SettingError: the bundle cannot be opened, does not output probabilities, has other classes, or encodes its inputs differently.
     """
     try:
         bundle = open_bundle(folder, torch.get_num_threads())
     except BundleError as error:
-        raise SettingError(f"--distillation.bundle {folder} cannot teach: {error}") from None
+        raise SettingError(f"--distillation.bundle {folder} cannot be the teacher: {error}") from None
     outputs, inputs = ([value.name for value in values] for values in (bundle.session.get_outputs(), bundle.session.get_inputs()))
     if outputs != [PROBABILITIES] or len(inputs) != 1:
-        told = ", ".join(outputs)
         raise SettingError(
-            f"--distillation.bundle {folder} tells {told}: only those that tell probabilities of classes can teach. A checkpoint can teach all else."
+            f"--distillation.bundle {folder} has the inputs {', '.join(inputs)} and the outputs {', '.join(outputs)}; a teacher needs one input "
+            f"and the output {PROBABILITIES}. Leave the bundle out: the trained network is the teacher then."
         )
     codec = usecase.codec(data / "assets")
-    known, wanted = (getattr(one, "labels", None) for one in (bundle.codec, codec))
-    if known is not None and wanted is not None and list(known) != list(wanted):
+    found, expected = (getattr(one, "labels", None) for one in (bundle.codec, codec))
+    if found is not None and expected is not None and list(found) != list(expected):
         raise SettingError(
-            f"--distillation.bundle {folder} knows the classes {_few(known)}, but the data have {_few(wanted)}. Teach with one of the same, in the same order."
+            f"--distillation.bundle {folder} has the classes {_few(found)}, but the data has {_few(expected)}. "
+            "The teacher needs the same classes in the same order."
         )
     if not _read_alike(bundle.codec, codec, str(usecase.example_request(data))):
         raise SettingError(
-            f"--distillation.bundle {folder} reads its inputs otherwise than the student: images of another size, or texts by other tokens. "
-            "Prepare the student's data as the bundle's were."
+            f"--distillation.bundle {folder} encodes its inputs differently from the student: images of another size, or texts with another "
+            "tokenizer. Prepare the data with the settings of the bundle."
         )
     return OnnxTeacher(bundle)
 

@@ -1,4 +1,4 @@
-"""Weights that are computed from something else while a network learns."""
+"""Parametrized weights: weights that are computed from other tensors while a network learns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn.utils import parametrize
 Values = Tensor | tuple[Tensor, ...]
 
 
-class Computed(nn.Module):
+class ComputedWeight(nn.Module):
     """A parametrization (torch.nn.utils.parametrize) made of functions.
 
     Args:
-        compute: the weight from what learns in its place.
-        start: what learns, from the weight as it is; None: the weight itself.
-        constants: given to `compute` by name; they are part of the network's state and move to its device.
+        compute: computes the weight from the tensors that learn in its place.
+        start: computes the initial values of these tensors from the present weight; None: the weight itself learns.
+        constants: further arguments of `compute`; they are part of the network's state and move to its device.
     """
 
     def __init__(self, compute: Callable[..., Tensor], start: Callable[[Tensor], Values] | None = None, **constants: Tensor) -> None:
@@ -30,12 +30,12 @@ class Computed(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> Values:
         if self.start is None:
-            raise NotImplementedError  # torch's way of saying so
+            raise NotImplementedError  # by which torch detects that there is no inverse
         return self.start(weight)
 
 
 def make_plain(network: nn.Module) -> None:
-    """Keep weights as they are computed, as plain parameters."""
+    """Replace all parametrized weights by plain parameters with their present values."""
     for layer in list(network.modules()):
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

@@ -1,4 +1,4 @@
-"""A trained network learns to live with the rounding of int8 before it is quantised (quantisation-aware training, Jacob 2018)."""
+"""Quantisation-aware training (QAT): fine-tuning with the rounding of int8 before quantisation (Jacob 2018)."""
 
 from __future__ import annotations
 
@@ -20,45 +20,48 @@ INT8 = 8
 
 
 class QuantizationAware(Technique):
-    """Training goes on with a trained network whose convolutions and linear layers compute with rounded weights and inputs.
+    """Fine-tuning of a trained network with fake-quantised weights and inputs of its convolutions and linear layers.
 
-    What is kept is a plain network whose weights are rounded already: quantising it changes none of them. Weights of zero stay so.
+    The result is a plain network whose weights are rounded already, so that quantisation does not change them. Weights of zero stay zero.
     """
 
-    trained: Checkpoint
-    bits: int = Field(default=INT8, ge=2, le=INT8, description="of the weights; activations have 8")
+    trained: Checkpoint = Field(description="the network to fine-tune")
+    bits: int = Field(default=INT8, ge=2, le=INT8, description="bits of the weights; activations have 8")
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
 
     def gain(self) -> str:
-        return "int8 costs it less" if self.bits == INT8 else f"{self.bits}-bit weights: int8 of it is smaller when stored, no faster"
+        if self.bits == INT8:
+            return "loses less quality in int8"
+        return f"{self.bits}-bit weights: its int8 version is smaller when stored, not faster"
 
     def before(self, learner: Learner) -> None:
-        from tasks.compression.rounding import round_layers
+        from tasks.compression.fake_quantization import fake_quantize_layers
         from tasks.training.checkpoints import load_weights
 
         load_weights(learner.network, self.trained)
-        if not round_layers(learner.network, self.bits):
+        if not fake_quantize_layers(learner.network, self.bits):
             raise SettingError(
-                f"{learner.usecase.name} has no convolution or linear layer to quantise. Leave quantize_aware out of --compression.methods."
+                f"The network of {learner.usecase.name} has no convolution or linear layer to quantise. "
+                "Leave quantize_aware out of --compression.methods."
             )
 
     def after(self, network: nn.Module) -> None:
-        from tasks.compression.rounding import keep_rounded
+        from tasks.compression.fake_quantization import remove_fake_quantization
 
-        keep_rounded(network)
+        remove_fake_quantization(network)
 
 
 class QuantizationAwareness(Method):
     """Quantisation-aware training (QAT): the network is fine-tuned with the rounding of int8.
 
-    Jacob 2018. It is also tried on what was pruned a little too far, since more training may recover that.
+    Jacob 2018. It is also tried on a network that was pruned a little too much, since more training may recover its quality.
     """
 
-    gain: ClassVar[str] = "int8 loses less quality, down to 2 bits"
+    gain: ClassVar[str] = "int8 and weights of down to 2 bits lose less quality"
     recovers: ClassVar[bool] = True
-    bits: int = Field(default=INT8, ge=2, le=INT8, description="bits of the weights; fewer are smaller when stored, but no faster")
+    bits: int = Field(default=INT8, ge=2, le=INT8, description="bits of the weights; fewer are smaller when stored, but not faster")
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Quantised bundles, by ONNX Runtime."""
+"""Post-training quantisation of bundles with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -26,17 +26,24 @@ from tasks.serving.graph_files import GRAPH, TABLE, read_graph, stored_graph
 
 CALIBRATION_EXAMPLES = 512
 CALIBRATION_BATCH = 32
-BLOCK = 32  # weights that share a scale, where weights alone are quantised
-INT8_SUMS = 4  # MatMulNBits' accuracy_level: activations in int8, too, which is where its speed on CPUs comes from
+BLOCK = 32  # weights that share a scale in weight-only quantisation
+INT8_SUMS = 4  # accuracy_level of MatMulNBits that quantises activations to int8, too: on CPUs this makes it fast
 METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
 
 
 def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence[dict[str, Any]], work: Path) -> dict[str, Any]:
-    """Fill `work` with the quantised bundle; returns the fields of its `OnnxModel`. The input is not touched.
+    """Write the quantised bundle of a model to `work`.
 
     Args:
-        tried: a row for each recipe that was measured, written to `logs/`: latencies differ from run to run, and the digest of a bundle
-            must not.
+        model: in full precision; its files are not changed.
+        dataset: the prepared data, from whose training split the calibration inputs are taken.
+        recipe: how to quantise.
+        tried: a row for each recipe that was measured. It is written to `logs/`, which the digest of a bundle leaves out: latencies differ
+            from run to run.
+        work: the folder of the bundle.
+
+    Returns:
+        The fields of its `OnnxModel`.
     """
     apply(recipe, model, dataset, work / GRAPH)
     (work / TABLE).parent.mkdir(exist_ok=True)
@@ -47,24 +54,37 @@ def quantize(model: OnnxModel, dataset: Dataset, recipe: Recipe, tried: Sequence
 
 
 def apply(recipe: Recipe, model: OnnxModel, dataset: Dataset, path: Path) -> None:
-    """Write the graph of `model`, quantised, to `path`."""
+    """Write the quantised graph of a model to a file.
+
+    Args:
+        recipe: how to quantise.
+        model: in full precision.
+        dataset: the prepared data, for calibration.
+        path: the file to write.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         Quantizer(model, dataset, Path(scratch)).write(recipe, path)
 
 
 class Quantizer:
-    """Writes one graph by many recipes: it is prepared once, and the ranges of its activations are measured once for each calibration."""
+    """Quantises one graph by several recipes. The graph is prepared once, and each calibration measures the ranges of activations once."""
 
     def __init__(self, model: OnnxModel, dataset: Dataset, scratch: Path) -> None:
         self.model, self.dataset, self.scratch = model, dataset, scratch
         self.plain, self.prepared = scratch / GRAPH, scratch / "prepared.onnx"
         self.plain.write_bytes(read_graph(stored_graph(model.folder)))
         with silence():
-            # no symbolic shapes: they change nothing, and where they fail, files are left wherever the process stands
+            # no symbolic shape inference: it changes nothing, and a failure leaves files in the working directory
             quant_pre_process(self.plain, self.prepared, skip_symbolic_shape=True)
 
     def write(self, recipe: Recipe, path: Path, only: Sequence[str] = ()) -> None:
-        """The graph by a recipe; with `only`, just those nodes are quantised."""
+        """Quantise the graph.
+
+        Args:
+            recipe: how to quantise.
+            path: the file to write.
+            only: names of the nodes to quantise; empty: all that the recipe allows.
+        """
         with silence():
             {"static": self._static, "dynamic": self._dynamic, "weights": self._weights, "fp16": self._fp16}[recipe.kind](
                 recipe, path, list(only)
@@ -104,7 +124,7 @@ class Quantizer:
         onnx.save(model, str(path))
 
     def _weights(self, recipe: Recipe, path: Path, only: list[str]) -> None:
-        """Matrix products in blocks; tables in int8, since 4 bits of them would need opset 21."""
+        """Weight-only quantisation: matrix products in blocks, tables in int8, since 4-bit tables would need opset 21."""
         graph = ONNXModel(onnx.load(str(self.prepared)))
         in_float = [node.name for node in graph.model.graph.node if (only and node.name not in only) or node.name in recipe.in_float]
         graph.replace_gemm_with_matmul()
@@ -120,7 +140,7 @@ class Quantizer:
             quantize_dynamic(path, path, op_types_to_quantize=["Gather"], weight_type=QuantType.QInt8, nodes_to_exclude=in_float)
 
     def _fp16(self, recipe: Recipe, path: Path, only: list[str]) -> None:
-        """Half precision inside; inputs, outputs and what is computed at the ends stay float32."""
+        """Half precision; inputs, outputs and the elementwise nodes next to them stay float32."""
         graph = onnx.load(str(self.prepared))
         tables = {node.name for node in graph.graph.node if node.op_type == "Gather"}
         ends = [name for name in float_ends(self.prepared) if name not in tables]
@@ -128,14 +148,14 @@ class Quantizer:
 
 
 def _as_products(nodes: Sequence[str]) -> list[str]:
-    """The names that these nodes have once Gemm has been written as MatMul and Add."""
+    """The names of nodes after each Gemm has been replaced by MatMul and Add."""
     return [name for node in nodes for name in (node, f"{node}_MatMul")]
 
 
 def float_ends(graph: Path) -> list[str]:
     """The elementwise nodes before the first and after the last layer with weights: normalisation, temperature, softmax.
 
-    They cost nothing, and int8 would spoil what they are for.
+    They take hardly any time, and int8 would make them too coarse.
     """
     nodes = onnx.load(str(graph), load_external_data=False).graph.node
     weighty = [index for index, node in enumerate(nodes) if node.op_type in ("Conv", *MATMULS)]
@@ -145,12 +165,12 @@ def float_ends(graph: Path) -> list[str]:
 
 
 class Calibration(CalibrationDataReader):
-    """Inputs of training examples, spread over the split."""
+    """Reads calibration inputs: training examples at even distances over the split."""
 
     def __init__(self, model: OnnxModel, dataset: Dataset) -> None:
         count = len(model.usecase.examples(dataset.folder, "train"))
         rows = np.linspace(0, count - 1, min(CALIBRATION_EXAMPLES, count)).astype(np.int64)
-        # batches of one size only: the histograms of percentile and entropy cannot be merged otherwise
+        # all batches have the same size: otherwise the histograms of percentile and entropy could not be merged
         size = min(CALIBRATION_BATCH, len(rows))
         batches = range(0, len(rows) - size + 1, size)
         self.batches = (model.usecase.calibration_inputs(dataset.folder, rows[start : start + size]) for start in batches)

@@ -1,4 +1,4 @@
-"""The ways to a smaller graph that are worth trying, for a graph and for the processor that will run it. The records load no onnx."""
+"""Recipes of quantisation: those worth trying for a graph and a target processor. The records load no onnx."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from tasks.machine import cpu
 from tasks.settings import Target
 
 MATMULS = ("MatMul", "Gemm")
-WITH_MATMULS = ("LSTM", "Gather")  # quantised dynamically where there are matrix products
-FOLLOWERS = ("Add", "MaxPool", "Relu")  # of a convolution: int8 too, or every layer pays a conversion to float
-FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}  # x64 without one of them: int8 sums of pairs saturate at 16 bits
+WITH_MATMULS = ("LSTM", "Gather")  # quantised dynamically if the graph has matrix products
+FOLLOWERS = ("Add", "MaxPool", "Relu")  # after a convolution: in int8, too, or each layer would convert to float and back
+FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}  # x64 without one of these flags: int8 sums of pairs saturate at 16 bits
 ARM_INT8 = {"asimddp", "i8mm"}
-LARGE = 1_000_000  # bytes of weights in matrix products and tables, from which to quantise weights alone pays
+LARGE = 1_000_000  # bytes of weights in matrix products and tables from which weight-only quantisation pays
 
 
 class Recipe(Record):
-    """One way to a smaller graph."""
+    """Settings of one quantisation."""
 
     kind: Literal["static", "dynamic", "weights", "fp16"] = Field(
-        description="int8 with ranges of activations found beforehand, or for each request; only weights in 8 or 4 bits; half precision"
+        description="static: int8 with calibrated ranges of activations; dynamic: int8 with ranges computed for each request; weights: only "
+        "weights in 8 or 4 bits; fp16: half precision"
     )
-    operators: tuple[str, ...] = Field(default=(), description="which are quantised; none named: all that can be")
+    operators: tuple[str, ...] = Field(default=(), description="types of the operators to quantise; empty: all that can be quantised")
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     signed: bool = Field(default=False, description="activations as int8 instead of uint8: right on ARM, slow on x64")
-    symmetric: bool = Field(default=False, description="activations around zero, as TensorRT wants them")
+    symmetric: bool = Field(default=False, description="ranges of activations symmetric about zero, which TensorRT needs")
     reduce_range: bool = Field(default=False, description="7-bit weights, for CPUs whose int8 sums saturate")
-    bits: Literal[4, 8] = Field(default=8, description="of weights, where they alone are quantised")
-    in_float: tuple[str, ...] = Field(default=(), description="nodes that were given back to float, the worst first")
-    operator_count: int = Field(default=0, description="of the recipe with none in float")
-    target: Target = Field(default="this", description="the processor it is for, where that is not this machine's")
+    bits: Literal[4, 8] = Field(default=8, description="bits of the weights in weight-only quantisation")
+    in_float: tuple[str, ...] = Field(default=(), description="names of nodes that stay in float, the most harmful first")
+    operator_count: int = Field(default=0, description="number of nodes that the recipe quantises if none stays in float")
+    target: Target = Field(default="this", description="the target processor; this: that of this machine")
 
     @property
     def label(self) -> str:
+        """Name of the recipe in reports, such as "int8 static entropy chained"."""
         static = self.kind == "static"
         parts = [
             {"fp16": "fp16", "weights": f"{self.bits}-bit weights"}.get(self.kind, f"int8 {self.kind}"),
@@ -53,19 +55,23 @@ class Recipe(Record):
 
 
 class Search(Record):
-    """What was tried, best first, and the recipes that become candidates."""
+    """Result of the search for the best recipe."""
 
-    recipes: tuple[Recipe, ...] = Field(description="the best of each kind, and with it the one that was fast but missed the budget")
-    tried: tuple[dict[str, float | str], ...] = Field(description="a row per recipe: label, validation score, MB, p50 ms, times faster")
-    skipped: tuple[str, ...] = Field(default=(), description="labels of the recipes that could not have won")
+    recipes: tuple[Recipe, ...] = Field(
+        description="the recipes that become candidates: the best of each kind, and fast ones that are within the budget with some nodes in float"
+    )
+    tried: tuple[dict[str, float | str], ...] = Field(
+        description="a row per measured recipe, best first: label, validation score, MB, p50 ms, times faster"
+    )
+    skipped: tuple[str, ...] = Field(default=(), description="labels of the recipes that were not measured, since they could not win")
 
 
 def recipes(graph: Path, target: Target = "this") -> list[Recipe]:
-    """The recipes for a graph on a processor, the most promising first.
+    """The recipes for a graph on a target processor, the most promising first.
 
-    Dynamic quantisation of convolutions runs unoptimised in ONNX Runtime, four times slower than fp32: not offered. Activations are
-    unsigned on x64, where int8 kernels want them so, signed on ARM, and symmetric for TensorRT, which has no other. fp16 is offered for
-    GPUs alone: on a CPU it halves the size and nothing else.
+    Convolutions are not quantised dynamically: ONNX Runtime runs them unoptimised, four times slower than fp32. Activations are unsigned on
+    x64, whose int8 kernels expect that, signed on ARM, and symmetric for TensorRT, which supports nothing else. fp16 is offered for GPUs
+    only: on a CPU it halves the size, but is no faster.
     """
     counts = layers(graph)
     weighty = tuple(kind for kind in ("Conv", *MATMULS) if kind in counts)
@@ -89,7 +95,7 @@ def _int8(counts: Counter[str], weighty: tuple[str, ...], target: Target) -> lis
 
 
 def _weights(graph: Path, counts: Counter[str]) -> list[Recipe]:
-    """In 8 and 4 bits, where large matrix products and tables make up most of the graph."""
+    """Weight-only recipes in 8 and 4 bits, if large matrix products and tables make up most of the graph."""
     operators = tuple(kind for kind in (*MATMULS, "Gather") if kind in counts)
     inside, in_all = weight_bytes(graph, operators)
     if not any(kind in counts for kind in MATMULS) or inside < max(LARGE, in_all / 2):
@@ -107,32 +113,32 @@ def _flags(recipe: Recipe, target: Target) -> dict[str, bool]:
 
 
 def is_here(target: Target) -> bool:
-    """Whether this machine's processor is of that kind; latency is measured on its CPU, whatever the target."""
+    """Whether the CPU of this machine is of the target's kind. Latency is measured on this CPU for every target."""
     flags = set(cpu().split())
     fast, arm = bool(flags & FAST_INT8), bool(flags & ARM_INT8)
     return {"this": True, "vnni": fast, "avx2": "avx2" in flags and not fast, "arm": arm, "gpu": False}[target]
 
 
 def layers(graph: Path) -> Counter[str]:
-    """The number of nodes of each kind."""
+    """The number of nodes of each operator type in a graph."""
     import onnx
 
     return Counter(node.op_type for node in onnx.load(str(graph), load_external_data=False).graph.node)
 
 
 def is_convolutional(counts: Counter[str]) -> bool:
-    """Whether convolutions lead, as in a CNN with a head; a transformer has one for its patches at most."""
+    """Whether a graph has at least as many convolutions as matrix products, as a CNN does; a transformer has at most one, for its patches."""
     return counts["Conv"] >= sum(counts[kind] for kind in MATMULS)
 
 
 def is_mixed(counts: Counter[str]) -> bool:
-    """Whether neither convolutions nor matrix products are a matter of the first or last layer alone."""
+    """Whether a graph has many convolutions and many matrix products: more than a quarter of their sum each."""
     products = sum(counts[kind] for kind in MATMULS)
     return 4 * min(counts["Conv"], products) > counts["Conv"] + products
 
 
 def weight_bytes(graph: Path, operators: tuple[str, ...]) -> tuple[int, int]:
-    """Bytes of the constants that nodes of these kinds read, and of all constants."""
+    """Bytes of the constants that nodes of these types read, and of all constants."""
     import onnx
 
     model = onnx.load(str(graph))

@@ -1,4 +1,4 @@
-"""Which operators suffer most from being quantised, and how many of them must stay in float."""
+"""Sensitivity to quantisation: the error of each operator, and how many operators have to stay in float."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ from tasks.serving.sessions import open_session
 
 
 def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) -> list[str]:
-    """The nodes that a recipe quantises, the most harmful first.
+    """Rank the nodes that a recipe quantises by the error that each causes.
 
-    Each is quantised alone, and the outputs are compared with those of the float graph on a batch of calibration inputs: the errors of
-    the others cannot hide its own.
+    Each node is quantised alone, so that the errors of others do not hide its own, and the outputs are compared with those of the float
+    graph on a batch of calibration inputs.
+
+    Args:
+        quantizer: writes the graphs.
+        recipe: how to quantise.
+        say: shows a progress message.
+
+    Returns:
+        Names of nodes, the largest error first.
     """
     inputs = Calibration(quantizer.model, quantizer.dataset).get_next()
     assert inputs is not None
@@ -35,19 +43,19 @@ def rank_operators(quantizer: Quantizer, recipe: Recipe, say: Say = silently) ->
 
 
 def operators_of(graph: Path, recipe: Recipe) -> list[str]:
-    """The nodes of a float graph that a recipe may quantise."""
+    """Names of the nodes of a float graph that a recipe may quantise."""
     kinds = recipe.operators or tuple(QDQRegistry)
     return [node.name for node in onnx.load(str(graph), load_external_data=False).graph.node if node.op_type in kinds]
 
 
 def is_quantised(graph: Path) -> bool:
-    """Whether a graph has any number of few bits."""
+    """Whether a graph has any quantised node."""
     nodes = onnx.load(str(graph), load_external_data=False).graph.node
     return any("Quantize" in node.op_type or "NBits" in node.op_type for node in nodes)
 
 
 def output_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """The norm of the difference as a share of the norm; of whole numbers the share that differs; summed over outputs."""
+    """The relative L2 error summed over the outputs; for an output of integers, the share of values that differ."""
     return float(sum(map(_error, expected, found)))
 
 
@@ -63,10 +71,18 @@ def _outputs(graph: Path, inputs: Arrays) -> list[np.ndarray]:
 
 
 def fewest_in_float(recipe: Recipe, ranked: Sequence[str], is_within: Callable[[Recipe], bool]) -> Recipe | None:
-    """The recipe with the fewest of the worst operators given back to float that is within the budget.
+    """The recipe within the budget that keeps the fewest operators in float.
 
-    Their number is doubled until it is enough and then bisected, since a few do as a rule. At most half are given back: past that
-    little of the speed is left. None: even that is not enough.
+    Their number is doubled until it is enough and then bisected, since usually a few are enough. At most half of the operators stay in
+    float, since beyond that little speed is gained.
+
+    Args:
+        recipe: a recipe that misses the budget.
+        ranked: names of nodes, the largest error first.
+        is_within: whether a recipe is within the budget.
+
+    Returns:
+        The recipe; None if even half of the operators in float are not enough.
     """
     most = len(ranked) // 2
     too_few, enough = 0, 1
@@ -86,4 +102,14 @@ def fewest_in_float(recipe: Recipe, ranked: Sequence[str], is_within: Callable[[
 
 
 def with_in_float(recipe: Recipe, ranked: Sequence[str], count: int) -> Recipe:
+    """A recipe with some operators in float.
+
+    Args:
+        recipe: how to quantise.
+        ranked: names of nodes, the largest error first.
+        count: the number of nodes to keep in float.
+
+    Returns:
+        A copy of the recipe.
+    """
     return recipe.model_copy(update={"in_float": tuple(ranked[:count]), "operator_count": len(ranked)})

@@ -1,4 +1,4 @@
-"""Many weights of zero: the smallest ones (Zhu and Gupta 2017), or two of every four (Mishra 2021)."""
+"""Unstructured pruning: magnitude pruning (Zhu and Gupta 2017) and 2:4 sparsity (Mishra 2021)."""
 
 from __future__ import annotations
 
@@ -19,112 +19,118 @@ if TYPE_CHECKING:
 
     Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
-HALF = 0.5  # of the weights are zero with 2:4
-RISE = 0.5  # share of the fit in which the zeros become more; in the rest the other weights make up for them
-UPDATES = 50  # of the masks meanwhile
+HALF = 0.5  # sparsity of the pattern 2:4
+RAMP = 0.5  # share of the fit in which sparsity increases; in the rest the other weights recover
+UPDATES = 50  # updates of the masks during the ramp
 
 
 class Sparsity(Technique):
-    """Training goes on with a trained network while many weights of its convolutions and linear layers are held at zero.
+    """Fine-tuning of a trained network while pruned weights of its convolutions and linear layers are kept at zero.
 
-    The masks are part of the network's state, and of its average: a fit that is resumed goes on with the same.
+    The masks are part of the state of the network and of its moving average, so that a resumed fit continues with the same masks.
     """
 
-    trained: Checkpoint
+    trained: Checkpoint = Field(description="the network to prune")
     pattern: Literal["magnitude", "2:4"] = "magnitude"
-    share: float = Field(gt=0, lt=1, description="of weights that become zero; 2:4 is a half")
-    scope: Literal["network", "layer"] = Field(default="network", description="in which the weights of smallest magnitude are looked for")
+    share: float = Field(gt=0, lt=1, description="share of the weights that become zero; 0.5 for 2:4")
+    scope: Literal["network", "layer"] = Field(
+        default="network", description="whether weights are ranked in the whole network or in each layer"
+    )
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
 
     def gain(self) -> str:
-        elsewhere = "; sparse tensor cores can be" if self.pattern == "2:4" else ""
-        return f"{self.share:.0%} zeros: smaller when stored and sent, no faster on a CPU{elsewhere}"
+        elsewhere = ", but faster on sparse tensor cores" if self.pattern == "2:4" else ""
+        return f"{self.share:.0%} zeros: smaller when stored and sent, not faster on a CPU{elsewhere}"
 
     def before(self, learner: Learner) -> None:
         from tasks.training.checkpoints import load_weights
 
         if self.pattern == "magnitude" and learner.fit.patience:
             raise SettingError(
-                f"--compression.patience {learner.fit.patience}: the best epoch may come before the zeros are as many as they should be. Leave it 0."
+                f"--compression.patience {learner.fit.patience}: early stopping could keep an epoch before the full sparsity is reached. "
+                "Set it to 0."
             )
         load_weights(learner.network, self.trained)
-        self._cover(learner.network)
+        self._add_masks(learner.network)
         if self.pattern == "magnitude":
-            learner.loss = self._tightening(learner)
+            learner.loss = self._pruning_loss(learner)
 
     def after(self, network: nn.Module) -> None:
-        from tasks.compression.masks import release
+        from tasks.compression.masks import make_permanent
 
         if self.pattern == "magnitude":
-            self._tighten(network, self.share)  # a budget of time may have ended before they were all zero
-        release(network)
+            self._prune(network, self.share)  # a budget of time may have ended the fit during the ramp
+        make_permanent(network)
 
-    def _cover(self, network: nn.Module) -> None:
+    def _add_masks(self, network: nn.Module) -> None:
         import torch
 
-        from tasks.compression.masks import GROUP, hold, mask_two_of_four, weighty_layers
+        from tasks.compression.masks import GROUP, apply_mask, conv_and_linear_layers, mask_two_of_four
 
-        layers = [layer for layer in weighty_layers(network) if self.pattern == "magnitude" or layer.weight.shape[1] % GROUP == 0]
+        layers = [layer for layer in conv_and_linear_layers(network) if self.pattern == "magnitude" or layer.weight.shape[1] % GROUP == 0]
         if not layers:
             raise SettingError(
-                f"--compression.sparsify.pattern {self.pattern}: this network has no layer of a shape that could be sparse so."
+                f"--compression.sparsify.pattern {self.pattern}: this network has no convolution or linear layer whose shape allows it. "
+                "Leave sparsify out of --compression.methods."
             )
         for layer in layers:
             everything = torch.ones_like(layer.weight, dtype=torch.bool)
-            hold(layer, everything if self.pattern == "magnitude" else mask_two_of_four(layer.weight.detach()))
+            apply_mask(layer, everything if self.pattern == "magnitude" else mask_two_of_four(layer.weight.detach()))
 
-    def _tightening(self, learner: Learner) -> Loss:
-        """The loss of the learner, before which the masks grow to what is due."""
+    def _pruning_loss(self, learner: Learner) -> Loss:
+        """The loss of the learner, which first updates the masks to the sparsity of the schedule."""
         plain, reached = learner.loss, 0.0
 
         def loss(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
             nonlocal reached
-            wanted = risen(self.share, learner.progress())
+            wanted = scheduled_sparsity(self.share, learner.progress())
             if wanted > reached:
-                self._tighten(learner.network, wanted)
+                self._prune(learner.network, wanted)
                 reached = wanted
             return plain(network, batch)
 
         return loss
 
-    def _tighten(self, network: nn.Module, share: float) -> None:
-        from tasks.compression.masks import tighten
+    def _prune(self, network: nn.Module, share: float) -> None:
+        from tasks.compression.masks import prune_smallest
 
-        tighten(network, share, together=self.scope == "network")
+        prune_smallest(network, share, globally=self.scope == "network")
 
 
-def risen(share: float, progress: float) -> float:
-    """The share of zeros at a progress of the fit in [0, 1]: it grows as a cube, quickly and then slowly (Zhu and Gupta 2017)."""
-    done = min(int(UPDATES * progress / RISE) / UPDATES, 1.0)
+def scheduled_sparsity(share: float, progress: float) -> float:
+    """The share of zeros at a progress of the fit in [0, 1], by the cubic schedule of Zhu and Gupta (2017)."""
+    done = min(int(UPDATES * progress / RAMP) / UPDATES, 1.0)
     return share * (1 - (1 - done) ** 3)
 
 
 class Sparsification(Method):
     """Unstructured pruning: the weights of smallest magnitude, or two of every four, become zero.
 
-    Zhu and Gupta 2017; Mishra 2021. In the first half of the fit zeros become more, in the rest the other weights make up for them.
+    Zhu and Gupta 2017; Mishra 2021. Sparsity increases in the first half of the fit; in the second half the other weights recover.
     """
 
-    gain: ClassVar[str] = "stored and sent smaller, also on top of int8; no faster on a CPU"
+    gain: ClassVar[str] = "smaller when stored and sent, also on top of int8; not faster on a CPU"
     only_stored: ClassVar[bool] = True
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(0.8,),
-        description="shares of the weights that become zero, of which the largest that the budget of quality allows is looked for",
+        description="shares of the weights that become zero, to choose from; the search takes the largest within the budget of quality",
     )
     pattern: Literal["magnitude", "2:4"] = Field(
-        default="magnitude", description="the smallest weights; or two of every four, a share of 0.5, for GPUs with sparse tensor cores"
+        default="magnitude",
+        description="magnitude: the weights of smallest magnitude become zero; 2:4: two of every four, for GPUs with sparse tensor cores, "
+        "with a share of 0.5",
     )
     scope: Literal["network", "layer"] = Field(
-        default="network", description="the smallest weights of the whole network, or as many of each layer"
+        default="network", description="network: weights are ranked in the whole network; layer: each layer loses the same share"
     )
 
     @model_validator(mode="after")
     def _half(self) -> Sparsification:
         if self.pattern == "2:4" and self.shares != (HALF,):
             raise ValueError(
-                f"shares {self.shares}: with the pattern 2:4 half of the weights become zero. Give --compression.sparsify.shares 0.5."
+                f"shares {self.shares}: with the pattern 2:4, half of the weights become zero. Set --compression.sparsify.shares 0.5."
             )
         return self
 

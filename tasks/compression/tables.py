@@ -1,4 +1,4 @@
-"""A table that a graph both looks rows up in and multiplies with, as recommenders do with their items, held once in int8."""
+"""Tied embedding tables in quantised graphs: a table that is used for look-ups and as a matrix is stored only once, in int8."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tasks.exporting.rewriting import rewrite
 
-ROUNDING = 0.51  # of a step: how far numbers are from what they were before they were quantised
+ROUNDING = 0.51  # largest rounding error of a quantised number, in quantisation steps
 
 
 @dataclass(frozen=True)
 class Shared:
+    """A table that a graph stores twice."""
+
     lookup: NodeProto
-    rows: np.ndarray  # int8 [N, D], of which the last M are multiplied with
+    rows: np.ndarray  # int8 [N, D]; the last M rows are also used as a matrix
     scales: np.ndarray  # float32 [N, 1]
-    weights: str  # what a product calls the last M rows, int8 [D, M]
+    weights: str  # name of the constant with the last M rows, transposed: int8 [D, M]
 
 
 def share_tables(graph: GraphProto) -> None:
-    """Hold such tables of a dynamically quantised graph once, in place, with a scale for each row.
+    """Store each tied embedding table of a dynamically quantised graph only once, in place, with a scale for each row.
 
-    Quantisation writes them twice, for a recommender half of all that is stored, and gives the rows that are looked up one scale for all.
-    ONNX Runtime transposes a table as it opens the graph.
+    Dynamic quantisation writes such tables twice, in a recommender half of the size of the graph, and gives the rows for look-ups one common
+    scale. ONNX Runtime transposes the table once, when it opens the graph.
     """
     for number in itertools.count():
         shared = _find(graph)
@@ -53,7 +55,7 @@ def _find(graph: GraphProto) -> Shared | None:
 def _multiplied(
     lookup: NodeProto, table: np.ndarray, step: float, constants: Mapping[str, np.ndarray], readers: Mapping[str, Sequence[NodeProto]]
 ) -> Shared | None:
-    """With the first product whose weights are the last rows of `table`, float32 [N, D], but for rounding."""
+    """The look-up with the first matrix product whose weights are the last rows of `table` (float32 [N, D]) up to rounding."""
     for name, weights in constants.items():
         scales, zeros = constants.get(_scale(name)), constants.get(_zero_point(name))
         products = [node for node in readers.get(name, ()) if node.op_type == "MatMulInteger" and node.input[1] == name]
@@ -91,7 +93,7 @@ def _hold_once(graph: GraphProto, shared: Shared, name: str) -> None:
         _node("Gather", [f"{name}_scales", shared.lookup.input[1]], f"{name}_found_scales"),
         _node("Mul", [f"{name}_integers", f"{name}_found_scales"], numbers),
     ]
-    if dequantised is None:  # a product goes on with int8: by one scale, which depends on what was found
+    if dequantised is None:  # an integer product reads the rows: it needs one scale for all, which depends on the rows
         outputs = [found, _scale(old), _zero_point(old)]
         looking_up.append(helper.make_node("DynamicQuantizeLinear", [numbers], outputs, f"{name}_again"))
     place = list(graph.node).index(shared.lookup)
@@ -111,7 +113,7 @@ def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
 
 
 def _scale(quantised: str) -> str:
-    """What ONNX Runtime's quantisation calls the scale of a tensor."""
+    """The name that ONNX Runtime's quantisation gives to the scale of a tensor."""
     return f"{quantised.removesuffix('_quantized')}_scale"
 
 

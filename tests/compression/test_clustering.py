@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from tasks.compression.clustering import cluster, look_up, share_values
+from tasks.compression.clustering import cluster, cluster_weights, look_up
 from tasks.compression.parametrization import make_plain
 from tasks.exporting.codebooks import find_codebook, split_codebooks
 from tasks.serving.sessions import open_session
@@ -53,7 +53,7 @@ def test_zeros_and_layers_of_low_rank_stay_so() -> None:
         layers[1].weight.copy_(weights(64, 4) @ weights(4, 64))
     zero, thin = layers[0].weight == 0, layers[1].weight.clone()
     network = nn.Sequential(*layers)
-    assert share_values(network, bits=2) == 2
+    assert cluster_weights(network, bits=2) == 2
     network(weights(8, 64)).sum().backward()
     with torch.no_grad():
         for parameter in network.parameters():

@@ -11,8 +11,8 @@ import pytest
 from tasks import compress as module
 from tasks import store
 from tasks.compress import Compression, compress
+from tasks.compression.bisection import strongest
 from tasks.compression.clustering import Clustering
-from tasks.compression.growing import strongest
 from tasks.compression.pruning import Pruning
 from tasks.compression.sparsity import Sparsification
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel

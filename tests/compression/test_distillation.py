@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tasks import store
 from tasks.baselines import compute
 from tasks.compression.distillation import KnowledgeDistillation
-from tasks.compression.inside import PROJECTIONS
+from tasks.compression.intermediate import PROJECTIONS
 from tasks.compression.onnx_teacher import open_teacher
 from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.contract.capabilities import soft_loss
@@ -99,10 +99,10 @@ def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkp
     alone = teacher.model_copy(update={"usecase": ImageClassification()})
     with pytest.raises(SettingError, match="has nobody to teach"):
         distil.fn(alone, dataset, QUICK, Distillation(bundle=str(bundle)))
-    with pytest.raises(SettingError, match=r"--distillation\.bundle .*bundle cannot teach: "):
+    with pytest.raises(SettingError, match=r"--distillation\.bundle .*bundle cannot be the teacher: "):
         open_teacher(bundle, ToyUseCase(), dataset.folder)
     export(teacher, dataset, bundle)
-    with pytest.raises(SettingError, match="tells its answers alone"):
+    with pytest.raises(SettingError, match="no accessible hidden states or attention maps"):
         technique = KnowledgeDistillation(teacher=teacher, bundle=str(bundle), hidden=1.0)
         launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path / "work", technique=technique)
     taught = open_teacher(bundle, ToyUseCase(), dataset.folder)
@@ -112,7 +112,7 @@ def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkp
     graph = onnx.load(str(bundle / "model.onnx"))
     graph.graph.output[0].name = graph.graph.node[-1].output[0] = "boxes"
     onnx.save(graph, str(bundle / "model.onnx"))
-    with pytest.raises(SettingError, match="tells boxes: only those that tell probabilities"):
+    with pytest.raises(SettingError, match="the outputs boxes; a teacher needs one input and the output probabilities"):
         open_teacher(bundle, ToyUseCase(), dataset.folder)
 
 
@@ -141,7 +141,7 @@ def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None
     taught = open_teacher(bundle, student, data)
     in_torch = network(torch.from_numpy(image).float() / 255).softmax(1).detach().numpy()
     assert taught(torch.from_numpy(image).float() / 255).softmax(1).numpy() == pytest.approx(in_torch, abs=1e-3)
-    for name, said in (("other classes", "knows the classes a, b, but the data have a, c"), ("other size", "reads its inputs otherwise")):
+    for name, said in (("other classes", "has the classes a, b, but the data has a, c"), ("other size", "encodes its inputs differently")):
         with pytest.raises(SettingError, match=said):
             open_teacher(bundle, *sets[name])
 

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from tasks.compression.masks import (
     Mask,
-    held_layers,
-    hold,
+    apply_mask,
+    conv_and_linear_layers,
+    make_permanent,
     mask_smallest,
     mask_smallest_of_all,
     mask_two_of_four,
-    release,
-    tighten,
-    weighty_layers,
+    masked_layers,
+    prune_smallest,
 )
-from tasks.compression.sparsity import RISE, risen
+from tasks.compression.sparsity import RAMP, scheduled_sparsity
 
 
 def smallest_one_by_one(weight: Tensor, share: float) -> Tensor:
@@ -63,33 +63,33 @@ def test_two_of_four_neighbours_along_the_inputs_are_left(weight: Tensor) -> Non
         assert torch.equal(mask_two_of_four(layout), two_of_four_one_by_one(weight))
     equals = mask_two_of_four(torch.zeros(2, 8))
     assert (equals.view(2, 2, 4).sum(-1) == 2).all(), "equal ones make no third"
-    with pytest.raises(ValueError, match="no multiple of 4"):
+    with pytest.raises(ValueError, match="has 6 inputs; a multiple of 4 was expected"):
         mask_two_of_four(weight[:, :6])
 
 
 def test_zeros_become_more_as_a_cube() -> None:
-    assert risen(0.8, 0.0) == 0
-    assert risen(0.8, RISE / 2) == pytest.approx(0.8 * (1 - 0.5**3))
-    assert risen(0.8, RISE) == risen(0.8, 1.0) == 0.8
+    assert scheduled_sparsity(0.8, 0.0) == 0
+    assert scheduled_sparsity(0.8, RAMP / 2) == pytest.approx(0.8 * (1 - 0.5**3))
+    assert scheduled_sparsity(0.8, RAMP) == scheduled_sparsity(0.8, 1.0) == 0.8
 
 
 def test_what_is_hidden_stays_so_and_learns_nothing() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4))
-    for layer in weighty_layers(network):
-        hold(layer, torch.ones_like(layer.weight, dtype=torch.bool))
+    for layer in conv_and_linear_layers(network):
+        apply_mask(layer, torch.ones_like(layer.weight, dtype=torch.bool))
     hidden = []
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     for share in (0.2, 0.6, 0.6, 0.9):
-        tighten(network, share, together=True)
-        hidden.append(torch.cat([~mask.mask.flatten() for _, mask in held_layers(network)]))
+        prune_smallest(network, share, globally=True)
+        hidden.append(torch.cat([~mask.mask.flatten() for _, mask in masked_layers(network)]))
         assert int(hidden[-1].sum()) == round(share * hidden[-1].numel())
         network(torch.randn(8, 16)).square().sum().backward()
         optimizer.step()
     assert all((later | ~earlier).all() for earlier, later in pairwise(hidden))
-    release(network)
+    make_permanent(network)
     assert not [module for module in network.modules() if isinstance(module, Mask)]
-    weights = torch.cat([layer.weight.flatten() for layer in weighty_layers(network)])
+    weights = torch.cat([layer.weight.flatten() for layer in conv_and_linear_layers(network)])
     assert torch.equal(weights == 0, hidden[-1])
     assert all(isinstance(parameter, nn.Parameter) and parameter.requires_grad for parameter in network.parameters())
 
@@ -97,4 +97,4 @@ def test_what_is_hidden_stays_so_and_learns_nothing() -> None:
 def test_a_shared_weight_is_left_alone() -> None:
     embedding, head, own = nn.Embedding(8, 4), nn.Linear(4, 8, bias=False), nn.Linear(4, 4)
     head.weight = embedding.weight
-    assert list(weighty_layers(nn.ModuleList([embedding, head, own]))) == [own]
+    assert list(conv_and_linear_layers(nn.ModuleList([embedding, head, own]))) == [own]

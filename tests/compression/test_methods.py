@@ -16,14 +16,14 @@ from torch import nn
 
 from tasks import store
 from tasks.compression.clustering import Clustering
+from tasks.compression.fake_quantization import fake_quantize_weight
 from tasks.compression.low_rank import Factorisation
-from tasks.compression.masks import weighty_layers
+from tasks.compression.masks import conv_and_linear_layers
 from tasks.compression.method import Method
 from tasks.compression.methods import METHODS
 from tasks.compression.qat import QuantizationAwareness
 from tasks.compression.quantize import quantize
 from tasks.compression.recipes import MATMULS, Recipe
-from tasks.compression.rounding import round_weight
 from tasks.compression.sparsity import Sparsification
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.contract.errors import SettingError
@@ -127,9 +127,9 @@ def test_what_has_learnt_with_rounding_loses_less_by_it(trained: tuple[Dataset, 
     learnt = shrunk("quantize_aware", QuantizationAwareness(bits=2), 2, trained, epochs=10)
     whole, rounded, aware = (load_network(one) for one in (checkpoint, checkpoint, learnt))
     with torch.no_grad():
-        for layer in weighty_layers(rounded):
-            layer.weight.copy_(round_weight(layer.weight, 2))
-        assert all(torch.equal(layer.weight, round_weight(layer.weight, 2)) for layer in weighty_layers(aware))
+        for layer in conv_and_linear_layers(rounded):
+            layer.weight.copy_(fake_quantize_weight(layer.weight, 2))
+        assert all(torch.equal(layer.weight, fake_quantize_weight(layer.weight, 2)) for layer in conv_and_linear_layers(aware))
     lost, still_lost = accuracy(whole) - accuracy(rounded), accuracy(whole) - accuracy(aware)
     assert lost > 0.02 and still_lost < lost / 2, (lost, still_lost)
 
@@ -193,11 +193,11 @@ def shrunk(name: str, method: Method, level: float, trained: tuple[Dataset, Chec
 def test_what_has_no_sense_is_refused(trained: tuple[Dataset, Checkpoint]) -> None:
     with pytest.raises(ValidationError, match=r"Give --compression.sparsify.shares 0\.5"):
         Sparsification(pattern="2:4")
-    with pytest.raises(SettingError, match="the best epoch may come before"):
+    with pytest.raises(SettingError, match="early stopping could keep an epoch before"):
         shrunk("sparsify", Sparsification(), 0.8, trained, patience=2)
     with pytest.raises(SettingError, match="no linear layer before its head"):
         shrunk("factorise", Factorisation(), 0.99, trained)
-    with pytest.raises(SettingError, match="no layer that 256 values would make smaller"):
+    with pytest.raises(SettingError, match="no layer that a codebook of 256 values would make smaller"):
         shrunk("cluster", Clustering(), 8, (trained[0], small(trained[0])))
 
 

@@ -23,8 +23,8 @@ from tasks.compression.pruning import (
     as_tuple,
     dependencies,
     least_important,
+    prunable_groups,
     prune_channels,
-    removable,
     shapes,
 )
 from tasks.contract.artifacts import Checkpoint, Dataset
@@ -131,7 +131,7 @@ def kept(dataset: Dataset) -> Checkpoint:
 def blanked(network: nn.Module, inputs: list[Tensor]) -> nn.Module:
     """The network with zeros where pruning would cut: what it then answers a pruned one must answer too."""
     graph = dependencies(network, inputs)
-    taken = [(root, least_important(scores, SHARE, unit)) for root, scores, unit in removable(graph)]
+    taken = [(root, least_important(scores, SHARE, unit)) for root, scores, unit in prunable_groups(graph)]
     with torch.no_grad():
         for root, channels in taken:
             for dep, indices in graph.get_pruning_group(root.target.module, root.handler, channels) if channels else ():

@@ -16,7 +16,7 @@ from tasks.compression import recipes as offers
 from tasks.compression import search as searching
 from tasks.compression.quantize import Quantizer, apply, quantize
 from tasks.compression.recipes import FOLLOWERS, MATMULS, Recipe, recipes
-from tasks.compression.search import Bench, is_wanted, mend, search
+from tasks.compression.search import Bench, is_worth_trying, restore_float, search
 from tasks.compression.sensitivity import fewest_in_float, rank_operators
 from tasks.contract.artifacts import Checkpoint, Dataset, Interval, OnnxModel
 from tasks.contract.records import write_typed
@@ -172,8 +172,8 @@ def test_the_search_skips_what_cannot_win(
     counts: Counter[str], losses: list[tuple[Recipe, float]], wanted: list[Recipe], skipped: list[Recipe]
 ) -> None:
     budget, trials = Budget(max_loss=0.005), [(recipe, compared(loss)) for recipe, loss in losses]
-    assert [recipe.label for recipe in wanted if not is_wanted(recipe, trials, counts, budget)] == []
-    assert [recipe.label for recipe in skipped if is_wanted(recipe, trials, counts, budget)] == []
+    assert [recipe.label for recipe in wanted if not is_worth_trying(recipe, trials, counts, budget)] == []
+    assert [recipe.label for recipe in skipped if is_worth_trying(recipe, trials, counts, budget)] == []
 
 
 def compared(loss: float, high: float | None = None) -> Comparison:
@@ -183,13 +183,13 @@ def compared(loss: float, high: float | None = None) -> Comparison:
 
 def test_a_loss_that_may_be_chance_is_within_the_budget() -> None:
     budget = Budget(max_loss=0.005)
-    assert is_wanted(WEIGHTS8, [(DYNAMIC, compared(0.008, high=-0.001))], TRANSFORMER, budget)
-    assert not is_wanted(WEIGHTS8, [(DYNAMIC, compared(0.008, high=0.001))], TRANSFORMER, budget)
+    assert is_worth_trying(WEIGHTS8, [(DYNAMIC, compared(0.008, high=-0.001))], TRANSFORMER, budget)
+    assert not is_worth_trying(WEIGHTS8, [(DYNAMIC, compared(0.008, high=0.001))], TRANSFORMER, budget)
 
 
 def test_four_bits_are_tried_where_size_counts() -> None:
-    assert is_wanted(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(objective="size"))
-    assert is_wanted(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(max_megabytes=10))
+    assert is_worth_trying(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(objective="size"))
+    assert is_worth_trying(WEIGHTS4, [(DYNAMIC, compared(0))], TRANSFORMER, Budget(max_megabytes=10))
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 7, 8, 11, 20, 21])
@@ -235,11 +235,11 @@ def test_the_operator_that_suffers_most_is_given_back_to_float(
     recipe, words = Recipe(kind=kind, operators=("MatMul",)), list[str]()
     bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
     assert bench.attempt(recipe).loss > 0.2
-    found = mend(bench, recipe, Budget(max_loss=0.05))
+    found = restore_float(bench, recipe, Budget(max_loss=0.05))
     assert found is not None
     assert found.in_float == ("product_weight",)
     assert found.label.endswith("MatMul, 1 of 3 in float")
-    assert f"{recipe.label} is fast, but misses the budget: which operators suffer most?" in words
+    assert f"{recipe.label} is fast, but misses the budget; measuring the error of each operator" in words
     ranked = rank_operators(bench.quantizer, recipe)
     assert ranked == rank_operators(bench.quantizer, recipe)
     assert sorted(ranked) == ["product_in", "product_out", "product_weight"]
@@ -257,8 +257,8 @@ def test_what_cannot_be_mended_is_said(
     recipe, words = Recipe(kind="dynamic", operators=("MatMul",)), list[str]()
     bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
     bench.base = Scored("accuracy", {"accuracy": 2.0})  # better than anything can be
-    assert mend(bench, recipe, Budget(max_loss=0.05)) is None
+    assert restore_float(bench, recipe, Budget(max_loss=0.05)) is None
     assert words[-1] == "int8 dynamic MatMul misses the budget with half of its 3 operators in float, too"
-    monkeypatch.setattr(searching, "MOST_RANKED", 2)
-    assert mend(bench, recipe, Budget(max_loss=0.05)) is None
-    assert words[-1] == "int8 dynamic MatMul is fast, but misses the budget; its 3 operators are too many to measure each"
+    monkeypatch.setattr(searching, "MAX_RANKED", 2)
+    assert restore_float(bench, recipe, Budget(max_loss=0.05)) is None
+    assert words[-1] == "int8 dynamic MatMul is fast, but misses the budget; its 3 operators are too many to measure each of them"

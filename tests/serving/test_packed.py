@@ -15,7 +15,7 @@ import onnx
 import pytest
 import torch
 
-from tasks.compression.masks import mask_smallest, weighty_layers
+from tasks.compression.masks import conv_and_linear_layers, mask_smallest
 from tasks.compression.quantize import Recipe, quantize
 from tasks.contract.artifacts import Dataset, OnnxModel
 from tasks.contract.errors import BundleError
@@ -37,7 +37,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = USECASE.network(Path()).eval()
     with torch.no_grad():
-        for layer in weighty_layers(network):
+        for layer in conv_and_linear_layers(network):
             layer.weight *= mask_smallest(layer.weight, 0.9)
     path = tmp_path_factory.mktemp("graph") / GRAPH
     write_graph(USECASE, network, {"point": np.zeros((2, 2), np.float32)}, path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.compression.inside import projections
+from tasks.compression.intermediate import projections
 from tasks.training.predicting import torch_predict
 from tests.tiers import matrix
 from tests.usecases.driving_perception.roads import camvid_of_segnet

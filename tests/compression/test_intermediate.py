@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.compression.inside import PROJECTIONS, forget, inside_loss, map_distance, matched, projections, state_distance
+from tasks.compression.intermediate import (
+    PROJECTIONS,
+    attention_loss,
+    hidden_state_loss,
+    intermediate_loss,
+    match_layers,
+    projections,
+    remove_projections,
+)
 from tasks.contract.capabilities import Distillable, HasHiddenStates, resolved
 from tasks.contract.usecase import UseCase
 from usecases.image_classification import ImageClassification
@@ -69,35 +77,35 @@ def apart(usecase: UseCase, student: nn.Module, teacher: nn.Module, batch: dict[
         return 0 * usecase.distillation_loss(student, teacher, batch, 0.5, 1.0)
 
     assert isinstance(usecase, HasHiddenStates)
-    return inside_loss(usecase, student, teacher, batch, answers, 1 - attention, attention)
+    return intermediate_loss(usecase, student, teacher, batch, answers, 1 - attention, attention)
 
 
 def test_layers_are_matched_evenly_and_the_last_with_the_last() -> None:
-    assert [theirs for _, theirs in matched([0, 1, 2], range(12))] == [3, 7, 11]
-    assert [theirs for _, theirs in matched([0, 1, 2, 3], range(2))] == [0, 0, 1, 1]
-    assert [theirs for _, theirs in matched([0, 1], range(2))] == [0, 1]
+    assert [theirs for _, theirs in match_layers([0, 1, 2], range(12))] == [3, 7, 11]
+    assert [theirs for _, theirs in match_layers([0, 1, 2, 3], range(2))] == [0, 0, 1, 1]
+    assert [theirs for _, theirs in match_layers([0, 1], range(2))] == [0, 1]
 
 
 def test_a_distance_of_states_means_the_same_for_any_width_and_padding_is_not_counted() -> None:
     torch.manual_seed(0)
     for width in (64, 1024):
         one, other = torch.randn(40, 50, width), torch.randn(40, 50, width)
-        assert float(state_distance(nn.Identity(), one, 3 * one + 2, None)) == pytest.approx(0, abs=1e-4)
-        assert float(state_distance(nn.Identity(), one, other, None)) == pytest.approx(2, abs=0.05)
+        assert float(hidden_state_loss(nn.Identity(), one, 3 * one + 2, None)) == pytest.approx(0, abs=1e-4)
+        assert float(hidden_state_loss(nn.Identity(), one, other, None)) == pytest.approx(2, abs=0.05)
         known = torch.arange(50).expand(40, 50) < 10
         half_wrong = torch.where(known[..., None], one, other)
-        assert float(state_distance(nn.Identity(), one, half_wrong, known)) == pytest.approx(0, abs=1e-4)
-        assert float(state_distance(nn.Identity(), one, half_wrong, torch.zeros_like(known))) == 0
+        assert float(hidden_state_loss(nn.Identity(), one, half_wrong, known)) == pytest.approx(0, abs=1e-4)
+        assert float(hidden_state_loss(nn.Identity(), one, half_wrong, torch.zeros_like(known))) == 0
     maps = torch.randn(4, 8, 6, 6)
     coarse = F.adaptive_avg_pool2d(maps, 3)
-    assert float(state_distance(nn.Identity(), maps, coarse, None)) == pytest.approx(0, abs=1e-5), "the finer maps are pooled"
+    assert float(hidden_state_loss(nn.Identity(), maps, coarse, None)) == pytest.approx(0, abs=1e-5), "the finer maps are pooled"
 
 
 def test_a_distance_of_attention_is_kullbacks_and_leiblers() -> None:
     own, theirs = torch.tensor([[[[0.5, 0.5, 0.0]]]]), torch.tensor([[[[0.25, 0.75, 0.0]]]])
     expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
-    assert float(map_distance(own, theirs, None)) == pytest.approx(expected, rel=1e-5)
-    assert float(map_distance(own.expand(-1, 2, -1, -1), theirs, None)) == pytest.approx(expected, rel=1e-5), "other heads: their mean"
+    assert float(attention_loss(own, theirs, None)) == pytest.approx(expected, rel=1e-5)
+    assert float(attention_loss(own.expand(-1, 2, -1, -1), theirs, None)) == pytest.approx(expected, rel=1e-5), "other heads: their mean"
 
 
 @pytest.mark.parametrize("name", VERTICALS)
@@ -117,7 +125,7 @@ def test_who_is_the_same_inside_has_nothing_to_learn_and_who_is_not_learns_it_of
         apart(usecase, student, teacher, batch).backward()
         optimizer.step()
     assert float(apart(usecase, student, teacher, batch).detach()) < 0.5 * before
-    forget(student)
+    remove_projections(student)
     assert not any(PROJECTIONS in weight for weight in student.state_dict())
     hooks = [module._forward_hooks for network in (student, teacher) for module in network.modules()]
     assert not any(hooks)

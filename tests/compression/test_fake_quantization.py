@@ -11,7 +11,7 @@ import torch
 from onnxruntime.quantization.quant_utils import quantize_data
 from torch import Tensor, nn
 
-from tasks.compression.rounding import RoundedInput, keep_rounded, round_layers, round_weight
+from tasks.compression.fake_quantization import FakeQuantizedInput, fake_quantize_layers, fake_quantize_weight, remove_fake_quantization
 
 
 def rounded_by_onnxruntime(weight: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def weight() -> Tensor:
 
 
 def test_weights_are_rounded_as_onnxruntime_does_and_stay_when_it_does_so_again(weight: Tensor) -> None:
-    rounded = round_weight(weight, 8)
+    rounded = fake_quantize_weight(weight, 8)
     torch.testing.assert_close(rounded, rounded_by_onnxruntime(weight), rtol=1e-6, atol=0)
     assert torch.equal(rounded_by_onnxruntime(rounded), rounded)
     folded = rounded * torch.tensor([1.7, -0.3, 1e-3, 1.0, -12.0, 0.9]).view(-1, 1, 1, 1)
@@ -37,7 +37,7 @@ def test_weights_are_rounded_as_onnxruntime_does_and_stay_when_it_does_so_again(
 
 def test_few_bits_are_few_values_and_the_gradient_passes(weight: Tensor) -> None:
     weight.requires_grad_()
-    rounded = round_weight(weight, 3)
+    rounded = fake_quantize_weight(weight, 3)
     assert max(len(row.unique()) for row in rounded) == 2**3 - 1
     rounded.sum().backward()
     assert weight.grad is not None and (weight.grad == 1).all()
@@ -45,7 +45,7 @@ def test_few_bits_are_few_values_and_the_gradient_passes(weight: Tensor) -> None
 
 def test_inputs_are_rounded_in_the_range_they_usually_have() -> None:
     layer = nn.Linear(1, 1)
-    rounding = RoundedInput(layer)
+    rounding = FakeQuantizedInput(layer)
     rounding(torch.tensor([1.0, 4.0]))
     assert (float(rounding.low), float(rounding.high)) == (0.0, 4.0), "zero is always in it"
     rounding(torch.tensor([-2.0, 4.0]))
@@ -71,13 +71,13 @@ def test_what_is_kept_is_plain_and_on_the_grid() -> None:
     plain, kept_convolution = small_network()
     with torch.no_grad():
         convolution.weight[:, 1] = 0
-    assert round_layers(network, 8) == 2
+    assert fake_quantize_layers(network, 8) == 2
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
     for _ in range(3):
         network(torch.randn(16, 3, 6, 6)).square().sum().backward()
         optimizer.step()
     kept, x = copy.deepcopy(network).eval(), torch.randn(16, 3, 6, 6)  # a copy, as of an average
-    keep_rounded(kept)
+    remove_fake_quantization(kept)
     plain.load_state_dict(kept.state_dict())
     with torch.no_grad():
         assert torch.equal(kept(x), plain.eval()(x)), "inputs are not rounded any more"
