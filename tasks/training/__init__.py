@@ -1,1 +1,1 @@
-"""Training in processes of its own: one LightningModule, one loop, a supervisor and its ranks."""
+"""The training engine: one LightningModule for all use cases, run in separate processes (a supervisor and its ranks)."""

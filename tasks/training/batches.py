@@ -1,4 +1,4 @@
-"""The order in which examples are seen: a function of seed, epoch and step alone, so that a fit can resume at any step."""
+"""Batches of training examples. Their order is a function of seed, epoch and step, so that a fit can resume at any step."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from torch import Tensor
 
 from tasks.contract.usecase import Examples
 
-AHEAD = 3  # batches read while the network computes
-POOL = 50  # batches whose examples are sorted by length
+AHEAD = 3  # batches that are read ahead while the network computes
+POOL = 50  # batches whose examples are sorted by length together
 
 
 class Batches:
-    """All batches of a fit from `first_step` to its end, this rank's share of each; read ahead by a thread.
+    """The batches of a fit from `first_step` to its end, each with the examples of this rank; a thread reads them ahead.
 
-    The last few examples of an epoch that fill no batch are left out; each epoch leaves out others. Where examples have
+    The examples at the end of an epoch that do not fill a batch are left out; they are others in each epoch. If the examples have
     `lengths`, those of similar length share a batch, so that little of it is padding.
+
+    Args:
+        examples: the training split.
+        batch_size: examples per step over all ranks.
+        epochs: passes over the split.
+        seed: of the order.
+        rank: this process, from 0.
+        ranks: number of processes that train together.
+        first_step: number of steps to skip, when a fit is resumed.
     """
 
     def __init__(
@@ -36,7 +45,7 @@ class Batches:
         return self.steps - self.first_step
 
     def indices(self, step: int) -> np.ndarray:
-        """The examples of one step for this rank, int64."""
+        """Indices of the examples of one step for this rank, int64."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
         return order[position * self.batch_size : (position + 1) * self.batch_size][self.rank :: self.ranks]
@@ -46,7 +55,7 @@ class Batches:
             random = np.random.default_rng((self.seed, epoch))
             self._epoch, self._permutation = epoch, random.permutation(len(self.examples))
             if (lengths := getattr(self.examples, "lengths", None)) is not None:
-                self._permutation = bucketed(self._permutation, lengths, self.batch_size, random)
+                self._permutation = bucket_by_length(self._permutation, lengths, self.batch_size, random)
         return self._permutation
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -63,7 +72,7 @@ class Batches:
         finally:
             stop.set()
             while reader.is_alive():
-                with_room(ready)
+                make_room(ready)
                 reader.join(0.05)
 
     def _read(self, ready: queue.Queue[dict[str, Tensor] | BaseException], stop: threading.Event) -> None:
@@ -76,16 +85,26 @@ class Batches:
             ready.put(error)
 
 
-def bucketed(order: np.ndarray, lengths: np.ndarray, batch_size: int, random: np.random.Generator) -> np.ndarray:
-    """The whole batches of a random order, int64, with similar lengths in each; which batch comes when stays random."""
+def bucket_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, random: np.random.Generator) -> np.ndarray:
+    """Reorder examples so that those of similar length share a batch; the order of the batches is random.
+
+    Args:
+        order: indices of all examples in random order, int64 [N].
+        lengths: length of each example, int64 [N].
+        batch_size: examples per batch.
+        random: draws the order of the batches.
+
+    Returns:
+        Indices, int64, of all full batches one after the other.
+    """
     whole = order[: len(order) // batch_size * batch_size]
     pools = np.split(whole, range(POOL * batch_size, len(whole), POOL * batch_size))
     batches = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]).reshape(-1, batch_size)
     return batches[random.permutation(len(batches))].ravel()
 
 
-def with_room(full: queue.Queue[dict[str, Tensor] | BaseException]) -> None:
-    """Let a reader that waits for room go on to see that it is to stop."""
+def make_room(full: queue.Queue[dict[str, Tensor] | BaseException]) -> None:
+    """Take one item out of a queue, so that a reader that waits for room continues and finds that it has to stop."""
     try:
         full.get_nowait()
     except queue.Empty:
@@ -93,9 +112,10 @@ def with_room(full: queue.Queue[dict[str, Tensor] | BaseException]) -> None:
 
 
 def as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Tensors on the CPU that share the memory of the arrays where possible; images [B, C, H, W] are in the format channels_last."""
     return {name: _for_convolutions(torch.from_numpy(np.ascontiguousarray(array))) for name, array in arrays.items()}
 
 
 def _for_convolutions(tensor: Tensor) -> Tensor:
-    """Images with their channels last in memory: 1.4 times faster on the CPU, and on tensor cores."""
+    """Images in the memory format channels_last: convolutions are 1.4 times faster on the CPU, and faster on tensor cores."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

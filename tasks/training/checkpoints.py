@@ -1,4 +1,4 @@
-"""The state of a fit on disk: written whole or not at all, the last two kept, the newest readable one resumed. And what is kept of it."""
+"""Checkpoints of a fit in progress, which are written atomically, and loading of trained networks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from torch.nn.modules.conv import _ConvNd
 
 from tasks.contract.artifacts import Checkpoint
 
-KEPT = 2  # a crash of the machine can spoil the newest
+KEPT = 2  # a crash of the machine can damage the newest one
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Write the state of a fit, and remove all but the last two checkpoints.
+
+    Args:
+        folder: of the checkpoints of this fit.
+        step: number of steps so far.
+        state: state dicts and numbers, which `torch.load` can read with `weights_only=True`.
+    """
     write(folder / f"step-{step:09d}.pt", state)
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
         old.unlink()
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a file atomically, and have the system write it to the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     with draft.open("wb") as file:
@@ -37,7 +45,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The state of the newest checkpoint that can be read."""
+    """The state of the newest readable checkpoint in a folder; None if there is none."""
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -47,21 +55,21 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def load_network(checkpoint: Checkpoint) -> nn.Module:
-    """The trained network as it was kept, ready to answer."""
+    """The trained network of a checkpoint, in evaluation mode."""
     network = checkpoint.usecase.network(checkpoint.assets)
     load_weights(network, checkpoint)
     return network.eval()
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
-    """Make a fresh network of the checkpoint's use case the one that was kept, pruned or not."""
+    """Load the weights of a checkpoint into a new network of its use case; layers of a pruned network are resized first."""
     state = load_file(checkpoint.folder / "weights.safetensors")
     resize(network, state)
     network.load_state_dict(state)
 
 
 def resize(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give convolutions, linear layers and batch norms the sizes of a pruned network's `state`; what they held is lost where it changes."""
+    """Resize convolutions, linear layers and batch norms to the shapes in the state of a pruned network; resized weights are undefined."""
     for name, module in network.named_modules():
         kept = {own: state[f"{name}.{own}"] for own, held in _tensors(module) if _differs(held, state.get(f"{name}.{own}"))}
         if kept and isinstance(module, nn.Linear | _ConvNd | _BatchNorm):

@@ -1,4 +1,4 @@
-"""A network that is computed from the data at once."""
+"""Fitting of networks that are computed in closed form, such as baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ from tasks.training.predicting import torch_predict
 
 
 def compute(usecase: UseCase, dataset: Dataset, work: Path) -> dict[str, Any]:
-    """Fill `work` with the checkpoint of a baseline; returns the fields of its `Checkpoint`."""
+    """Compute the weights of a baseline, and write its checkpoint to `work`.
+
+    Args:
+        usecase: the baseline.
+        dataset: the prepared data.
+        work: the folder of the checkpoint.
+
+    Returns:
+        The fields of its `Checkpoint`.
+
+    Raises:
+        ContractError: the use case is not `Computed`.
+    """
     if not isinstance(usecase, Computed):
         raise ContractError(f"The baseline {type(usecase).__name__} of {dataset.usecase.name} is not Computed: it has no method fit.")
     started = time.monotonic()

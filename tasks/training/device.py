@@ -1,4 +1,4 @@
-"""Where and how precisely to compute."""
+"""Choice of the accelerator and the numeric precision of training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.contract.errors import SettingError
 from tasks.settings import Fit
 
 Lightning = Literal["32-true", "bf16-mixed", "16-mixed"]
-MIXED_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bf16 is emulated, and slower than fp32
+MIXED_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # without one of them bf16 is emulated, and slower than fp32
 
 
 def cpu_flags() -> set[str]:
-    """The instruction sets that this CPU names; empty where the system does not tell."""
+    """The instruction sets of this CPU; empty if the system does not report them."""
     try:
         found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -28,7 +28,7 @@ def resolve_device(fit: Fit) -> tuple[Literal["cpu", "gpu"], int]:
     """The accelerator and the number of ranks.
 
     Raises:
-        SettingError: a GPU is asked for that is not there.
+        SettingError: the settings ask for more GPUs than this machine has.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if fit.accelerator == "gpu" and not gpus:
@@ -41,7 +41,7 @@ def resolve_device(fit: Fit) -> tuple[Literal["cpu", "gpu"], int]:
 
 
 def resolve_precision(fit: Fit, accelerator: str) -> Lightning:
-    """Mixed precision where the device computes it natively, else fp32.
+    """The precision of the settings; auto is mixed precision if the device computes it natively, otherwise fp32.
 
     Raises:
         SettingError: fp16 on a CPU.

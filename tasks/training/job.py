@@ -1,4 +1,4 @@
-"""What a training process is told, and what comes back."""
+"""The job of a training process, its files and its result."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tasks.contract.usecase import AnyUseCase
 from tasks.settings import Fit
 from tasks.training.technique import AnyTechnique
 
-SCRATCH = ".work"  # in the work folder: what is not to be kept
+SCRATCH = ".work"  # folder for temporary files, below the work folder
 
 
 class Job(Record):
-    """One attempt at one fit, as the JSON that the supervisor and its ranks read."""
+    """One attempt at a fit; the supervisor and its ranks read it as JSON. Its properties are the files of the attempt."""
 
     usecase: AnyUseCase
-    data: str = Field(description="folder of the prepared data set")
+    data: str = Field(description="folder of the prepared data")
     fit: Fit
-    work: str = Field(description="folder that keeps the progress of earlier attempts and takes the result")
-    start: str | None = Field(default=None, description="folder of the checkpoint whose backbone to start from")
-    technique: AnyTechnique | None = Field(default=None, description="what is done otherwise than in a plain fit")
-    ranks: int = Field(description="processes that train together")
+    work: str = Field(description="folder with the progress of earlier attempts, to which the result is written")
+    start: str | None = Field(default=None, description="folder of a checkpoint whose backbone initialises the network")
+    technique: AnyTechnique | None = Field(default=None, description="a change to the fit, such as pruning or distillation")
+    ranks: int = Field(description="number of processes that train together")
     accelerator: str = Field(description="cpu or gpu")
-    nonce: str = Field(description="of this attempt: a result of another one does not count")
+    nonce: str = Field(description="identifier of this attempt; results of other attempts are ignored")
 
     @property
     def scratch(self) -> Path:
@@ -52,7 +52,7 @@ class Job(Record):
 
     @property
     def over(self) -> Path:
-        """Written last: the ranks are gone and nobody looks at the folder any more."""
+        """Marks the end of the attempt: it is written last, when all ranks have ended and nothing uses the folder any more."""
         return self.scratch / f"over-{self.nonce}"
 
     @property
@@ -61,20 +61,20 @@ class Job(Record):
 
 
 class Outcome(Record):
-    """A finished fit."""
+    """The result of a fit."""
 
-    scores: dict[str, float] = Field(description="of the kept weights on the validation split, in fp32 as they will be served")
-    precision_gap: float = Field(description="the monitored score in the training's precision minus that in fp32")
+    scores: dict[str, float] = Field(description="scores of the kept weights on the validation split, in fp32 as they will be served")
+    precision_gap: float = Field(description="monitored score in the precision of the training minus the one in fp32")
     epochs: int
-    seconds: float = Field(description="wall time of fitting, over all attempts")
-    examples_per_second: float = Field(description="training alone, without validation and start")
+    seconds: float = Field(description="wall time of the fit, summed over all attempts")
+    examples_per_second: float = Field(description="throughput of the training steps, without validation and start")
     precision: str
     ranks: int
     batch_size: int
 
 
 def write_atomically(path: Path, value: Any) -> None:
-    """Whoever sees the file sees all of it."""
+    """Write a JSON file in one step, so that no reader finds a part of it."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     draft.write_text(json.dumps(value, indent=1), encoding="utf-8")
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""From the flow's process: fit a network in processes of their own, and bring back the outcome or the root cause."""
+"""Starts a fit from the flow's process in separate processes, and returns its outcome or raises its root cause."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PROJECT = Path(__file__).parents[2]
 POLL_SECONDS = 0.05
 STALLED_SECONDS = float(os.environ.get("VERTICALS_STALLED_SECONDS", "1800"))
 NOT_FOR_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "PREFECT__FLOW_RUN_ID", "PREFECT__CONTROL_")
-# Activations that glibc gives back to the system after each step are paged in anew at the next: 3 % of the time on a CPU. Larger
-# ones are still given back: kept, blocks of many sizes would break memory into pieces until it is full.
+# By default glibc returns the memory of activations to the system after each step, and the next step maps it again: 3 % of the time on a
+# CPU. Larger blocks are still returned, since keeping blocks of many sizes would fragment the memory until it is full.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 ERRORS = {e.kind: e for e in (errors.OutOfMemory, errors.Infrastructure, errors.TrainingError)}
 
@@ -44,21 +44,25 @@ def fit(
     on_progress: Callable[[Row], None] | None = None,
     technique: Technique | None = None,
 ) -> Outcome:
-    """Fit the use case's network to prepared data; a `work` folder with the progress of a killed attempt is resumed.
+    """Fit the network of a use case to prepared data; an attempt that was killed is resumed from its `work` folder.
 
-    Leaves `weights.safetensors`, `assets/`, `history.json`, `fit.json` and `logs/` (TensorBoard) in `work`.
+    It writes `weights.safetensors`, `assets/`, `history.json`, `fit.json` and `logs/` (TensorBoard) to `work`.
 
     Args:
-        usecase: whose network, loss and score are used.
-        data: folder of a prepared data set.
-        work: of this very fit: nothing else may use it.
-        start: folder of a checkpoint whose backbone to start from.
-        on_progress: gets rows such as `{"phase": "training", "epoch": 1, "step": 10, "loss": 0.3, ...}` as they come.
-        technique: what is done otherwise than in a plain fit.
+        usecase: provides the network, the loss and the score.
+        data: folder of the prepared data.
+        settings: settings of the fit.
+        work: a folder for this fit alone.
+        start: folder of a checkpoint whose backbone initialises the network.
+        on_progress: called with rows such as `{"phase": "training", "epoch": 1, "step": 10, "loss": 0.3, ...}`.
+        technique: a change to the fit, such as pruning or distillation.
+
+    Returns:
+        The scores and the speed of the fit.
 
     Raises:
-        TrainingError: with the root cause of the rank that failed first; its subclasses say whose fault it was.
-        UserError: what a use case or the settings refused.
+        TrainingError: training failed; the message has the root cause of the rank that failed first, the subclass the kind of the cause.
+        UserError: the use case refused its data, or a setting does not fit.
     """
     accelerator, ranks = _device(settings)
     (work / SCRATCH).mkdir(parents=True, exist_ok=True)
@@ -79,12 +83,12 @@ def fit(
             return _run(job, on_progress or (lambda row: None))
         except BaseException as error:
             if not isinstance(error, errors.UserError) or isinstance(error, errors.Infrastructure | errors.Stalled):
-                stop()  # cancelled, stalled or lost: no process may be left
+                stop()  # cancelled, stalled or lost: no process may remain
             raise
 
 
 def warm_up() -> None:
-    """Start the supervisor, which imports torch and Lightning while the flow does something else."""
+    """Start the supervisor, which imports torch and Lightning in the background while the flow prepares data."""
     global _supervisor
     if _supervisor is None or _supervisor.poll() is not None:
         _supervisor = subprocess.Popen(
@@ -99,7 +103,7 @@ def warm_up() -> None:
 
 
 def stop() -> None:
-    """End the supervisor and all its ranks, now."""
+    """End the supervisor and all its ranks immediately."""
     global _supervisor
     if _supervisor is None:
         return
@@ -118,7 +122,7 @@ atexit.register(stop)
 
 
 def _device(settings: Fit) -> tuple[str, int]:
-    """Asks torch only where there may be a GPU: the flow's process stays light on a laptop."""
+    """The accelerator and the number of ranks; torch is imported only if there may be a GPU, since that takes seconds."""
     if settings.accelerator == "cpu" or not (Path("/dev/nvidiactl").exists() or settings.accelerator == "gpu"):
         return "cpu", settings.devices or 1
     from tasks.training.device import resolve_device
@@ -139,21 +143,21 @@ def _run(job: Job, on_progress: Callable[[Row], None]) -> Outcome:
         _supervisor.stdin.write(f"{job.spec}\n")
         _supervisor.stdin.flush()
     except BrokenPipeError:
-        raise errors.Infrastructure("The training supervisor ended before it could be told what to do.") from None
+        raise errors.Infrastructure("The training supervisor ended before it received the job. The same command resumes.") from None
     rows = _Tail(job.progress)
-    heard = time.monotonic()
+    last_progress = time.monotonic()
     while True:
         over = job.over.exists()
         fresh = rows.read()
         for row in fresh:
             on_progress(row)
-        heard = time.monotonic() if fresh else heard
+        last_progress = time.monotonic() if fresh else last_progress
         if over:
             break
         if _supervisor.poll() is not None:
             raise errors.Infrastructure(f"The training supervisor was lost (exit code {_supervisor.returncode}). The same command resumes.")
-        if time.monotonic() - heard > STALLED_SECONDS:
-            raise errors.Stalled(f"Training said nothing for {STALLED_SECONDS:.0f} s and was stopped. Logs: {job.logs}")
+        if time.monotonic() - last_progress > STALLED_SECONDS:
+            raise errors.Stalled(f"Training made no progress for {STALLED_SECONDS:.0f} s and was stopped. Logs: {job.logs}")
         time.sleep(POLL_SECONDS)
     if job.result.exists():
         return Outcome.model_validate_json(job.result.read_text())
@@ -172,7 +176,7 @@ def _typed(error: Row, job: Job) -> errors.UserError:
 
 
 class _Tail:
-    """New whole lines of a growing file."""
+    """Reads the complete lines that were appended to a file since the last call."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.position = path, 0

@@ -1,7 +1,7 @@
-"""The one LightningModule of the house: any use case, one training loop.
+"""The LightningModule that trains every use case.
 
-The Trainer sees one long epoch of all steps; epochs, validation and resumption are counted here. So a fit can resume
-at any step, and every random draw of a step depends on the seed, the step and the rank alone.
+For the Trainer, all steps of a fit are one long epoch; epochs, validation and resuming are handled here. So a fit can
+resume at any step, and the random numbers of a step depend on the seed, the step and the rank alone.
 """
 
 from __future__ import annotations
@@ -28,30 +28,40 @@ from tasks.training.optimization import build_optimizer, learning_rate_factor
 from tasks.training.predicting import torch_predict
 
 CHECKPOINT_SECONDS = float(os.environ.get("VERTICALS_CHECKPOINT_SECONDS", "60"))
-TELL_SECONDS = 0.25
-LOG_STEPS = 50
-WARM_STEPS = 5  # not counted in examples per second: first calls choose kernels
+REPORT_SECONDS = 0.25  # between two rows of progress
+LOG_STEPS = 50  # between two losses in the TensorBoard log
+WARM_STEPS = 5  # not counted in examples per second, since the first calls choose kernels
 
 
 class Learner(pl.LightningModule):
-    """Fits `network` with the loss and score of `usecase`."""
+    """Fits a network with the loss and score of a use case.
+
+    Args:
+        usecase: provides the loss and the score.
+        network: the network to train.
+        batches: the batches of the fit.
+        data: folder of the prepared data, for validation.
+        fit: settings of the fit.
+        folder: for checkpoints.
+        report: called with the phase and further fields of a row of progress.
+    """
 
     def __init__(
-        self, usecase: UseCase, network: nn.Module, batches: Batches, data: Path, fit: Fit, folder: Path, tell: Callable[..., None]
+        self, usecase: UseCase, network: nn.Module, batches: Batches, data: Path, fit: Fit, folder: Path, report: Callable[..., None]
     ) -> None:
         super().__init__()
-        self.usecase, self.network, self.batches, self.data, self.fit, self.folder, self.tell = (
+        self.usecase, self.network, self.batches, self.data, self.fit, self.folder, self.report = (
             usecase,
             network,
             batches,
             data,
             fit,
             folder,
-            tell,
+            report,
         )
         self.loss: Callable[[nn.Module, dict[str, Tensor]], Tensor] = usecase.loss
         self.averaged: AveragedModel | None = None
-        self.step = 0  # batches seen
+        self.step = 0  # batches so far
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int] = (float("-inf"), -1)  # score, epoch
         self.loss_sum: Tensor | float = 0.0
@@ -63,7 +73,7 @@ class Learner(pl.LightningModule):
         self._resumed: dict[str, Any] | None = None
 
     def begin_average(self) -> None:
-        """Of the network as it now is: a technique may have changed it."""
+        """Start the moving average of the weights; call it after a technique has changed the network."""
         if self.fit.ema:
             self.averaged = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
             self.averaged.requires_grad_(False)  # or the ranks would wait for its gradients
@@ -76,7 +86,7 @@ class Learner(pl.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        self.started = self.marked = self.saved = self.told = time.monotonic()
+        self.started = self.marked = self.saved = self.reported = time.monotonic()
         self.progress_at_start = self.progress()
         if self._resumed is not None:
             self.trainer.optimizers[0].load_state_dict(self._resumed["optimizer"])
@@ -96,7 +106,7 @@ class Learner(pl.LightningModule):
         return self.loss(self.network, batch)
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
-        loss = outputs["loss"].detach() * self.fit.accumulate  # Lightning divides it
+        loss = outputs["loss"].detach() * self.fit.accumulate  # Lightning has divided it
         self.step += 1
         self.loss_sum = self.loss_sum + loss
         if self.averaged is not None and self.step % self.fit.accumulate == 0:
@@ -105,7 +115,7 @@ class Learner(pl.LightningModule):
             self.examples_timed += self.batches.batch_size
             self.training_seconds += time.monotonic() - self.marked
         self.marked = time.monotonic()
-        self._tell(loss)
+        self._report(loss)
         if self.step % self.batches.steps_per_epoch == 0 or self.progress() >= 1:
             self._end_epoch()
         elif self._on_every_rank(time.monotonic() - self.saved > CHECKPOINT_SECONDS) and self.step % self.fit.accumulate == 0:
@@ -114,12 +124,12 @@ class Learner(pl.LightningModule):
 
     # -- epochs -------------------------------------------------------------------------------------------------------
     def _end_epoch(self) -> None:
-        """Score the validation split, remember, and decide whether to go on. Rank 0 scores; the others wait for its word."""
+        """Score the validation split, save, and decide whether to continue. Rank 0 scores; the others wait for its decision."""
         epoch = -(-self.step // self.batches.steps_per_epoch)
         steps = self.step - (self.history[-1]["step"] if self.history else 0)
         stop = False
         if self.global_rank == 0:
-            self.tell("validating", force=True, **self.position())
+            self.report("validating", force=True, **self.position())
             scores = self.usecase.score(self.predict(), self.data, "validation")
             row = {
                 "epoch": epoch,
@@ -131,14 +141,14 @@ class Learner(pl.LightningModule):
             self.history.append({name: round(value, 6) for name, value in row.items()})
             stop = self._judge(scores[self.usecase.monitor], epoch)
             self._log(row)
-            self.tell("training", force=True, **self.position(), **self._pace(), loss=row["train_loss"])
+            self.report("training", force=True, **self.position(), **self._pace(), loss=row["train_loss"])
         self.loss_sum = 0.0
         if self._on_every_rank(stop) or self.progress() >= 1:
             self.trainer.should_stop = True
         self._save()
 
     def _judge(self, score: float, epoch: int) -> bool:
-        """Keep the best weights; whether it is time to stop early."""
+        """Save the best weights; returns whether to stop early."""
         if not self.fit.patience:
             return False
         if score > self.best[0]:
@@ -147,41 +157,44 @@ class Learner(pl.LightningModule):
         return epoch - self.best[1] >= self.fit.patience
 
     def kept(self) -> nn.Module:
-        """The network whose weights are validated and kept: the average where there is one."""
+        """The network whose weights are validated and kept: the moving average if there is one."""
         return self.averaged.module if self.averaged is not None else self.network
 
     def predict(self, mixed: bool = True) -> Any:
+        """The kept network as a function of arrays; `mixed` for the precision of the training, otherwise fp32."""
         precision = self.trainer.precision_plugin.forward_context if mixed else None
         return torch_predict(self.usecase, self.kept(), self.device, precision or _full_precision)
 
     def progress(self) -> float:
-        """In [0, 1]: of the steps, or of the time where that is shorter."""
+        """Progress of the fit in [0, 1]: the share of its steps, or of its budget of time if that is larger."""
         by_steps = self.step / self.batches.steps
         return max(by_steps, self._clock() / (60 * self.fit.max_minutes)) if self.fit.max_minutes else by_steps
 
     def seconds(self) -> float:
+        """Wall time of the fit so far, summed over all attempts."""
         return self.seconds_before + time.monotonic() - self.started
 
     def _clock(self) -> float:
-        """Seconds of fitting by the clock of rank 0, so that all ranks stop at the same step."""
+        """Wall time of the fit by the clock of rank 0, so that all ranks stop at the same step."""
         if self.trainer.world_size == 1:
             return self.seconds()
         return float(self.trainer.strategy.broadcast(self.seconds()))
 
     def _on_every_rank(self, decision: bool) -> bool:
-        """The decision of rank 0."""
+        """The decision of rank 0, on every rank."""
         return decision if self.trainer.world_size == 1 else bool(self.trainer.strategy.broadcast(decision))
 
     def _average(self, averaged: Any, current: Any, count: Any) -> None:
-        """Exponential moving average; its decay rises from nothing, so that the first weights are soon forgotten."""
+        """Exponential moving average; its decay is small at first, so that the initial weights soon have no influence."""
         decay = min(self.fit.ema, (1 + int(count)) / (10 + int(count)))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         else:
             torch._foreach_copy_(averaged, current)  # pyright: ignore[reportPrivateImportUsage]
 
-    # -- telling ------------------------------------------------------------------------------------------------------
+    # -- progress -----------------------------------------------------------------------------------------------------
     def position(self) -> dict[str, Any]:
+        """Epoch, step and last score, for a row of progress."""
         per_epoch = self.batches.steps_per_epoch
         return {
             "epoch": min((self.step - 1) // per_epoch + 1, self.fit.epochs),
@@ -192,9 +205,9 @@ class Learner(pl.LightningModule):
             "score": self.history[-1][self.usecase.monitor] if self.history else None,
         }
 
-    def _tell(self, loss: Tensor) -> None:
-        """Not at every step: reading the loss waits for the device."""
-        if self.device.type != "cpu" and time.monotonic() - self.told < TELL_SECONDS:
+    def _report(self, loss: Tensor) -> None:
+        """Report and log the loss. On a GPU not at every step, since reading the loss waits for the device."""
+        if self.device.type != "cpu" and time.monotonic() - self.reported < REPORT_SECONDS:
             return
         value = float(loss)
         if value != value or value in (float("inf"), float("-inf")):
@@ -204,10 +217,10 @@ class Learner(pl.LightningModule):
             )
         if self.step % LOG_STEPS == 0 and self.logger and self.global_rank == 0:
             self.logger.log_metrics({"loss": value, "learning_rate": self._learning_rate()}, step=self.step)
-        if time.monotonic() - self.told < TELL_SECONDS:
+        if time.monotonic() - self.reported < REPORT_SECONDS:
             return
-        self.told = time.monotonic()
-        self.tell("training", **self.position(), **self._pace(), loss=value)
+        self.reported = time.monotonic()
+        self.report("training", **self.position(), **self._pace(), loss=value)
 
     def _pace(self) -> dict[str, float]:
         progress = min(self.progress(), 1.0)
@@ -215,6 +228,7 @@ class Learner(pl.LightningModule):
         return {"examples_per_second": self.speed(), "seconds_left": left, "learning_rate": self._learning_rate()}
 
     def speed(self) -> float:
+        """Training examples per second over all ranks, without validation."""
         return self.examples_timed / self.training_seconds if self.training_seconds else 0.0
 
     def _learning_rate(self) -> float:
@@ -247,7 +261,7 @@ class Learner(pl.LightningModule):
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on where an earlier attempt stopped; the optimiser's state follows once the Trainer has made it."""
+        """Continue an earlier attempt. The state of the optimiser is loaded later, once the Trainer has created it."""
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -257,13 +271,13 @@ class Learner(pl.LightningModule):
         self._resumed = state
 
     def is_finished(self) -> bool:
-        """Whether an earlier attempt came to the end and only its result is missing."""
+        """Whether an earlier attempt reached the end of the fit and only its result is missing."""
         out_of_time = bool(self.fit.max_minutes) and self.seconds_before >= 60 * self.fit.max_minutes
         stopped_early = bool(self.fit.patience and self.history) and self.history[-1]["epoch"] - self.best[1] >= self.fit.patience
         return self.step >= self.batches.steps or out_of_time or stopped_early
 
     def final(self) -> nn.Module:
-        """A copy of the weights to keep, in fp32 on the CPU."""
+        """A copy of the network with the weights to keep, in fp32 on the CPU."""
         network = copy.deepcopy(self.kept())
         if self.fit.patience:
             network.load_state_dict(torch.load(self.folder / "best.pt", map_location="cpu", weights_only=True))

@@ -1,4 +1,4 @@
-"""Fine-tuning a large network by few numbers (LoRA, Hu 2022)."""
+"""Fine-tuning of a large network with few trainable parameters (LoRA, Hu 2022)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from tasks.training.learner import Learner
 
-SCALE = 2  # of the change, in terms of its rank: what makes one learning rate do for all ranks
+SCALE = 2  # lora_alpha divided by the rank: with it, the same learning rate suits all ranks
 
 
 class LoRA(Technique):
-    """The linear layers of the backbone stay as they are but for a product of two thin matrices; the head learns as ever.
+    """LoRA: low-rank adapters are trained for the frozen linear layers of the backbone; the head is trained as usual.
 
-    The products are added to the weights in the end: what is kept has the shape it always had, and costs nothing in service.
+    In the end the adapters are merged into the weights, so that the network keeps its shape and its speed.
     """
 
-    rank: int = Field(ge=1, description="of the changes")
+    rank: int = Field(ge=1, description="rank of the adapters")
 
     def before(self, learner: Learner) -> None:
-        adapt(learner.network, self.rank)
+        add_adapters(learner.network, self.rank)
 
     def after(self, network: nn.Module) -> None:
         merge(network)
 
 
-def adapt(network: nn.Module, rank: int) -> None:
-    """Freeze all but the last of `layers()`, and let each linear layer before it learn a change of low rank.
+def add_adapters(network: nn.Module, rank: int) -> None:
+    """Freeze all layers before the head, the last of `layers()`, and add an adapter to each linear layer among them.
 
     Raises:
         SettingError: there is no linear layer before the head.
@@ -45,14 +45,14 @@ def adapt(network: nn.Module, rank: int) -> None:
     in_head = set(head.modules())
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear) and module not in in_head]
     if not names:
-        raise SettingError(f"--fit.lora {rank}: this network has no linear layers before its head. Leave it 0, or choose another network.")
+        raise SettingError(f"--fit.lora {rank}: this network has no linear layers before its head. Set it to 0, or choose another network.")
     LoraModel(network, LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=names), "default")
     for parameter in head.parameters():
         parameter.requires_grad_(True)
 
 
 def merge(network: nn.Module) -> None:
-    """Add the changes to the weights, and take the adapters out."""
+    """Merge the adapters into the weights, and remove them."""
     from peft.tuners.lora import LoraLayer
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""The optimiser, its parameter groups and the course of the learning rate."""
+"""The optimiser, its parameter groups and the learning rate schedules."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ START, END = 0.04, 1e-3  # of the peak learning rate, at the first and the last 
 
 
 def learning_rate_factor(fit: Fit, progress: float) -> float:
-    """Share of the peak learning rate at a progress in [0, 1].
+    """The learning rate at a progress in [0, 1], as a share of its peak.
 
-    one_cycle: cosine up, cosine down (Smith 2018); cosine: linear up, cosine down (Loshchilov 2017); constant: linear up.
+    one_cycle: cosine up, cosine down (Smith 2018); cosine: linear up, cosine down (Loshchilov 2017); constant: linear up, then constant.
     """
     progress = min(max(progress, 0.0), 1.0)
     if progress < fit.warmup:
@@ -38,14 +38,14 @@ def build_optimizer(network: nn.Module, fit: Fit) -> torch.optim.Optimizer:
 
 
 def parameter_groups(network: nn.Module, fit: Fit) -> list[dict[str, Any]]:
-    """Per layer and kind: `scale` of its learning rate, `head` for the last layer, no weight decay on norms and biases."""
+    """Parameter groups by layer: `scale` is the factor of the learning rate, `head` marks the last layer; norms and biases do not decay."""
     layers: list[nn.Module] = network.layers() if fit.layer_decay < 1 or fit.frozen_epochs else [network]  # pyright: ignore[reportCallIssue]
     seen: set[int] = set()
     groups = []
     for depth, layer in enumerate(layers):
         scale, is_head = fit.layer_decay ** (len(layers) - 1 - depth), depth == len(layers) - 1
         groups += _of_layer(layer.parameters(), seen, fit.weight_decay, scale=scale, head=is_head)
-    # what no layer claims, such as a class token, learns like the first
+    # parameters outside of layers(), such as a class token, learn like the first layer
     groups += _of_layer(network.parameters(), seen, fit.weight_decay, scale=fit.layer_decay ** (len(layers) - 1), head=False)
     return groups
 

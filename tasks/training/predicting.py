@@ -1,4 +1,4 @@
-"""A torch module as the callable that scores are computed with."""
+"""A torch module as a function of arrays, with which scores are computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ def torch_predict(
     device: torch.device | str = "cpu",
     precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Predict:
-    """`network` as a function from named input arrays to named output arrays, both with a batch axis."""
+    """A network as a function of arrays.
+
+    Args:
+        usecase: provides the predictor and the names of inputs and outputs.
+        network: the trained network; it is in evaluation mode during a call.
+        device: the device of the network.
+        precision: makes the context in which the network runs, such as autocast.
+
+    Returns:
+        A function from input arrays to output arrays by name, all with a batch axis.
+    """
     module = usecase.predictor(network)
 
     def predict(inputs: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""One of the processes that train: builds the learner, resumes it, fits it, and leaves the result."""
+"""One process of a fit (a rank): it builds the learner, resumes it, fits it, and writes the result."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tasks.training import checkpoints
 from tasks.training.batches import Batches
 from tasks.training.device import resolve_precision
 from tasks.training.job import Job, Outcome, write_atomically
-from tasks.training.learner import TELL_SECONDS, Learner
+from tasks.training.learner import REPORT_SECONDS, Learner
 from tasks.training.sizing import resolve_batch_size
 
 COLLECTIVE_TIMEOUT = timedelta(hours=6)  # rank 0 may validate for long while the others wait
 
 
 def main(spec: str) -> None:
-    """The entry point that the supervisor forks, once for each rank."""
+    """The entry point of a rank, in a process that the supervisor has forked."""
     _end_with_supervisor()
     job = Job.model_validate_json(Path(spec).read_text(encoding="utf-8"))
     rank = int(os.environ.get("RANK", "0"))
@@ -53,7 +53,7 @@ def main(spec: str) -> None:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Whose fault it was, and the error in words."""
+    """The kind, type and message of an error, for the supervisor."""
     if isinstance(error, UserError):
         return {"kind": "user", "type": type(error).__name__, "message": str(error)}
     text = f"{type(error).__name__}: {error}"
@@ -62,27 +62,36 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def fit(job: Job, rank: int) -> None:
-    """This rank's part of a job, in the calling process; rank 0 leaves the result."""
+    """Run this rank's part of a job in the calling process; rank 0 writes the result."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(max(1, job.fit.threads // job.ranks) if job.fit.threads else cores(job.ranks))
-    # part of deterministic mode that finds faulty code, for 5 % of the time
+    # this part of deterministic mode only helps to find bugs, and takes 5 % of the time
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    tell = progress_writer(job.progress) if rank == 0 else _silent
-    tell("starting", force=True)
+    report = progress_writer(job.progress) if rank == 0 else _silent
+    report("starting", force=True)
     settings = job.fit.model_copy(update={"batch_size": resolve_batch_size(job, rank)})
-    learner = build(job, settings, rank, tell)
+    learner = build(job, settings, rank, report)
     if not learner.is_finished():
         _trainer(job, settings).fit(learner, train_dataloaders=learner.batches)
     if rank == 0:
-        tell("finishing", force=True, **learner.position())
+        report("finishing", force=True, **learner.position())
         write_atomically(job.result, finish(job, learner, settings).model_dump(mode="json"))
 
 
-def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
-    """The learner, where an earlier attempt left it, or new from the seed and the backbone to start from.
+def build(job: Job, fit: Any, rank: int, report: Callable[..., None]) -> Learner:
+    """Build the learner of a job, and resume an earlier attempt if there is one.
+
+    Args:
+        job: the job.
+        fit: its settings, with the batch size resolved.
+        rank: this process, from 0.
+        report: called with the phase and further fields of a row of progress.
+
+    Returns:
+        The learner, ready to fit.
 
     Raises:
-        DataError: there is nothing to train on.
+        DataError: there are fewer than two training examples, or no weight of the backbone fits.
     """
     data = Path(job.data)
     examples = job.usecase.examples(data, "train")
@@ -94,7 +103,7 @@ def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
     if job.start:
         load_backbone(network, Path(job.start))
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    learner = Learner(job.usecase, network, batches, data, fit, job.scratch / "checkpoints", tell)
+    learner = Learner(job.usecase, network, batches, data, fit, job.scratch / "checkpoints", report)
     if job.technique:
         job.technique.before(learner)
     learner.begin_average()
@@ -105,7 +114,7 @@ def build(job: Job, fit: Any, rank: int, tell: Callable[..., None]) -> Learner:
 
 
 def load_backbone(network: torch.nn.Module, checkpoint: Path) -> None:
-    """Start the backbone from the weights of another network; what has another name or shape stays as it was.
+    """Initialise the backbone with the weights of another network; weights of other names or shapes are skipped.
 
     Raises:
         DataError: nothing fits.
@@ -140,19 +149,28 @@ def _trainer(job: Job, fit: Any) -> pl.Trainer:
         use_distributed_sampler=False,
         barebones=False,
         log_every_n_steps=1_000_000_000,  # the learner logs
-        callbacks=[QuickDeath()],
+        callbacks=[ExitOnSigterm()],
     )
 
 
-class QuickDeath(pl.Callback):
-    """Ends at once on SIGTERM: Lightning would save first, which can deadlock; the periodic checkpoints are the guarantee."""
+class ExitOnSigterm(pl.Callback):
+    """Exits immediately on SIGTERM. Lightning would save a checkpoint first, which can deadlock; ours are saved periodically."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
-    """Write what is kept into the work folder."""
+    """Calibrate and score the final network, and write the checkpoint to the work folder.
+
+    Args:
+        job: the job.
+        learner: after the fit.
+        fit: settings of the fit, with the batch size resolved.
+
+    Returns:
+        The outcome of the fit.
+    """
     work, data, usecase = Path(job.work), Path(job.data), job.usecase
     mixed = learner.history[-1][usecase.monitor] if learner.history else float("nan")
     seconds = learner.seconds()
@@ -188,17 +206,17 @@ def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
 
 
 def progress_writer(path: Path) -> Callable[..., None]:
-    """Appends a row of progress, at most a few a second unless forced."""
+    """A function that appends rows of progress to a file, at most a few per second unless forced."""
     last = 0.0
 
-    def tell(phase: str, force: bool = False, **facts: Any) -> None:
+    def report(phase: str, force: bool = False, **facts: Any) -> None:
         nonlocal last
-        if force or time.monotonic() - last >= TELL_SECONDS:
+        if force or time.monotonic() - last >= REPORT_SECONDS:
             last = time.monotonic()
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"phase": phase, **facts}) + "\n")
 
-    return tell
+    return report
 
 
 def _silent(phase: str, force: bool = False, **facts: Any) -> None:
@@ -206,7 +224,7 @@ def _silent(phase: str, force: bool = False, **facts: Any) -> None:
 
 
 def _end_with_supervisor() -> None:
-    """However the supervisor ends: its fork server would not notice, since every rank holds the pipe it listens to."""
+    """Exit when the supervisor ends. Its fork server would not notice, since every rank keeps the pipe open that it listens to."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         threading.Thread(target=lambda: (supervisor.join(), os._exit(1)), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Fine-tuning for a part of the data without forgetting the rest: some of the rest is gone over with it (rehearsal, Robins 1995)."""
+"""Rehearsal: fine-tuning for a part of the data, mixed with other examples against forgetting (Robins 1995)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Rehearsal(Technique):
-    """Training goes on with a trained network, on the examples of `usecase.focus` and a share of others."""
+    """Fine-tuning of a trained network on the examples of `Adaptable.focus`, mixed with a share of the other training examples."""
 
-    trained: Checkpoint
-    share: float = Field(ge=0, lt=1, description="of the others")
+    trained: Checkpoint = Field(description="the network to fine-tune")
+    share: float = Field(ge=0, lt=1, description="share of the other examples in an epoch; 0: only examples of the focus")
 
     def inputs(self) -> tuple[Artifact, ...]:
         return (self.trained,)
@@ -34,15 +34,17 @@ class Rehearsal(Technique):
         usecase = learner.usecase
         focus = usecase.focus(learner.data) if isinstance(usecase, Adaptable) else None
         if focus is None or not len(focus):
-            raise SettingError(f"There is nothing to adapt to: {learner.usecase.name} names no part of the training split.")
+            raise SettingError(
+                f"There is nothing to adapt to: {learner.usecase.name} names no part of the training split. Set --adaptation.epochs 0."
+            )
         load_weights(learner.network, self.trained)
         whole, fit = learner.batches, learner.fit
-        some = Chosen(whole.examples, rehearsed(len(whole.examples), focus, self.share))
+        some = Subset(whole.examples, rehearsal_rows(len(whole.examples), focus, self.share))
         learner.batches = Batches(some, fit.batch_size, fit.epochs, fit.seed, whole.rank, whole.ranks)
 
 
-class Chosen:
-    """Some examples of a split, or some of them several times."""
+class Subset:
+    """The examples of a split at given indices, which may repeat."""
 
     def __init__(self, examples: Examples, rows: np.ndarray) -> None:
         self.examples, self.rows = examples, rows
@@ -56,10 +58,16 @@ class Chosen:
         return self.examples.batch(self.rows[indices])
 
 
-def rehearsed(count: int, focus: np.ndarray, share: float) -> np.ndarray:
-    """Rows of `count` examples, int64: those of `focus` as often as it takes for all the others to be a share `share`; without a share none of them.
+def rehearsal_rows(count: int, focus: np.ndarray, share: float) -> np.ndarray:
+    """The examples of an epoch: all others once, and those of the focus as often as gives the others their share.
 
-    So nothing of the rest is left out for good, and each pass goes over all of it.
+    Args:
+        count: number of all training examples.
+        focus: indices of the examples to fine-tune for, int64.
+        share: share of the other examples, in [0, 1); 0: only the focus.
+
+    Returns:
+        Indices, int64; those of the focus may repeat.
     """
     others = np.setdiff1d(np.arange(count), focus)
     if not share or not len(others):

@@ -1,4 +1,4 @@
-"""Choose the batch size: the smallest that trains nearly as fast as the fastest, and fits."""
+"""Choice of the batch size: the smallest that fits into memory and is nearly as fast as the fastest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.training.device import resolve_precision
 from tasks.training.job import Job, write_atomically
 
 SIZES = (32, 64, 128, 256, 512)
-STEPS_PER_EPOCH = 8  # fewer than that, and there is too little to average over
-WORTH = 0.9  # of the best speed: smaller batches generalise better
+STEPS_PER_EPOCH = 8  # at least: with fewer steps an epoch has too few updates
+WORTH = 0.9  # share of the best speed that a smaller batch has to reach; smaller batches generalise better
 TIMED_STEPS = 3
 POLL_SECONDS = 0.1
 
 
 def resolve_batch_size(job: Job, rank: int) -> int:
-    """The batch size of the settings, or for 0 a measured one; the same for all ranks and all attempts."""
+    """The batch size of the settings, or the measured one if that is 0; the same for all ranks and all attempts."""
     if job.fit.batch_size:
         return job.fit.batch_size
     known = job.scratch / "batch_size.json"
@@ -33,6 +33,11 @@ def resolve_batch_size(job: Job, rank: int) -> int:
 
 
 def measure(job: Job) -> int:
+    """Time a few training steps with each batch size, and choose one.
+
+    Raises:
+        MemoryError: not even the smallest fits.
+    """
     examples = job.usecase.examples(Path(job.data), "train")
     speeds: dict[int, float] = {}
     for size in SIZES:

@@ -1,4 +1,4 @@
-"""A change to a fit: how compression and other training-time methods meet the one training loop."""
+"""Techniques: how pruning, distillation, LoRA and other methods change a fit."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ if TYPE_CHECKING:
 
 
 class Technique(Record, ABC):
-    """A value that says how; its fields are its settings."""
+    """A change to a fit: its fields are its settings, its methods are called before and after training."""
 
     def inputs(self) -> tuple[Artifact, ...]:
-        """The artifacts that it brings along."""
+        """The artifacts that the technique uses, such as a trained network or a teacher."""
         return ()
 
     def gain(self) -> str:
-        """What is gained where the network is served, for people; empty: the scores say all."""
+        """What the technique improves when the network is served, for progress messages; empty if only its scores do."""
         return ""
 
     @abstractmethod
     def before(self, learner: Learner) -> None:
-        """Change the learner before the first step, also where an earlier attempt is resumed."""
+        """Change the learner before the first step: its network, its loss or its batches.
+
+        It is also called when an earlier attempt is resumed, before the state of that attempt is loaded.
+        """
 
     def after(self, network: nn.Module) -> None:
-        """Undo or fix what must not be kept, in the weights that will be."""
+        """Change the trained network before it is scored and saved, such as to remove masks or adapters."""
         return
 
 
 AnyTechnique = Annotated[Technique, BeforeValidator(read_typed), PlainSerializer(write_typed)]
-"""A field that holds any technique and writes its class beside its fields."""
+"""The type of a field that holds any technique; it is written to JSON with the name of its class."""

@@ -1,7 +1,8 @@
-"""The supervisor: a process between the flow and the ranks, kept warm so that the next fit starts in a moment.
+"""The supervisor: a process between the flow and the ranks, which stays alive so that the next fit starts quickly.
 
-Without arguments it reads the paths of job files from standard input, one a line, and ends when its input does: so
-neither it nor a rank outlives the flow, however that dies. With a path it runs that job once, to repeat a failure.
+Without arguments it reads the paths of job files from standard input, one per line, and ends when its input ends: so
+neither the supervisor nor a rank outlives the flow, even if the flow is killed. With a path as its argument it runs
+that job once, to repeat a failure.
 """
 
 from __future__ import annotations
@@ -40,18 +41,22 @@ def main() -> None:
 def _read_jobs(jobs: queue.Queue[Path]) -> None:
     for line in sys.stdin:
         jobs.put(Path(line.strip()))
-    os._exit(0)  # the ranks see it and end, and with the last of them the fork server
+    os._exit(0)  # the ranks notice it and exit, and with the last of them the fork server
 
 
 def _warm_up() -> None:
-    """Start the fork server now: it imports torch and Lightning while the flow prepares its data."""
+    """Start the fork server, which imports torch and Lightning while the flow prepares its data."""
     from multiprocessing import forkserver
 
     forkserver.ensure_running()
 
 
 def run(spec: Path) -> int:
-    """Run one job on its ranks; whatever happens, a result or an error is left. Returns the exit code."""
+    """Run one job on its ranks. It always leaves a file with a result or with an error.
+
+    Returns:
+        The exit code: 0 if there is a result, otherwise 1.
+    """
     job = Job.model_validate_json(spec.read_text(encoding="utf-8"))
     try:
         _launch(job, spec)
@@ -88,11 +93,11 @@ def _launch(job: Job, spec: Path) -> None:
 
 
 def _root_cause(job: Job, error: BaseException) -> dict[str, Any]:
-    """What the rank that failed first said; a rank that was killed says nothing."""
-    told = [json.loads(path.read_text()) for path in job.logs.glob("error-rank-*.json")]
-    if told:
-        # a rank whose neighbour is gone fails too, with a message about the connection
-        return min(told, key=lambda e: (e["kind"] == "code" and "Connection" in e["message"], e["time"]))
+    """The error of the rank that failed first; a rank that was killed has left none."""
+    reported = [json.loads(path.read_text()) for path in job.logs.glob("error-rank-*.json")]
+    if reported:
+        # when one rank ends, the others fail, too, with an error of the connection
+        return min(reported, key=lambda e: (e["kind"] == "code" and "Connection" in e["message"], e["time"]))
     return {"kind": "infrastructure", "message": f"A training process was lost: {_how_it_ended(error)}."}
 
 

@@ -161,7 +161,7 @@ def test_one_rank_of_two_that_fails_names_itself(toy_data: Path, tmp_path: Path)
 
 def test_silence_is_noticed(toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STALLED_SECONDS", 3.0)
-    with pytest.raises(errors.Stalled, match="said nothing for 3 s"):
+    with pytest.raises(errors.Stalled, match="made no progress for 3 s"):
         fit(toy_data, tmp_path, ToyUseCase(fault="hang"))
 
 

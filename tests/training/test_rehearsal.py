@@ -15,7 +15,7 @@ from tasks.contract.artifacts import Checkpoint, Dataset
 from tasks.contract.errors import SettingError
 from tasks.settings import Adaptation, Fit
 from tasks.train import adapt, fit_network
-from tasks.training.rehearsal import Rehearsal, rehearsed
+from tasks.training.rehearsal import Rehearsal, rehearsal_rows
 from tests.toy import ToyUseCase
 
 
@@ -36,11 +36,11 @@ def trained() -> tuple[Dataset, Checkpoint]:
 
 def test_the_rest_is_the_share_that_was_asked_for_and_nothing_of_it_is_left_out() -> None:
     focus = np.array([2, 5, 7])
-    rows = rehearsed(30, focus, 0.5)
+    rows = rehearsal_rows(30, focus, 0.5)
     assert np.isin(rows, focus).mean() == pytest.approx(0.5, abs=0.05)
     assert sorted(rows[~np.isin(rows, focus)]) == [row for row in range(30) if row not in focus]
-    assert rehearsed(30, focus, 0.0).tolist() == focus.tolist()
-    assert set(rehearsed(4, np.arange(4), 0.5)) == set(range(4)), "where all is of the part, all is trained on"
+    assert rehearsal_rows(30, focus, 0.0).tolist() == focus.tolist()
+    assert set(rehearsal_rows(4, np.arange(4), 0.5)) == set(range(4)), "where all is of the part, all is trained on"
 
 
 def test_adapting_goes_on_from_what_was_trained(trained: tuple[Dataset, Checkpoint]) -> None:
