@@ -1,11 +1,10 @@
-"""Which candidate is released, and why each other one is not. The validation split decides; no choice looks at the test split.
+"""Choice of the candidate to release, with a reason for it and for each rejection. The validation split decides, never the test split.
 
-Where the examples of the validation split are too few to tell candidates apart, the rule that chooses is cross-validated (Arlot and Celisse
-2010, "A survey of cross-validation procedures for model selection"): each of K parts is held out in turn, the rule chooses on the rest, and
-the choice is scored on the part that it did not see. Nothing is trained again, since the per-example statistics of all candidates are known.
-Two things come of it: how often each candidate is chosen, by which the choice among those within the budget is settled; and what the
-chosen ones reach on examples that did not choose them, which unlike their score on the examples that did is not optimistic (nested
-cross-validation: Varma and Simon 2006).
+If the validation split is too small to distinguish the candidates, the rule of choice is cross-validated (Arlot and Celisse 2010, "A survey
+of cross-validation procedures for model selection"): each of K parts is held out in turn, the rule chooses on the other parts, and its choice
+is scored on the held-out part. Nothing is trained again, since all candidates have per-example statistics. Cross-validation gives two
+results: how often each candidate is chosen, which decides among those within the budget; and the score of the choices on examples that did
+not take part in the choice, which therefore is not optimistic (nested cross-validation: Varma and Simon 2006).
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from tasks.contract.artifacts import Evaluation, Interval, Rejection
 from tasks.evaluation.validation import is_within
 from tasks.settings import Budget
 
-ALIKE = 0.05  # latencies closer than this share are one: the machine is noisier
+SAME_LATENCY = 0.05  # relative difference below which latencies count as equal, since measurements are noisier
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What the rule chooses when a part of the validation split is held out."""
+    """The choices of the rule in each fold."""
 
     chosen: tuple[int, ...]
-    """Places of the candidates that were chosen, one a fold."""
+    """Index of the chosen candidate in each fold."""
     gain: float
-    """Mean over the folds of the chosen candidate's score minus that of the fold's reference, on the part that was held out."""
+    """Score of the chosen candidate minus that of the fold's reference on the held-out part, averaged over the folds."""
 
     def count(self, place: int) -> int:
         """The number of folds in which a candidate was chosen."""
@@ -36,20 +35,20 @@ class CrossValidation:
 
 
 def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> tuple[Evaluation, str, list[Rejection]]:
-    """The fastest, or smallest, candidate whose quality on validation is within the budget of the best that was not compressed.
+    """Choose the fastest, or smallest, candidate within the budget.
 
-    That is the full-precision graph, or a baseline where one is better than what was trained. Where the paired interval of a finalist is
-    wider than the loss that is allowed, the finalist within the budget that is chosen in most folds of the cross-validation is taken, and
-    the reason reports that the data cannot tell. Where none is within the budget, the best in quality is chosen and the reason reports
-    that the budget was missed.
+    The loss of quality on validation is measured from the reference: the best candidate that was not compressed, which is the full-precision
+    graph or a better baseline. If the paired interval of a candidate that the rule chooses is wider than the accepted loss, the candidate
+    within the budget that most folds of the cross-validation choose is released, and the reason says how uncertain the choice is. If no
+    candidate is within the budget, the one with the best quality is released, and the reason says so.
 
     Args:
-        evaluations: of all candidates.
+        evaluations: evaluations of all candidates.
         monitor: name of the score that decides.
-        budget: of quality, latency and size.
+        budget: limits of quality, latency and size, and the objective.
 
     Returns:
-        The chosen one, the reason, and the others, each with its reason.
+        The chosen evaluation, the reason, and the rejections with their reasons.
     """
     reference = reference_of(evaluations, monitor)
     misses = [over_budget(e, reference, monitor, budget) for e in evaluations]
@@ -65,18 +64,36 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
         for e, missed in zip(evaluations, misses, strict=True)
         if e is not chosen
     ]
-    return chosen, " ".join(filter(None, (reason, doubt(evaluations, place, monitor, budget, folds)))), rejected
+    return chosen, " ".join(filter(None, (reason, uncertainty(evaluations, place, monitor, budget, folds)))), rejected
 
 
 def pick(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> int:
-    """The place of the candidate that the rule chooses, without cross-validation."""
+    """Apply the rule of choice once, without cross-validation.
+
+    Args:
+        evaluations: evaluations of all candidates.
+        monitor: name of the score that decides.
+        budget: limits of quality, latency and size, and the objective.
+
+    Returns:
+        Index of the chosen candidate.
+    """
     reference = reference_of(evaluations, monitor)
     within = [e for e in evaluations if not over_budget(e, reference, monitor, budget)]
     return _place(_cheapest(within, budget) if within else max(evaluations, key=lambda e: e.validation[monitor]), evaluations)
 
 
 def cross_validate(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> CrossValidation | None:
-    """The rule's choice in every fold; None where the candidates have no folds."""
+    """Apply the rule of choice in every fold.
+
+    Args:
+        evaluations: evaluations of all candidates.
+        monitor: name of the score that decides.
+        budget: limits of quality, latency and size, and the objective.
+
+    Returns:
+        The choices and their gain; None if a candidate has no folds.
+    """
     count = min((len(e.folds) for e in evaluations), default=0)
     if not count:
         return None
@@ -91,12 +108,22 @@ def cross_validate(evaluations: Sequence[Evaluation], monitor: str, budget: Budg
 
 
 def reference_of(evaluations: Sequence[Evaluation], monitor: str) -> Evaluation:
-    """What quality is held against: on validation the best candidate that was not compressed."""
+    """The reference for losses of quality: the candidate with the best validation score of those that were not compressed."""
     return max((e for e in evaluations if e.model.role != "compressed"), key=lambda e: e.validation[monitor], default=evaluations[0])
 
 
 def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:
-    """What of the budget a candidate misses; empty: nothing."""
+    """Which limit of the budget a candidate misses.
+
+    Args:
+        candidate: its evaluation.
+        reference: the best candidate that was not compressed.
+        monitor: name of the score that decides.
+        budget: limits of quality, latency and size.
+
+    Returns:
+        A clause with the figures; empty if the candidate is within the budget.
+    """
     have, want = candidate.validation[monitor], reference.validation[monitor]
     allowed = budget.allowed(want)
     if not is_within(want - have, candidate.gain, allowed):
@@ -110,15 +137,20 @@ def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budg
     return ""
 
 
-def doubt(evaluations: Sequence[Evaluation], place: int, monitor: str, budget: Budget, folds: CrossValidation | None) -> str:
-    """That the validation split cannot tell the chosen candidate from the reference, or the reference from its rival; empty where it can.
+def uncertainty(evaluations: Sequence[Evaluation], place: int, monitor: str, budget: Budget, folds: CrossValidation | None) -> str:
+    """Describe how uncertain the choice is, if the interval of the difference from the reference is wider than the accepted loss.
+
+    If the reference itself is chosen, it is compared with the candidate that most folds choose besides it.
 
     Args:
-        evaluations: of all candidates.
-        place: of the one that is released.
+        evaluations: evaluations of all candidates.
+        place: index of the candidate that is released.
         monitor: name of the score that decides.
-        budget: whose allowed loss the interval is compared with.
-        folds: None where there are none.
+        budget: provides the accepted loss.
+        folds: the cross-validation, if there is one.
+
+    Returns:
+        One or two sentences; empty if the choice is certain.
     """
     reference = reference_of(evaluations, monitor)
     allowed, chosen = budget.allowed(reference.validation[monitor]), evaluations[place]
@@ -128,30 +160,30 @@ def doubt(evaluations: Sequence[Evaluation], place: int, monitor: str, budget: B
         return ""
     other = reference if compared is chosen else compared
     apart = compared.gain.low <= 0 <= compared.gain.high
-    told = (
+    finding = (
         f"cannot tell {chosen.label} and {other.label} apart"
         if apart
         else f"leaves open how far apart {chosen.label} and {other.label} are"
     )
-    reported = f"The validation split {told} ({interval(compared.gain)}, {allowed:.4f} allowed)."
+    reported = f"The validation split {finding} ({interval(compared.gain)}, {allowed:.4f} allowed)."
     if folds is None:
         return reported
     votes = "".join(f", {evaluations[one].label} in {folds.count(one)}" for one in rivals)
     return (
         f"{reported} Cross-validation chooses {chosen.label} in {folds.count(place)} of {len(folds.chosen)} folds{votes}; "
-        f"on the parts held out the choices differ from the reference by {folds.gain:+.4f}."
+        f"on the held-out parts the choices differ from the reference by {folds.gain:+.4f}."
     )
 
 
 def interval(gain: Interval) -> str:
-    """`95 % interval -0.0080 to +0.0060`."""
+    """An interval for a sentence, such as `95 % interval -0.0080 to +0.0060`."""
     return f"95 % interval {gain.low:+.4f} to {gain.high:+.4f}"
 
 
 def _most_often(
     evaluations: Sequence[Evaluation], picked: int, folds: CrossValidation | None, misses: Sequence[str], allowed: float
 ) -> int:
-    """The finalist within the budget that most folds choose, where the interval of one is wider than what is allowed; else the one picked."""
+    """Index of the candidate within the budget that most folds choose, if an interval is wider than the accepted loss; otherwise `picked`."""
     if folds is None or not any(_is_wide(evaluations[place].gain, allowed) for place in (picked, *folds.chosen)):
         return picked
     eligible = [place for place, missed in enumerate(misses) if not missed] or [picked]
@@ -163,16 +195,16 @@ def _place(evaluation: Evaluation, among: Sequence[Evaluation]) -> int:
 
 
 def _is_wide(gain: Interval | None, allowed: float) -> bool:
-    """Whether the examples leave more open than the budget allows to be lost."""
+    """Whether an interval is wider than the accepted loss."""
     return gain is not None and gain.high - gain.low > allowed
 
 
 def _cheapest(candidates: Sequence[Evaluation], budget: Budget) -> Evaluation:
-    """The smallest; or the fastest, and of those that the clock cannot tell apart the smallest."""
+    """The smallest candidate; or the fastest, and among equal latencies the smallest."""
     if budget.objective == "size":
         return min(candidates, key=lambda e: (e.megabytes, e.latency_ms.p50))
     fastest = min(e.latency_ms.p50 for e in candidates)
-    alike = [e for e in candidates if e.latency_ms.p50 < fastest * (1 + ALIKE)]
+    alike = [e for e in candidates if e.latency_ms.p50 < fastest * (1 + SAME_LATENCY)]
     return min(alike, key=lambda e: e.megabytes)
 
 
@@ -194,11 +226,11 @@ def _why_not(candidate: Evaluation, chosen: Evaluation, budget: Budget, voted: b
     figures = f"{candidate.latency_ms.p50:.3f} against {chosen.latency_ms.p50:.3f} ms"
     sizes = f"{candidate.megabytes:.2f} against {chosen.megabytes:.2f} MB"
     smaller = candidate.megabytes < chosen.megabytes
-    if voted and (smaller if budget.objective == "size" else slower < 1 - ALIKE or (slower < 1 + ALIKE and smaller)):
+    if voted and (smaller if budget.objective == "size" else slower < 1 - SAME_LATENCY or (slower < 1 + SAME_LATENCY and smaller)):
         return f"within the budget and cheaper ({sizes if budget.objective == 'size' else figures}), but chosen in fewer folds"
     if budget.objective == "size":
         return f"within the budget, but {candidate.megabytes / chosen.megabytes:.1f} times larger: {sizes}"
-    if slower < 1 + ALIKE:
+    if slower < 1 + SAME_LATENCY:
         return f"within the budget and about as fast ({figures}), but not smaller: {sizes}"
     return f"within the budget, but {slower:.1f} times slower: {figures}"
 

@@ -1,4 +1,4 @@
-"""Energy by the counters of the processor (RAPL), where Linux shows them."""
+"""Energy consumption from the counters of the processor (RAPL), on Linux."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def counters(powercap: Path = POWERCAP) -> dict[Path, int]:
-    """Microjoules that each processor package has counted so far; empty where there are none that we may read."""
+    """The energy counter of each processor package, in microjoules; empty if there are no readable counters."""
     try:
         packages = [zone for zone in sorted(powercap.glob("*-rapl:*")) if (zone / "name").read_text().startswith("package")]
         return {zone: int((zone / "energy_uj").read_text()) for zone in packages}
@@ -18,9 +18,9 @@ def counters(powercap: Path = POWERCAP) -> dict[Path, int]:
 
 
 def millijoules(before: Mapping[Path, int], after: Mapping[Path, int]) -> float | None:
-    """Spent between two readings of `counters` by the whole of the packages, whoever else they worked for; None: not known.
+    """The energy between two readings of `counters`, of whole processor packages with all their processes; None if it is unknown.
 
-    A counter begins again at zero when it is full, which takes minutes: between the readings at most once.
+    A counter restarts at zero when it is full, which takes minutes: at most once between the readings.
     """
     if not before or before.keys() != after.keys():
         return None

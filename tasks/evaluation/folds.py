@@ -1,4 +1,4 @@
-"""What the choice needs of the candidates' examples: gains over the reference, and the same with a part of the split held out."""
+"""Gains of candidates over the reference, with intervals, on a whole split and in each fold of a cross-validation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks.evaluation.bootstrap import differences
 from tasks.evaluation.validation import Scored
 
 FOLDS = 10
-MIN_EXAMPLES = 5  # of a part that is held out
-FOLD_DRAWS = 500  # of the bootstrap in each fold, which only feeds a vote
+MIN_EXAMPLES = 5  # in a held-out part
+FOLD_DRAWS = 500  # bootstrap samples in each fold, fewer than for a whole split, since each fold has only one vote
 
 
 def best(scored: Sequence[Scored], plain: Sequence[bool]) -> int:
-    """The place of the reference: the best candidate that was not compressed (`plain`); the first where all are."""
+    """Index of the reference: the best candidate that was not compressed (`plain`), or the first one if all were."""
     return max((place for place, one in enumerate(plain) if one), key=lambda place: scored[place].value, default=0)
 
 
 def gains_over(reference: int, scored: Sequence[Scored]) -> list[Interval | None]:
-    """Of each candidate, the paired interval of its score minus that of the reference; None for the reference itself and without statistics."""
+    """For each candidate its score minus that of the reference, with its paired interval; None for the reference, or without statistics."""
     statistics = [one.statistics for one in scored]
     base = statistics[reference]
     others = {place: one for place, one in enumerate(statistics) if place != reference and one is not None}
@@ -35,16 +35,18 @@ def gains_over(reference: int, scored: Sequence[Scored]) -> list[Interval | None
 
 
 def folds(scored: Sequence[Scored], plain: Sequence[bool]) -> list[tuple[Fold, ...]]:
-    """Of each candidate, what K-fold cross-validation of the choice needs (see `tasks.evaluation.choose`): scores, without any example.
+    """Scores of each candidate for the cross-validation of the choice (see `tasks.evaluation.choose`).
 
-    Nothing is trained again: the statistics of the examples are split at random into ten parts, and each part in turn is held out.
+    The examples are split at random into ten parts, each of which is held out in turn. Nothing is trained again, since the scores follow
+    from the per-example statistics.
 
     Args:
         scored: all candidates on the N examples of the validation split.
-        plain: which of them were not compressed.
+        plain: for each candidate whether it was not compressed.
 
     Returns:
-        No folds where a candidate has no statistics, the examples are too few, or a score is not defined on so few.
+        The folds of each candidate. All are empty if a candidate has no statistics, there are too few examples, or a score is not finite on so
+        few.
     """
     statistics = [one.statistics for one in scored if one.statistics is not None]
     count = len(statistics[0].counts) if statistics else 0

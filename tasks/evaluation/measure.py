@@ -1,4 +1,4 @@
-"""Quality, speed, size, memory and energy of the very graph that would be served."""
+"""Measurement of quality, speed, size, memory and energy of the graphs that would be served."""
 
 from __future__ import annotations
 
@@ -18,19 +18,27 @@ from tasks.evaluation.validation import Scored, score_split
 from tasks.machine import cpu
 from tasks.serving.bundle import Bundle, open_bundle
 
-THREADS = 1  # one request on one core: what a server gives it
+THREADS = 1  # a server runs each request on one core
 WARM_RUNS = 10
-ROUNDS = 20  # candidates take turns, so that a noisy neighbour hits all alike
-ROUND_SECONDS = 0.05
-MOST_RUNS = 50  # of one candidate per round
-BATCHES = (1, 4, 16, 64)
-THROUGHPUT_SECONDS = 0.25
+ROUNDS = 20  # candidates take turns, so that other load of the machine affects all of them alike
+ROUND_SECONDS = 0.05  # of one candidate per round
+MAX_RUNS = 50  # of one candidate per round
+BATCHES = (1, 4, 16, 64)  # batch sizes at which throughput is measured
+THROUGHPUT_SECONDS = 0.25  # per batch size
 
 
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently) -> list[Evaluation]:
-    """Score every model on the validation and the test split, and time them in turns on the same real examples, each as the model takes them.
+    """Score all models on the validation and the test split, and time them in turns on the same real examples.
 
-    The compressed ones also say how far they agree with the first, which is the full one.
+    If the use case `HasApproximation`, the scores of compressed models include their agreement with the first model.
+
+    Args:
+        models: the candidates; the first is the full-precision model.
+        dataset: the prepared data.
+        say: shows a progress message.
+
+    Returns:
+        An evaluation of each model, in order.
     """
     bundles: list[Bundle] = []
     seconds: list[float] = []
@@ -67,7 +75,7 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
             latency_ms=latencies[place],
             throughput=speeds[place][0],
             megabytes=model.megabytes,
-            memory_megabytes=memory.needed(model.folder),
+            memory_megabytes=memory.peak_megabytes(model.folder),
             energy_millijoules=speeds[place][1],
             load_seconds=seconds[place],
             cpu=cpu(),
@@ -78,14 +86,23 @@ def evaluate(models: Sequence[OnnxModel], dataset: Dataset, say: Say = silently)
 
 
 def real_inputs(model: OnnxModel, dataset: Dataset, count: int) -> Arrays:
-    """Inputs of real test examples, repeated where there are fewer than `count`."""
+    """Inputs of real test examples.
+
+    Args:
+        model: provides the use case.
+        dataset: the prepared data.
+        count: number of examples; they repeat if the split has fewer.
+
+    Returns:
+        Arrays by input name, each with `count` rows.
+    """
     examples = model.usecase.examples(dataset.folder, "test")
     batch = examples.batch(np.arange(count) % len(examples))
     return {name: batch[name] for name in model.usecase.input_names}
 
 
 def time_in_turns(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[Latency]:
-    """Latency of each call in milliseconds; they take turns."""
+    """Latency of each call in milliseconds; the calls take turns."""
     for call in calls:
         for _ in range(WARM_RUNS):
             call()
@@ -98,7 +115,7 @@ def time_in_turns(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -
 
 def _one_turn(call: Callable[[], object]) -> list[float]:
     times: list[float] = []
-    while len(times) < MOST_RUNS and sum(times) < 1e3 * ROUND_SECONDS:
+    while len(times) < MAX_RUNS and sum(times) < 1e3 * ROUND_SECONDS:
         started = time.perf_counter()
         call()
         times.append(1e3 * (time.perf_counter() - started))
@@ -106,7 +123,7 @@ def _one_turn(call: Callable[[], object]) -> list[float]:
 
 
 def throughput(bundle: Bundle, examples: Arrays) -> tuple[float, float | None]:
-    """Examples per second at the batch size that is best, and the millijoules that each of them takes there, where they are counted."""
+    """Examples per second at the best batch size, and millijoules per example there; None if energy cannot be measured."""
     best: tuple[float, float | None] = 0.0, None
     for size in BATCHES:
         inputs = {name: array[:size] for name, array in examples.items()}

@@ -1,4 +1,4 @@
-"""The validation split decides: what a predictor scores there, how far it is from another one, and whether a loss is within the budget."""
+"""Comparison of predictors on a split, and the rule whether a loss of quality on the validation split is accepted."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tasks.contract.usecase import UseCase
 from tasks.evaluation.bootstrap import difference
 from tasks.serving.bundle import open_bundle
 
-MAX_CHANCE = 2  # times the allowed loss, up to which a loss that the examples cannot tell from none is accepted
-MAX_MEMORY = 200_000_000  # bytes of outputs that are kept while a split is scored
+MAX_CHANCE = 2  # times the accepted loss, up to which a loss is accepted if it is not significant
+MAX_MEMORY = 200_000_000  # bytes of outputs that are cached while a split is scored
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A predictor on one split: its scores and, where the use case `HasStatistics`, the monitored one taken apart by example."""
+    """Scores of a predictor on one split, with per-example statistics of the monitored score if the use case `HasStatistics`."""
 
     monitor: str
     scores: dict[str, float]
@@ -36,63 +36,81 @@ class Scored:
 
 
 class Comparison(Record):
-    """A candidate and a reference on the same examples of the validation split."""
+    """Scores of a candidate and a reference on the same examples of the validation split."""
 
     score: float = Field(description="monitored score of the candidate")
     reference: float = Field(description="monitored score of the reference")
     gain: Interval | None = Field(
-        default=None, description="paired interval of the first minus the second; None: the score cannot be taken apart by example"
+        default=None, description="candidate's score minus the reference's, with its paired interval; None: no per-example statistics"
     )
 
     @property
     def loss(self) -> float:
+        """Score of the reference minus that of the candidate."""
         return self.reference - self.score
 
     def is_within(self, allowed: float) -> bool:
-        """Whether the loss is accepted, see `is_within`."""
+        """Whether the loss is accepted, see the function `is_within`."""
         return is_within(self.loss, self.gain, allowed)
 
 
 def is_within(loss: float, gain: Interval | None, allowed: float) -> bool:
-    """Whether a loss of quality on the validation split is accepted. Every choice of the project is made by this rule.
+    """Whether a loss of quality on the validation split is accepted. All choices of the project follow this rule.
 
     Args:
         loss: score of the reference minus that of the candidate.
-        gain: paired interval of the candidate's score minus the reference's; without one the loss itself decides.
-        allowed: largest loss that the budget accepts. Up to twice as much is accepted where the interval reaches zero, because the
-            examples are too few to tell such a loss from none.
+        gain: candidate's score minus the reference's, with its paired interval; None: the loss alone decides.
+        allowed: largest loss that the budget accepts. Up to twice as much is accepted if the loss is not significant, which means that the
+            interval contains a gain of zero.
+
+    Returns:
+        True if the loss is accepted.
     """
     return loss <= allowed or (gain is not None and gain.high >= 0 and loss <= MAX_CHANCE * allowed)
 
 
 def score_split(usecase: UseCase, predict: Predict, folder: Path, split: Split = "validation") -> Scored:
-    """Scores and statistics of a predictor on a split, which is run through it once.
+    """Scores and per-example statistics of a predictor, which is run only once on each batch.
 
     Args:
-        predict: a network in torch, a bundle, a server.
-        folder: of the prepared data set.
+        usecase: provides the scores.
+        predict: a torch module, an ONNX graph or a live server.
+        folder: the prepared data.
+        split: the split to score.
+
+    Returns:
+        The scores, with statistics if the use case has them.
     """
-    predict = remembering(predict)
+    predict = memoized(predict)
     scores = usecase.score(predict, folder, split)
     statistics = usecase.statistics(predict, folder, split) if isinstance(usecase, HasStatistics) else None
     return Scored(usecase.monitor, scores, statistics)
 
 
 def compare(candidate: Scored, reference: Scored) -> Comparison:
-    """The difference of two predictors on the same split, with its paired interval where both can be taken apart by example."""
+    """The difference of two predictors on the same split, with its paired interval if both have per-example statistics."""
     one, other = candidate.statistics, reference.statistics
     gain = difference(one, other) if one is not None and other is not None else None
     return Comparison(score=candidate.value, reference=reference.value, gain=gain)
 
 
 def compare_bundles(candidate: OnnxModel, reference: OnnxModel, dataset: Dataset) -> Comparison:
-    """A bundle against another one on the validation split of the data that both were made from."""
+    """Compare two bundles on the validation split.
+
+    Args:
+        candidate: the bundle in question.
+        reference: the bundle whose score is subtracted.
+        dataset: the prepared data that both were trained on.
+
+    Returns:
+        Both scores, and their difference.
+    """
     one, other = (score_split(m.usecase, open_bundle(m.folder, threads=0).predict, dataset.folder) for m in (candidate, reference))
     return compare(one, other)
 
 
-def remembering(predict: Predict, memory: int = MAX_MEMORY) -> Predict:
-    """The same predictor, which is not run a second time on a batch whose outputs fit the memory (bytes)."""
+def memoized(predict: Predict, memory: int = MAX_MEMORY) -> Predict:
+    """The same predictor with a cache of its outputs, of at most `memory` bytes."""
     known: dict[bytes, Arrays] = {}
     left = memory
 

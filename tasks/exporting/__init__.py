@@ -1,1 +1,1 @@
-"""From a checkpoint to a checked ONNX graph."""
+"""Export of checkpoints to ONNX graphs and bundles."""

@@ -1,4 +1,4 @@
-"""Attention in a graph as a CPU computes it quickly: what the exporter writes for every case takes a small recommender up to half as long again."""
+"""Faster attention in exported graphs: the general form that the exporter writes slows a small recommender down by up to a half on a CPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from onnx import GraphProto, NodeProto, helper, numpy_helper
 
 from tasks.exporting.rewriting import rewrite
 
-LEAST = -60.0  # of a score beside the best of its row: its weight, 1e-26, is nothing to float32 and yet no denormal number
-PREFIX = "attention"  # of the names of what is added
+MIN_SCORE = -60.0  # of a score, relative to the best of its row: its weight, 1e-26, is negligible in float32, but not a denormal number
+PREFIX = "attention"  # of the names of nodes and constants that are added
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The nodes of one: softmax(product + mask), and the check of the weights where there is one."""
+    """The nodes of one attention: softmax(product + mask), and the check of the weights for NaN, if there is one."""
 
     product: NodeProto
     masked: NodeProto
@@ -26,12 +26,12 @@ class Attention:
 
 
 def simplify_attention(graph: GraphProto) -> None:
-    """Rewrite every masked attention of a graph in place; one without any stays as it is.
+    """Rewrite every masked attention of a graph in place; a graph without any is not changed.
 
-    - No score lies more than 60 below the best of its row. What is masked would become denormal numbers, which take a softmax on x64 five
-      times as long; so it weighs 1e-26 instead of nothing, far below what float32 tells from 1.
-    - No weight is checked for being no number: masks are finite, so that none can be.
-    - Keys are transposed by one node, which ONNX Runtime makes part of the product, and not by eight.
+    - Scores are limited to 60 below the best of their row. Otherwise masked scores would become denormal numbers, with which a softmax on x64
+      takes five times as long. A masked position now has the weight 1e-26 instead of 0, far below the precision of float32.
+    - Weights are not checked for NaN: masks are finite, so that there cannot be any.
+    - Keys are transposed by one node, which ONNX Runtime fuses into the product, instead of by eight.
     """
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: float(numpy_helper.to_array(tensor).item()) for tensor in graph.initializer if math.prod(tensor.dims) == 1}
@@ -51,14 +51,14 @@ def simplify_attention(graph: GraphProto) -> None:
     nodes = _read(nodes, {output.name for output in graph.output})
     read = {name for node in nodes for name in node.input}
     added = (
-        numpy_helper.from_array(np.array(LEAST, np.float32), f"{PREFIX}_least"),
+        numpy_helper.from_array(np.array(MIN_SCORE, np.float32), f"{PREFIX}_least"),
         numpy_helper.from_array(np.array([-1]), f"{PREFIX}_axis"),
     )
     rewrite(graph, nodes, [tensor for tensor in (*graph.initializer, *added) if tensor.name in read])
 
 
 def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapping[str, float]) -> Attention | None:
-    """The one whose softmax a node is; None where it is another node, or nothing is masked or by numbers that are not finite."""
+    """The attention that a softmax belongs to; None if the node is not one, or there is no mask, or the mask is not finite."""
     over_last = node.op_type == "Softmax" and any(a.name == "axis" and a.i == -1 for a in node.attribute)
     masked = makers.get(node.input[0]) if over_last else None
     if masked is None or masked.op_type != "Add":
@@ -75,13 +75,13 @@ def _attention(node: NodeProto, makers: Mapping[str, NodeProto], constants: Mapp
 
 
 def _checks(where: NodeProto, softmax: NodeProto, makers: Mapping[str, NodeProto]) -> bool:
-    """Whether it is Where(IsNaN(weights), 0, weights)."""
+    """Whether a node is Where(IsNaN(weights), 0, weights)."""
     is_nan, weights = makers.get(where.input[0]), softmax.output[0]
     return where.input[2] == weights and is_nan is not None and is_nan.op_type == "IsNaN" and is_nan.input[0] == weights
 
 
 def _floor(attention: Attention, name: str) -> list[NodeProto]:
-    """Nodes that lift scores to the least that counts, and that the softmax reads from now on."""
+    """New nodes that limit scores from below; the softmax is changed to read their output."""
     scores, best, least, lifted = attention.masked.output[0], f"{name}_best", f"{name}_least", f"{name}_lifted"
     attention.softmax.input[0] = lifted
     return [
@@ -92,7 +92,7 @@ def _floor(attention: Attention, name: str) -> list[NodeProto]:
 
 
 def _transpose_once(product: NodeProto, makers: Mapping[str, NodeProto], ranks: Mapping[str, int]) -> None:
-    """Keys [B, H, L, D] that are flattened to three axes, transposed and given back their shape are transposed as they are."""
+    """Transpose keys [B, H, L, D] directly, without flattening them to three axes and back."""
     scaled = makers.get(product.input[1])
     back = makers.get(scaled.input[0]) if scaled is not None and scaled.op_type == "Mul" else None
     turned = makers.get(back.input[0]) if back is not None and back.op_type == "Reshape" else None
@@ -105,9 +105,9 @@ def _transpose_once(product: NodeProto, makers: Mapping[str, NodeProto], ranks: 
 
 
 def _read(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """Without those whose outputs nothing reads."""
+    """The nodes whose outputs are read by others or are outputs of the graph."""
     kept, read = [], set(outputs)
-    for node in reversed(nodes):  # in the order of computation: who reads comes later
+    for node in reversed(nodes):  # nodes are in the order of computation: readers come later
         if read & set(node.output):
             kept.append(node)
             read |= set(node.input)

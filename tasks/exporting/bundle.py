@@ -1,4 +1,4 @@
-"""Write what makes a graph servable on its own: settings, assets, an example with its answer, a card."""
+"""Writes bundles: a graph with its settings, assets, an example with its answer, and a model card."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ from tasks.contract.usecase import UseCase
 from tasks.serving.bundle import open_bundle
 from tasks.serving.graph_files import GRAPH, MOST_TIMES_LARGER, PACKED, stored_graph
 
-WORTH_PACKING = 2 / 3  # of the plain size: what comes out larger is left as it is
+WORTH_PACKING = 2 / 3  # share of the plain size below which a compressed graph is kept
 LEVEL = 6  # 9 takes ten times as long to save another 3 %
-SMALL = 20_000  # bytes: less is not worth it
+SMALL = 20_000  # bytes below which a graph is not compressed
 
 
 def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, dataset: Dataset) -> dict[str, Any]:
-    """Complete a folder that holds `model.onnx`; returns the fields of its `OnnxModel`.
+    """Complete a folder with `model.onnx` to a bundle.
 
-    The graph is packed where that makes it much smaller. The example is answered by the bundle itself, so that whoever opens it later can tell that it still works.
+    The graph is compressed if that makes it much smaller. The bundle answers its own example, so that it can be checked later that its
+    answers are still the same.
+
+    Args:
+        folder: has `model.onnx`.
+        label: name of the candidate in reports, such as "fp32".
+        usecase: the use case with its settings.
+        assets: folder of the assets of the network.
+        dataset: the prepared data, for the example and the model card.
+
+    Returns:
+        The fields of its `OnnxModel`.
     """
     pack(folder)
     (folder / "usecase.json").write_text(json.dumps(write_typed(usecase), indent=1, ensure_ascii=False), encoding="utf-8")
@@ -38,12 +49,12 @@ def write_bundle(folder: Path, label: str, usecase: UseCase, assets: Path, datas
 
 
 def pack(folder: Path) -> None:
-    """Keep `model.onnx` as `model.onnx.gz` where that is much smaller, as it is where most weights are zero or of few values."""
+    """Compress `model.onnx` to `model.onnx.gz` if that is much smaller, as it is after unstructured pruning or weight clustering."""
     (folder / PACKED).unlink(missing_ok=True)  # of an attempt that was killed
     plain = (folder / GRAPH).read_bytes()
     if len(plain) < SMALL:
         return
-    packed = gzip.compress(plain, compresslevel=LEVEL, mtime=0)  # without the time: the same graph gives the same file
+    packed = gzip.compress(plain, compresslevel=LEVEL, mtime=0)  # without the time, so that the same graph gives the same file
     if len(plain) / MOST_TIMES_LARGER < len(packed) < WORTH_PACKING * len(plain):
         (folder / PACKED).write_bytes(packed)
         (folder / GRAPH).unlink()
@@ -63,5 +74,5 @@ def _card(label: str, usecase: UseCase, dataset: Dataset, suffix: str) -> str:
 
     python -m tasks.serving predict . example/request{suffix}
 
-`example/answer.json` is what it should say.
+`example/answer.json` is the expected answer.
 """

@@ -1,4 +1,4 @@
-"""Constant weights of few values in a graph, written as places in a codebook, a byte for each."""
+"""Clustered weights in exported graphs: they are stored as a codebook and an index of one byte for each weight."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tasks.exporting.rewriting import rewrite
 
-MAX_VALUES = 256  # places are bytes
-MIN_WEIGHTS = 8  # for each value: with fewer little would be saved
-EXACT = 1e-6  # of the largest weight of an output: what its scale may miss, which is about what rounding to float32 adds
+MAX_VALUES = 256  # an index is one byte
+MIN_WEIGHTS = 8  # weights per value: with fewer, little would be saved
+EXACT = 1e-6  # largest accepted error, relative to the largest weight of an output: about the rounding error of float32
 
 
 def split_codebooks(graph: GraphProto, weights: Mapping[str, np.ndarray]) -> None:
-    """Turn constant weights of few values into a look-up of them, in place; a graph without any stays as it is.
+    """Replace constant weights of few values by look-ups in a codebook, in place; a graph without any is not changed.
 
-    ONNX Runtime looks them up once, as it opens the graph: neither speed nor answers change. The places, of which there are few, make up
-    less than a byte each once the file is packed (`tasks.exporting.bundle.pack`).
+    ONNX Runtime looks the weights up once, when it opens the graph: neither speed nor outputs change. An index takes less than a byte once
+    the file is compressed (`tasks.exporting.bundle.pack`).
 
     Args:
         graph: exported from a network.
-        weights: of that network, by the name that they have in the graph. The exporter folds a batch norm into the convolution before it:
-            the graph's weights are then the network's with a scale for each output, and have few values for each output alone.
+        weights: weights of that network, by their names in the graph. The exporter folds a batch norm into the convolution before it: the
+            weights in the graph are then those of the network times a scale for each output.
     """
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
@@ -47,11 +47,14 @@ def split_codebooks(graph: GraphProto, weights: Mapping[str, np.ndarray]) -> Non
 
 
 def find_codebook(array: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
-    """The few values of a weight [outputs, ...], the place of each, uint8, and a scale for each output; None where they are many.
+    """Find the few values of a weight [outputs, ...].
 
     Args:
-        array: the constant of a graph.
-        weight: what the network has in its place: the same, but for a scale for each output.
+        array: the constant in the graph.
+        weight: the same weight of the network, which may differ by a factor for each output.
+
+    Returns:
+        The codebook, the index of each weight (uint8), and the factor of each output or None if all are 1; None if there are many values.
     """
     if array.shape != weight.shape:
         return None

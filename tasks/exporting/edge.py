@@ -1,7 +1,7 @@
-"""A bundle for small devices: `python -m tasks.exporting.edge BUNDLE OUT`.
+"""Bundles for small devices: `python -m tasks.exporting.edge BUNDLE OUT`.
 
-OUT is a bundle whose graph is `model.ort`, ONNX Runtime's own format, optimised once and for all, which also the builds of ONNX Runtime
-for phones and boards read; beside it `required_operators.config` for builds that have no other operators.
+OUT is a bundle with the graph in ONNX Runtime's own format, `model.ort`. It is optimised already, and the builds of ONNX Runtime for phones
+and boards can read it. `required_operators.config` lists its operators, for a build of ONNX Runtime with no others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 from tasks.contract.errors import BundleError, SettingError, UserError
 from tasks.evaluation import memory
 from tasks.evaluation.measure import time_in_turns
-from tasks.exporting.export import TOLERANCE, difference, settled, silence
+from tasks.exporting.export import TOLERANCE, difference, silence, untied
 from tasks.reporting.words import quantity
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import EDGE, GRAPH, read_graph, stored_graph
@@ -31,11 +31,11 @@ from tasks.serving.graph_files import EDGE, GRAPH, read_graph, stored_graph
 Platform = Literal["any", "arm", "amd64"]
 PLATFORMS: tuple[Platform, ...] = ("any", "arm", "amd64")
 TRAVEL = ("usecase.json", "assets", "example", "README.md")
-OPENED = 5  # times; the quickest counts
+OPENED = 5  # times that a bundle is opened; the shortest time counts
 
 
 class Costs(NamedTuple):
-    """Of one bundle: size of the graph and peak memory (see `tasks.evaluation.memory`) in 10^6 bytes, times in milliseconds."""
+    """Costs of one bundle: size of the graph and peak memory (see `tasks.evaluation.memory`) in 10^6 bytes, times in milliseconds."""
 
     megabytes: float
     load: float
@@ -44,23 +44,24 @@ class Costs(NamedTuple):
 
 
 def write_edge(bundle: Path, out: Path, platform: Platform = "any") -> None:
-    """Make the folder `out` from a bundle, all of it or nothing; what it answers to the bundle's example is checked.
+    """Convert a bundle for small devices. The result is checked with the example of the bundle, and written completely or not at all.
 
     Args:
-        bundle: a folder with a graph, plain or packed.
-        out: a folder that is not there yet.
-        platform: any: runs everywhere; arm: int8 as ARM likes it; amd64: convolutions laid out for this machine's kind.
+        bundle: folder of a bundle with a plain or a compressed graph.
+        out: the folder to write; it must not exist.
+        platform: any: runs on every CPU; arm: int8 operators in the form that is fast on ARM; amd64: convolutions in the memory layout of this
+            machine's CPU.
 
     Raises:
-        BundleError: there is no bundle, it cannot be converted, or the result answers differently.
-        SettingError: `out` is there already.
+        BundleError: the bundle cannot be opened or converted, or the result has other outputs.
+        SettingError: `out` exists already.
     """
     whole = open_bundle(bundle)
     stored = stored_graph(bundle)
     if stored.name == EDGE:
-        raise BundleError(f"{bundle} holds a {EDGE}: it was made for small devices already.")
+        raise BundleError(f"{bundle} has a {EDGE}: it has been converted for small devices already.")
     if out.exists():
-        raise SettingError(f"{out} is there already: remove it, or name a folder that is not.")
+        raise SettingError(f"{out} exists already. Remove it, or name a folder that does not exist.")
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -79,12 +80,17 @@ def write_edge(bundle: Path, out: Path, platform: Platform = "any") -> None:
 
 
 def convert(graph: Path, folder: Path, platform: Platform) -> None:
-    """Write `model.ort` and `required_operators.config` to `folder`.
+    """Write `model.ort` and `required_operators.config`.
+
+    Args:
+        graph: the ONNX file.
+        folder: the folder to write to.
+        platform: the platform to optimise for, see `write_edge`.
 
     Raises:
         BundleError: ONNX Runtime refuses the graph.
     """
-    ort.set_default_logger_severity(4)  # it warns that a graph for amd64 is for amd64
+    ort.set_default_logger_severity(4)  # it would warn that a graph for amd64 is for amd64 only
     try:
         with silence():
             convert_onnx_models_to_ort(graph, folder, [OptimizationStyle.Fixed], target_platform=None if platform == "any" else platform)
@@ -98,18 +104,22 @@ def convert(graph: Path, folder: Path, platform: Platform) -> None:
 
 
 def check_same(one: Bundle, other: Bundle) -> None:
-    """Raises `BundleError` where two bundles answer the example of the first differently; kernels may add in other orders."""
+    """Check that two bundles have the same outputs for the example of the first, up to rounding.
+
+    Raises:
+        BundleError: they differ.
+    """
     inputs = one.codec.encode([one.example_request()])
     expected, found = one.predict(inputs), other.predict(inputs)
-    ranking = settled(expected)
+    ranking = untied(expected)
     for name, array in expected.items():
         off = difference(array, found[name], ranking)
         if not off <= TOLERANCE:
-            raise BundleError(f"Converted, the graph of {one.folder} differs by {off:.2g} in {name!r}; {TOLERANCE:g} is allowed.")
+            raise BundleError(f"The converted graph of {one.folder} differs by {off:.2g} in {name!r}; {TOLERANCE:g} is allowed.")
 
 
 def costs(folders: Sequence[Path]) -> list[Costs]:
-    """Of several bundles, which take turns on the clock with their own examples, on one core."""
+    """The costs of several bundles, which are timed in turns with their own examples, on one core."""
     bundles = [open_bundle(folder) for folder in folders]
     latencies = time_in_turns([partial(b.predict, b.codec.encode([b.example_request()])) for b in bundles])
     return [
@@ -117,7 +127,7 @@ def costs(folders: Sequence[Path]) -> list[Costs]:
             megabytes=stored_graph(folder).stat().st_size / 1e6,
             load=1e3 * min(timeit.repeat(partial(open_bundle, folder), number=1, repeat=OPENED)),
             p50=latency.p50,
-            memory_megabytes=memory.needed(folder),
+            memory_megabytes=memory.peak_megabytes(folder),
         )
         for folder, latency in zip(folders, latencies, strict=True)
     ]
@@ -130,7 +140,8 @@ def _how_to_open(platform: Platform) -> str:
 
 `model.ort` is in the format of ONNX Runtime {ort.__version__}, optimised for {where}. Open it with the memory arena off, as
 `python -m tasks.serving predict` does: `options = onnxruntime.SessionOptions(); options.enable_cpu_mem_arena = False;
-onnxruntime.InferenceSession("model.ort", options)`. A build with only the operators it needs: `--include_ops_by_config required_operators.config`.
+onnxruntime.InferenceSession("model.ort", options)`. To build ONNX Runtime with only the operators that the graph needs, pass
+`--include_ops_by_config required_operators.config`.
 """
 
 
@@ -144,10 +155,10 @@ def _table(whole: Costs, edge: Costs) -> Table:
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.exporting.edge", description="Make a folder for small devices from a bundle.")
+    parser = argparse.ArgumentParser(prog="python -m tasks.exporting.edge", description="Convert a bundle for small devices.")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
-    parser.add_argument("--platform", choices=PLATFORMS, default="any", help="that it is optimised for (default: any)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--platform", choices=PLATFORMS, default="any", help="platform to optimise for (default: any)")
     given = parser.parse_args(arguments)
     try:
         write_edge(given.bundle, given.out, given.platform)

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX graph that is checked against torch before anything else may use it."""
+"""Export of a trained network to an ONNX graph, which is checked against torch."""
 
 from __future__ import annotations
 
@@ -28,16 +28,25 @@ from tasks.training.checkpoints import load_network
 from tasks.training.predicting import torch_predict
 
 OPSET = 20
-BATCHES = (1, 2, 7)
-APART = 1e-4  # of scores in a ranking: what is nearer may change places
-TOLERANCE = 1e-3  # of outputs that are probabilities or of that order; kernels add in other orders
+BATCHES = (1, 2, 7)  # batch sizes at which the graph is compared with torch
+APART = 1e-4  # relative difference of scores in a ranking below which they count as tied
+TOLERANCE = 1e-3  # largest accepted difference of outputs of the order of 1; kernels sum in different orders
 
 
 def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "fp32") -> dict[str, Any]:
-    """Fill `work` with the full-precision bundle of a checkpoint; returns the fields of its `OnnxModel`.
+    """Write the full-precision bundle of a checkpoint.
+
+    Args:
+        checkpoint: the trained network.
+        dataset: the prepared data, whose test examples are used for the checks.
+        work: the folder of the bundle.
+        label: name of the candidate in reports.
+
+    Returns:
+        The fields of its `OnnxModel`.
 
     Raises:
-        BundleError: the batch was fixed by the exporter, or the graph differs from torch on real examples.
+        BundleError: the exporter fixed the size of an axis that should vary, or the graph differs from torch on real examples.
     """
     usecase = checkpoint.usecase
     network = load_network(checkpoint)
@@ -51,7 +60,14 @@ def export(checkpoint: Checkpoint, dataset: Dataset, work: Path, label: str = "f
 
 
 def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path) -> None:
-    """Export the use case's predictor; `sample` holds two rows, since the exporter takes sizes 0 and 1 for constants."""
+    """Export the predictor of a use case.
+
+    Args:
+        usecase: provides the predictor and the names of inputs and outputs.
+        network: the trained network.
+        sample: example inputs with two rows, since the exporter takes the sizes 0 and 1 for constants.
+        path: the ONNX file to write.
+    """
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(sample[name])) for name in usecase.input_names)
     axes = [torch.export.Dim(name) for name in ("batch", *usecase.variable_axes)]
     shapes = (dict(enumerate(axes)),) * len(inputs)
@@ -70,7 +86,7 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
         )
     assert program is not None
     model = program.model_proto
-    del model.metadata_props[:]  # the exporter writes paths and times into the graph: the same weights would differ
+    del model.metadata_props[:]  # the exporter writes paths and times, with which the same weights would give different files
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -81,25 +97,42 @@ def write_graph(usecase: UseCase, network: nn.Module, sample: Arrays, path: Path
 
 
 def check_symbolic_axes(graph: Path, variable: Sequence[str] = ()) -> None:
-    """Raises `BundleError` where the exporter fixed the batch or another `variable` axis, which it can do without a word."""
+    """Check that the size of the batch and of other variable axes is not fixed, which the exporter does without an error.
+
+    Raises:
+        BundleError: the size of an axis is fixed.
+    """
     model = onnx.load(str(graph), load_external_data=False)
     for value in (*model.graph.input, *model.graph.output):
         axes = value.type.tensor_type.shape.dim
         asked = 1 + len(variable) if value in model.graph.input else 1
         for name, axis in zip(("batch", *variable)[:asked], axes, strict=False):
             if not axis.dim_param:
-                raise BundleError(f"The exporter fixed the {name} of {value.name!r} to {axis.dim_value}: the network looks at its size.")
+                raise BundleError(
+                    f"The exporter fixed the axis {name!r} of {value.name!r} to the size {axis.dim_value}: the forward pass of the network "
+                    "depends on it. Avoid Python numbers that are computed from shapes."
+                )
 
 
 def check_parity(usecase: UseCase, network: nn.Module, sample: Arrays, graph: Path) -> None:
-    """Raises `BundleError` where the graph and torch disagree on real examples, at several batch sizes."""
+    """Compare the outputs of the graph with those of torch on real examples, at several batch sizes.
+
+    Args:
+        usecase: provides the predictor and the names of inputs and outputs.
+        network: the trained network.
+        sample: inputs with as many rows as the largest batch size.
+        graph: the ONNX file.
+
+    Raises:
+        BundleError: the outputs differ.
+    """
     session = open_session(graph)
     in_torch = torch_predict(usecase, network)
     for size in BATCHES:
         rows = {name: array[:size] for name, array in sample.items()}
         expected = in_torch(rows)
         found = dict(zip(usecase.output_names, session.run(list(usecase.output_names), rows), strict=True))
-        ranking = settled(expected)
+        ranking = untied(expected)
         for name in usecase.output_names:
             off = difference(expected[name], np.asarray(found[name]), ranking)
             if not off <= TOLERANCE:
@@ -108,10 +141,14 @@ def check_parity(usecase: UseCase, network: nn.Module, sample: Arrays, graph: Pa
                 )
 
 
-def settled(outputs: Arrays) -> np.ndarray | None:
-    """Where outputs are a ranking, scores with what they belong to: the places, bool [B, K], that no tie could swap.
+def untied(outputs: Arrays) -> np.ndarray | None:
+    """The positions of a ranking whose items no tie of scores could swap.
 
-    None where they are no ranking. The last place is never settled: it may tie with one that was cut off.
+    Outputs are a ranking if exactly one of them has floats [B, K], scores in descending order. The last position always counts as tied: the
+    next one was cut off.
+
+    Returns:
+        bool [B, K]; None if the outputs are not a ranking.
     """
     scores = [array for array in outputs.values() if array.ndim == 2 and np.issubdtype(array.dtype, np.floating)]
     if len(scores) != 1 or not (scores[0][:, 1:] <= scores[0][:, :-1]).all():
@@ -122,9 +159,15 @@ def settled(outputs: Arrays) -> np.ndarray | None:
 
 
 def difference(expected: np.ndarray, found: np.ndarray, ranking: np.ndarray | None = None) -> float:
-    """The largest one, as a share of the largest value or of 1; of whole numbers the share that differs.
+    """How far an output differs from the expected one.
 
-    In a `ranking` (see `settled`) whole numbers may differ where scores tie: kernels sort equals in other orders.
+    Args:
+        expected: floats or integers, of any shape.
+        found: of the same shape and type.
+        ranking: positions that are compared (see `untied`), if the output is integers of the same shape: kernels may sort ties differently.
+
+    Returns:
+        For floats the largest difference, divided by the largest expected value if that is above 1; for integers the share that differs.
     """
     if np.issubdtype(found.dtype, np.integer):
         differs = expected != found
@@ -141,7 +184,7 @@ def _largest(values: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """The exporter prints its progress and warns of its own libraries."""
+    """Suppress output, logs and warnings: exporters print their progress and warn about their own libraries."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""Constant matrices of low rank in a graph, written as products of two thin ones."""
+"""Low-rank weights in exported graphs: they are stored as two thin matrices."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tasks.exporting.rewriting import rewrite
 
-EXACT = 1e-6  # of a matrix's norm: what its factors may miss, which is about what rounding to float32 adds to a matrix of low rank
-WORTH = 0.9  # of the numbers of a matrix: were the factors to hold more, a second product would be no gain
-SIDES = (".left", ".right")  # ends of the names of factors
-SPARE = 8  # directions that are drawn beyond those that are worth it, so that chance misses none
+EXACT = 1e-6  # largest accepted error, relative to the norm of a matrix: about the rounding error of float32
+WORTH = 0.9  # factors with a larger share of the numbers of their matrix gain nothing, since they need a second product
+SIDES = (".left", ".right")  # suffixes of the names of factors
+SPARE = 8  # oversampling of the random projection
 
 
 def split_low_rank(graph: GraphProto) -> None:
-    """Turn products with a constant matrix of low rank into two products with thin ones, in place; a graph without any stays as it is.
+    """Replace products with a constant low-rank matrix by two products with thin matrices, in place.
 
-    The second of the two is the node as it was, with its name, output, bias and attributes, and the first is new.
+    The second product is the original node with its name, output, bias and attributes; the first is a new node. A graph without such
+    matrices is not changed.
     """
     thin = {tensor.name: pair for tensor in _multiplied(graph) if (pair := thin_factors(numpy_helper.to_array(tensor)))}
     if not thin:
@@ -31,10 +32,13 @@ def split_low_rank(graph: GraphProto) -> None:
 
 
 def thin_factors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Float32 matrices [M, R] and [R, N] whose product is a matrix [M, N] but for rounding, with R its numerical rank.
+    """Factorise a low-rank matrix [M, N].
 
-    None where they would hold hardly fewer numbers than the matrix has that are not zero. What takes long, the singular values, is computed
-    only where a random projection shows that there are few (Halko 2011).
+    Singular values take long to compute, so a random projection first finds out whether there are few of them (Halko 2011).
+
+    Returns:
+        Factors [M, R] and [R, N], float32, whose product is the matrix up to rounding, where R is its numerical rank; None if they would have
+        hardly fewer numbers than the matrix has nonzero ones.
     """
     most = int(WORTH * np.count_nonzero(matrix) / sum(matrix.shape))
     if not most:
@@ -55,7 +59,7 @@ def thin_factors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _multiplied(graph: GraphProto) -> Iterator[TensorProto]:
-    """The constant matrices that nothing but products reads, from the right."""
+    """The constant matrices that are used only as the right operand of matrix products."""
     readers: defaultdict[str, list[bool]] = defaultdict(list)
     for node in graph.node:
         for place, name in enumerate(node.input):
@@ -68,7 +72,7 @@ def _multiplied(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _in_two(node: NodeProto) -> list[NodeProto]:
-    """A product with the first factor, and `node`, which is changed to go on with the second."""
+    """A new product with the first factor, and `node`, which is changed to multiply its result with the second."""
     transposed = _attribute(node, "transB")
     first, second = (node.input[1] + side for side in (reversed(SIDES) if transposed else SIDES))
     between = f"{node.output[0]}_low_rank"
@@ -80,5 +84,5 @@ def _in_two(node: NodeProto) -> list[NodeProto]:
 
 
 def _attribute(node: NodeProto, name: str) -> int:
-    """Zero where the node has none of that name."""
+    """An integer attribute of a node; 0 if it is not set."""
     return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)

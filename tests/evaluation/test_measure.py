@@ -8,18 +8,18 @@ import pytest
 
 from tasks.contract.errors import BundleError
 from tasks.evaluation.energy import counters, millijoules
-from tasks.evaluation.memory import needed
+from tasks.evaluation.memory import peak_megabytes
 
 
 def test_memory_is_the_bundles_own(made: list[Path]) -> None:
     held = bytearray(400_000_000)
     held[::4096] = b"x" * len(held[::4096])  # resident here, and so none of the bundle's
-    assert 0.1 < needed(made[0]) < 200
+    assert 0.1 < peak_megabytes(made[0]) < 200
 
 
 def test_a_bundle_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"could not be measured: .*There is no bundle at"):
-        needed(tmp_path / "nothing")
+        peak_megabytes(tmp_path / "nothing")
 
 
 def zone(powercap: Path, number: int, name: str, microjoules: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.contract.artifacts import Interval
 from tasks.contract.types import Arrays
-from tasks.evaluation.validation import Comparison, compare, is_within, remembering, score_split
+from tasks.evaluation.validation import Comparison, compare, is_within, memoized, score_split
 from tests.toy import CountedToy, Points, ToyUseCase
 
 
@@ -67,7 +67,7 @@ def test_only_what_fits_the_memory_is_remembered_and_other_inputs_are_not_mixed_
         return {"y": 2 * inputs["x"]}
 
     batches = [{"x": np.full(10, value)} for value in (1.0, 2.0, 3.0)]
-    predict = remembering(double, memory=160)
+    predict = memoized(double, memory=160)
     for _ in range(2):
         for batch in batches:
             assert np.array_equal(predict(batch)["y"], 2 * batch["x"])

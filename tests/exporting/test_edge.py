@@ -53,8 +53,8 @@ def test_the_command_tells_what_it_costs_beside_the_bundle(made: list[Path], tmp
 def test_what_cannot_be_made_is_refused_in_words(made: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refusals = {
         "There is no bundle at": (tmp_path / "nothing", tmp_path / "device"),
-        "is there already: remove it": (made[0], tmp_path),
-        "was made for small devices already": (out, tmp_path / "device"),
+        "exists already. Remove it": (made[0], tmp_path),
+        "has been converted for small devices already": (out, tmp_path / "device"),
     }
     for words, (bundle, folder) in refusals.items():
         assert edge.main([str(bundle), str(folder)]) == 2

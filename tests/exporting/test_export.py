@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tasks.contract.errors import BundleError
-from tasks.exporting.export import check_parity, check_symbolic_axes, difference, settled, write_graph
+from tasks.exporting.export import check_parity, check_symbolic_axes, difference, untied, write_graph
 from tests.toy import ToyUseCase
 
 
@@ -42,7 +42,7 @@ def test_a_fixed_batch_is_noticed(graph: tuple[Any, dict[str, np.ndarray], Path]
     model = onnx.load(str(path))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, str(path))
-    with pytest.raises(BundleError, match="fixed the batch of 'point' to 2"):
+    with pytest.raises(BundleError, match="fixed the axis 'batch' of 'point' to the size 2"):
         check_symbolic_axes(path)
 
 
@@ -54,7 +54,7 @@ def test_the_same_weights_give_the_same_file(graph: tuple[Any, dict[str, np.ndar
 
 def test_in_a_ranking_only_equals_may_change_places() -> None:
     scores = np.array([[3.0, 2.0, 2.0, 1.0, 0.5]], np.float32)
-    ranking = settled({"item": np.array([[7, 5, 4, 9, 1]]), "score": scores})
+    ranking = untied({"item": np.array([[7, 5, 4, 9, 1]]), "score": scores})
     assert ranking is not None
     assert ranking.tolist() == [[True, False, False, True, False]]
     expected = np.array([[7, 5, 4, 9, 1]])
