@@ -1,15 +1,19 @@
-"""The contract of a use case as checks that anyone can run over their own, as scikit-learn's `check_estimator`.
+"""Checks of a use case against its contract, for your own use cases, too; like scikit-learn's `check_estimator`.
 
     from tasks.checks import check_usecase
     check_usecase(MyUseCase(width=8))
 
-In tests, a case per check:
+With pytest, one test case per check:
+
+    @pytest.fixture(scope="module")
+    def checked(tmp_path_factory):
+        return prepare_for_checks(usecase, tmp_path_factory.mktemp("checks"))
 
     @pytest.mark.parametrize("check", checks_of(usecase), ids=lambda check: check.__name__)
-    def test_contract(check, checked):    # checked = prepare_for_checks(usecase, folder), a fixture of the module
+    def test_contract(check, checked):
         check(checked)
 
-Each check raises `ContractError` with what was expected, what was found and what to do.
+A failed check raises `ContractError` with what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -60,12 +64,12 @@ JUNK: tuple[Any, ...] = (
     *([], [[]], [True], [math.nan], [10**400], [None], {}, {"history": 3}, {"history": [True, math.nan]}, {"b64": "?"}, {"": {"": []}}),
 )
 START_SECONDS = 60
-MAX_DIFFERENCE = 1e-3  # of scores by torch and by the exported graph
+MAX_DIFFERENCE = 1e-3  # between the scores of torch and of the exported graph
 
 
 @dataclass
 class Checked:
-    """A use case with its prepared data, and what checks have made of it so far; `folder` is theirs alone."""
+    """A use case with its prepared data, a folder for the files of checks, and results that later checks use (`made`)."""
 
     usecase: UseCase
     dataset: Dataset
@@ -77,13 +81,13 @@ Check = Callable[[Checked], None]
 
 
 def check_usecase(usecase: UseCase) -> None:
-    """Run all checks that concern a use case.
+    """Run all checks of the core contract and of the capabilities of a use case.
 
     Args:
-        usecase: with settings that make it small: it is trained twice.
+        usecase: with settings that train quickly, since it is trained twice.
 
     Raises:
-        ContractError: the first that fails, with what was expected and what was found.
+        ContractError: a check failed; the message says what was expected and what was found.
     """
     with tempfile.TemporaryDirectory() as folder:
         checked = prepare_for_checks(usecase, Path(folder))
@@ -92,15 +96,19 @@ def check_usecase(usecase: UseCase) -> None:
 
 
 def checks_of(usecase: UseCase) -> list[Check]:
-    """The checks of the core contract, and those of the capabilities that a use case has."""
+    """The checks of the core contract and of the capabilities that a use case has."""
     return [*CORE, *(check for capability, check in CAPABILITIES if isinstance(usecase, capability))]
 
 
 def prepare_for_checks(usecase: UseCase, folder: Path) -> Checked:
-    """The data of a use case, prepared below `folder`; reading a setting that is not declared with `prepare=True` is an error."""
+    """Prepare the data of a use case below a folder.
+
+    Raises:
+        ContractError: `prepare` reads a setting that is not declared with `prepare=True`.
+    """
     read: set[str] = set()
 
-    class Watched(type(usecase)):  # the very use case, but for noting which settings are read
+    class Watched(type(usecase)):  # the same use case, which also records which settings are read
         def __getattribute__(self, name: str) -> Any:
             if name in type(usecase).model_fields:
                 read.add(name)
@@ -110,7 +118,10 @@ def prepare_for_checks(usecase: UseCase, folder: Path) -> Checked:
     settings = {name: getattr(usecase, name) for name in type(usecase).model_fields}
     card = Watched(**settings).prepare(data)  # pyright: ignore[reportAbstractUsage]
     undeclared = sorted(read - usecase.prepare_settings())
-    _expect(not undeclared, f"prepare reads {', '.join(undeclared)}, declared without prepare=True: a change of it would not be noticed.")
+    _expect(
+        not undeclared,
+        f"prepare reads {', '.join(undeclared)}, declared without prepare=True: if it changed, the data would not be prepared again.",
+    )
     (data / "card.json").write_text(json.dumps(card), encoding="utf-8")
     whole = resolved(usecase, card)
     return Checked(whole, Dataset(digest=store.content_digest(data), usecase=whole, sizes=card["sizes"]).at(data), folder)
@@ -124,12 +135,13 @@ def check_settings(checked: Checked) -> None:
     _expect(again == usecase and type(again) is type(usecase), f"{usecase!r} came back from JSON as {again!r}.")
     _expect(usecase.name.isidentifier(), f"name is {usecase.name!r}; letters, digits and underscores were expected.")
     _expect(
-        bool(usecase.input_names and usecase.output_names), "input_names and output_names name what the exported graph takes and gives."
+        bool(usecase.input_names and usecase.output_names),
+        "input_names or output_names is empty; name the inputs and outputs of the exported graph.",
     )
 
 
 def check_card(checked: Checked) -> None:
-    """The card has the layout, the sizes of all splits and the findings; no split is empty, and a batch has the network's inputs."""
+    """The data card has the layout, the sizes of all splits and the findings; no split is empty, and a batch has the network's inputs."""
     card, usecase = checked.dataset.card, checked.usecase
     missing = {"layout", "sizes", "findings"} - card.keys()
     _expect(not missing, f"The card of the data has no {', '.join(sorted(missing))}.")
@@ -139,23 +151,23 @@ def check_card(checked: Checked) -> None:
     batch = usecase.examples(checked.dataset.folder, "test").batch(np.arange(2))
     _expect(all(len(array) == 2 for array in batch.values()), f"A batch of two has { ({name: len(a) for name, a in batch.items()}) } rows.")
     _expect(not set(usecase.input_names) - batch.keys(), f"A batch has {sorted(batch)}; the network takes {usecase.input_names}.")
-    _expect(checked.dataset.assets.is_dir(), "prepare wrote no folder assets/.")
+    _expect(checked.dataset.assets.is_dir(), "prepare has to write a folder assets/; there is none.")
 
 
 def check_digests(checked: Checked) -> None:
-    """The digest of the data is stable; preparing twice gives the same bytes; what prepare reads is part of the key, and nothing else."""
+    """The digest of the data is stable, and preparing the same data twice gives the same files, byte for byte."""
     usecase = checked.usecase
     _expect(usecase.data_digest() == usecase.data_digest(), "data_digest gives another value for the same data.")
     (again := checked.folder / "again").mkdir()
     (again / "card.json").write_text(json.dumps(usecase.prepare(again)), encoding="utf-8")
     _expect(
         store.content_digest(again) == checked.dataset.digest,
-        "prepare wrote other bytes for the same data: fix its seeds and the order of files.",
+        "prepare wrote different files for the same data: fix its seeds and the order of files.",
     )
 
 
 def check_resuming(checked: Checked) -> None:
-    """A fit that was killed and resumed ends with the weights of one that was not, bit for bit."""
+    """A fit that was killed and resumed ends with the same weights as an uninterrupted one, bit for bit."""
     from tasks.training import launch
 
     work = checked.folder / "fit"
@@ -165,22 +177,22 @@ def check_resuming(checked: Checked) -> None:
     max((work / ".work" / "checkpoints").glob("step-*.pt")).unlink()  # as if it had been killed before its end
     outcome = launch.fit(checked.usecase, checked.dataset.folder, QUICK, work)
     resumed = store.file_digest(work / "weights.safetensors")
-    _expect(resumed == whole, "A resumed fit ended with other weights: draw random numbers from torch's or from the seed that is given.")
+    _expect(resumed == whole, "A resumed fit ended with other weights: draw all random numbers of network and loss from torch.")
     checked.made["checkpoint"] = Checkpoint(
         digest=resumed, usecase=checked.usecase, **outcome.model_dump(exclude={"ranks", "batch_size"})
     ).at(work)  # fmt: skip
 
 
 def check_scores(checked: Checked) -> None:
-    """`score` gives finite numbers, the monitored one among them."""
+    """`score` returns finite numbers, including the monitored score."""
     usecase, scores = checked.usecase, _checkpoint(checked).scores
-    _expect(usecase.monitor in scores, f"score gives {sorted(scores)}; the monitored {usecase.monitor!r} is not among them.")
+    _expect(usecase.monitor in scores, f"score returns {sorted(scores)}; the monitored {usecase.monitor!r} is not among them.")
     infinite = {name: value for name, value in scores.items() if not math.isfinite(value)}
-    _expect(not infinite, f"score gives {infinite}; finite numbers were expected.")
+    _expect(not infinite, f"score returns {infinite}; finite numbers were expected.")
 
 
 def check_bundle(checked: Checked) -> None:
-    """The exported graph equals torch on real examples and scores as it does; the bundle answers its example in JSON."""
+    """The exported graph has the same outputs and scores as torch; the bundle answers its example in JSON, and its blocks can be drawn."""
     from tasks.exporting.export import export
     from tasks.serving.bundle import open_bundle
     from tasks.training.checkpoints import load_network
@@ -201,19 +213,20 @@ def check_bundle(checked: Checked) -> None:
     _expect(len(answer) == 2 and answer[0] == answer[1], "The same request twice in a batch is answered differently.")
     _expect(
         json.loads(json.dumps(answer[0])) == json.loads((work / "example" / "answer.json").read_text()),
-        "The example has another answer now.",
+        "The bundle's answer to its example differs from example/answer.json: answers have to be deterministic.",
     )
     blocks = bundle.blocks(bundle.example_request(), answer[0])
     _expect(
-        bool(blocks) and json.loads(json.dumps(blocks)) == blocks, "The codec's blocks of an answer should be JSON, at least one of them."
+        bool(blocks) and json.loads(json.dumps(blocks)) == blocks,
+        "The codec's blocks of an answer have to be JSON values, and at least one block was expected.",
     )
     unknown = [block["kind"] for block in blocks if block["kind"] not in kinds(AnswerBlock)]
-    _expect(not unknown, f"The codec's blocks have the kinds {unknown}; known are {', '.join(kinds(AnswerBlock))}.")
+    _expect(not unknown, f"The codec's blocks have the kinds {unknown}; one of {', '.join(kinds(AnswerBlock))} was expected.")
     _draw(blocks)
 
 
 def check_bad_requests(checked: Checked) -> None:
-    """A request that cannot be understood is refused with `BundleError`, never with another error."""
+    """A malformed request is refused with `BundleError`, never with another error."""
     codec = _bundle(checked).codec
     _expect(codec.takes in get_args(Takes), f"The codec takes {codec.takes!r}; one of {', '.join(get_args(Takes))} was expected.")
     for junk in JUNK:
@@ -222,11 +235,11 @@ def check_bad_requests(checked: Checked) -> None:
         except BundleError as error:
             _expect(bool(str(error)), f"The request {junk!r:.60} is refused without a message.")
         except Exception as error:
-            raise ContractError(f"The request {junk!r:.60} ends in {type(error).__name__}: {error}. Raise BundleError instead.") from error
+            raise ContractError(f"The request {junk!r:.60} raises {type(error).__name__}: {error}. Raise BundleError instead.") from error
 
 
 def check_server(checked: Checked) -> None:
-    """The server answers the example as the bundle does, and junk with 4xx."""
+    """The server answers the example as the bundle does, and malformed requests with 4xx."""
     bundle = _bundle(checked)
     example = next((bundle.folder / "example").glob("request.*"))
     kind = {".json": "application/json", ".txt": "text/plain"}.get(example.suffix, "application/octet-stream")
@@ -244,11 +257,11 @@ def check_server(checked: Checked) -> None:
 
 # -- capabilities -------------------------------------------------------------------------------------------------------
 def check_pretraining(checked: Checked) -> None:
-    """Both networks have a `backbone`, and the weights of one fit the other."""
+    """Both networks have a `backbone`, and weights of the pretrained one fit the other."""
     broad = checked.usecase.pretraining() if isinstance(checked.usecase, Pretrainable) else None
     for usecase in filter(None, (checked.usecase, broad)):
         network = usecase.network(checked.dataset.assets)
-        _expect(hasattr(network, "backbone"), f"The network of {usecase.name} has no attribute backbone, whose weights are handed over.")
+        _expect(hasattr(network, "backbone"), f"The network of {usecase.name} has no attribute backbone, whose weights pretraining copies.")
     if broad is not None:
         own, other = (usecase.network(checked.dataset.assets).backbone.state_dict() for usecase in (checked.usecase, broad))  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
         fitting = [name for name, value in other.items() if name in own and own[name].shape == value.shape]
@@ -256,14 +269,14 @@ def check_pretraining(checked: Checked) -> None:
 
 
 def check_focus(checked: Checked) -> None:
-    """Rows of the training split, or None."""
+    """`focus` returns indices of the training split, or None."""
     assert isinstance(checked.usecase, Adaptable)
     rows, count = checked.usecase.focus(checked.dataset.folder), checked.dataset.sizes["train"]
-    _expect(rows is None or bool(((rows >= 0) & (rows < count)).all()), f"focus names rows beyond the {count} of the training split.")
+    _expect(rows is None or bool(((rows >= 0) & (rows < count)).all()), f"focus returns indices outside of the {count} training examples.")
 
 
 def check_baselines(checked: Checked) -> None:
-    """Each is `Computed`, and scores as every other candidate does."""
+    """Each baseline is `Computed`, and has the monitored score."""
     from tasks.training.computed import compute
 
     assert isinstance(checked.usecase, HasBaselines)
@@ -272,12 +285,13 @@ def check_baselines(checked: Checked) -> None:
         (work := checked.folder / f"baseline {name}").mkdir()
         scores = compute(baseline, checked.dataset, work)["scores"]
         _expect(
-            math.isfinite(scores.get(checked.usecase.monitor, math.nan)), f"The baseline {name} is not scored by {checked.usecase.monitor}."
+            math.isfinite(scores.get(checked.usecase.monitor, math.nan)),
+            f"The scores of the baseline {name} are {scores}; a finite {checked.usecase.monitor} was expected.",
         )
 
 
 def check_distillation(checked: Checked) -> None:
-    """A student is smaller than its teacher and learns from it."""
+    """The student is smaller than its teacher, and the distillation loss gives it a gradient."""
     from tasks.training.batches import as_tensors
     from tasks.training.checkpoints import load_network
 
@@ -289,7 +303,7 @@ def check_distillation(checked: Checked) -> None:
     assets, teacher = checked.dataset.assets, load_network(_checkpoint(checked)).requires_grad_(False)
     student = smaller.network(assets)
     sizes = [sum(parameter.numel() for parameter in network.parameters()) for network in (student, teacher)]
-    _expect(sizes[0] < sizes[1], f"The student has {sizes[0]:,} weights, its teacher {sizes[1]:,}.")
+    _expect(sizes[0] < sizes[1], f"The student has {sizes[0]:,} parameters, its teacher {sizes[1]:,}; fewer were expected.")
     usecase.initialise_student(student, teacher)
     batch = as_tensors(usecase.examples(checked.dataset.folder, "train").batch(np.arange(8)))
     loss = smaller.distillation_loss(student, teacher, batch, 0.5, 2.0) if isinstance(smaller, Distillable) else None
@@ -303,16 +317,16 @@ def check_distillation(checked: Checked) -> None:
 
 
 def check_hidden_states(checked: Checked) -> None:
-    """The layers that are compared are layers of the network."""
+    """`hidden_layers` and `attention_layers` return modules of the network."""
     assert isinstance(checked.usecase, HasHiddenStates)
     network = checked.usecase.network(checked.dataset.assets)
     layers = [*checked.usecase.hidden_layers(network), *checked.usecase.attention_layers(network)]
     known = set(network.modules())
-    _expect(all(layer in known for layer in layers), "hidden_layers or attention_layers name modules that are none of the network's.")
+    _expect(all(layer in known for layer in layers), "hidden_layers or attention_layers return modules that are not in the network.")
 
 
 def check_statistics(checked: Checked) -> None:
-    """Put together again, the per-example statistics are the monitored score."""
+    """The monitored score follows from the per-example statistics."""
     usecase, bundle = checked.usecase, _bundle(checked)
     assert isinstance(usecase, HasStatistics)
     for split in ("validation", "test"):
@@ -320,23 +334,26 @@ def check_statistics(checked: Checked) -> None:
         if found is not None:
             score = usecase.score(bundle.predict, checked.dataset.folder, split)[usecase.monitor]
             value = float(found.value(found.counts.mean(0)))
-            _expect(abs(score - value) < MAX_DIFFERENCE, f"On {split}, {usecase.monitor} is {score:.4f}; its statistics make {value:.4f}.")
+            _expect(
+                abs(score - value) < MAX_DIFFERENCE,
+                f"On {split}, {usecase.monitor} is {score:.4f}, but {value:.4f} follows from its statistics.",
+            )
 
 
 def check_explanations(checked: Checked) -> None:
-    """The example can be explained, in JSON."""
+    """The answer to the example can be explained, in JSON."""
     bundle = _bundle(checked)
     json.dumps(bundle.explain(bundle.example_request()))
 
 
 def check_figures(checked: Checked) -> None:
-    """The blocks of the report can be drawn."""
+    """The blocks of `figures` can be drawn."""
     assert isinstance(checked.usecase, HasFigures)
     _draw(checked.usecase.figures(_bundle(checked).predict, checked.dataset.folder).get("blocks", []))
 
 
 def check_attributions(checked: Checked) -> None:
-    """The blocks of what the network looks at can be drawn."""
+    """The blocks of `attributions` can be drawn."""
     from tasks.training.checkpoints import load_network
 
     assert isinstance(checked.usecase, Attributable)
@@ -359,7 +376,7 @@ CAPABILITIES: tuple[tuple[type, Check], ...] = (
 )
 
 
-# -- help -----------------------------------------------------------------------------------------------------------------
+# -- helpers --------------------------------------------------------------------------------------------------------------
 def _expect(holds: bool, message: str) -> None:
     if not holds:
         raise ContractError(message)
@@ -389,7 +406,7 @@ def _draw(listed: Sequence[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def _server(bundle: Path) -> Iterator[str]:
-    """The address of a server of a bundle, in a process of its own."""
+    """Serve a bundle in a separate process; yields the address of the server."""
     command = [sys.executable, "-m", "tasks.serving", str(bundle), "--port", "0"]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:

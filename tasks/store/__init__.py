@@ -1,12 +1,12 @@
-"""The artifact store: immutable folders named by the digest of their content, found again by what they were made from.
+"""The artifact store: immutable folders, named by the digest of their content and found by the key of the step that made them.
 
-    <home>/<kind>/<digest>/          the files, and manifest.json: step, settings, code, libraries, when, where, how long
-    <home>/index/<key>.json          key of a step -> record: a second run with nothing changed looks here
-    <home>/work/<key>/               unfinished work, kept so that a run that was killed resumes
-    <home>/code/<step>.json          the modules that a step was found to load
-    <home>/trash/                    damaged artifacts that were replaced, removed after a day
+    <home>/<kind>/<digest>/          the files, and manifest.json: step, settings, code, libraries, time, host, duration
+    <home>/index/<key>.json          the record that a step returned, by the key of the step; a second run with nothing changed reads it
+    <home>/work/<key>/               unfinished work, from which a run that was killed resumes
+    <home>/code/<step>.json          a cache of the modules that a step can load
+    <home>/trash/                    damaged artifacts that were replaced; they are removed after a day
 
-The home is `$VERTICALS_HOME`, else `.verticals` beside the code. Records hold no absolute paths: a store may be moved or copied.
+The home is `$VERTICALS_HOME`, else `.verticals` next to the code. Records have no absolute paths, so that a store may be moved or copied.
 """
 
 from tasks.contract.artifacts import home

@@ -1,4 +1,4 @@
-"""Artifacts on disk: made once, found again, never replaced while they are intact."""
+"""Artifacts on disk: each is made once, found again by its key, and never replaced while it is intact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tasks.store.uses import current
 A = TypeVar("A", bound=Artifact)
 R = TypeVar("R", bound=Record)
 Settings = Mapping[str, Any]
-MAX_HASHED_BYTES = 64_000_000  # larger files are recognised by size and time: hashing gigabytes would cost the cache its point
+MAX_HASHED_BYTES = 64_000_000  # larger files are compared by size and time, since hashing gigabytes takes longer than the cache saves
 TRASH_SECONDS = 86_400
 ALL = "all"
 _refreshed: set[str] = set()
@@ -41,19 +41,19 @@ def make(
     step: str = "",
     machine: bool = False,
 ) -> tuple[A, bool]:
-    """The artifact of a step: from the store when it is there and intact, else built.
+    """The artifact of a step: from the store if it is there and intact, otherwise built.
 
     Args:
         artifact: the class of the record.
-        settings: what the step is told, JSON values and records; see `key`.
-        build: gets a folder, which may hold the work of an attempt that was killed, fills it, and returns the record's fields beyond
-            `digest` and `made_from`. Files in a `.work` folder below it are removed at the end.
+        settings: arguments of the step, JSON values and records; see `key`.
+        build: writes the files to a folder, which may contain the work of an attempt that was killed, and returns the fields of the record
+            except `digest` and `made_from`. A folder `.work` in it is removed at the end.
         inputs: the artifacts that it is made from.
-        step: the name of the step, for people.
-        machine: the result holds for this kind of machine only.
+        step: name of the step in manifests.
+        machine: whether the result is valid only for this kind of machine.
 
     Returns:
-        The record, and whether it was found.
+        The record, and whether it was found in the store.
     """
     name = key(build, inputs, {"kind": artifact.__name__, **settings}, machine)
     with _locked(name):
@@ -73,7 +73,19 @@ def remember(
     step: str = "",
     machine: bool = False,
 ) -> tuple[R, bool]:
-    """Like `make`, for a record that has no files of its own, such as a measurement."""
+    """The record of a step without files, such as a measurement: from the store if it is there, otherwise computed.
+
+    Args:
+        record: the class of the record.
+        settings: arguments of the step, JSON values and records; see `key`.
+        compute: computes the record.
+        inputs: the artifacts that it is computed from.
+        step: name of the step, by which `--refresh` selects it.
+        machine: whether the result is valid only for this kind of machine.
+
+    Returns:
+        The record, and whether it was found in the store.
+    """
     name = key(compute, inputs, {"kind": record.__name__, **settings}, machine)
     with _locked(name):
         found = None if _is_refreshed(step, name) else _recall(record, name)
@@ -86,7 +98,7 @@ def remember(
 
 
 def intact(artifact: Artifact) -> bool:
-    """Whether the files are those that were filed away: sizes always, content for all but the largest."""
+    """Whether the files are those that the manifest lists: sizes are always compared, contents for all but the largest files."""
     return _is_intact(artifact.folder)
 
 
@@ -94,16 +106,16 @@ def find(digest: str) -> Path:
     """The folder of an artifact by its digest or the first characters of it.
 
     Raises:
-        BundleError: none or several.
+        BundleError: no artifact or several have such a digest.
     """
     found = [path for path in home().glob(f"*/{digest[:16]}*") if path.parent.name != "trash" and (path / MANIFEST).exists()]
     if len(found) != 1:
-        raise BundleError(f"{len(found)} artifacts in {home()} begin with {digest[:16]!r}; one was expected.")
+        raise BundleError(f"{len(found)} artifacts in {home()} have a digest that begins with {digest[:16]!r}; exactly one was expected.")
     return found[0]
 
 
 def lineage(digest: str) -> list[dict[str, Any]]:
-    """The manifests of an artifact and all that it was made from, itself first."""
+    """The manifest of an artifact, followed by those of all artifacts that it was made from."""
     chain, queue, seen = [], [digest], set()
     while queue:
         following = queue.pop(0)
@@ -116,11 +128,11 @@ def lineage(digest: str) -> list[dict[str, Any]]:
 
 
 def manifest(digest: str) -> dict[str, Any]:
-    """What is written down of an artifact: step, settings, code, libraries, when, where, how long."""
+    """The manifest of an artifact: step, settings, code, libraries, time, host and duration."""
     found = json.loads((find(digest) / MANIFEST).read_text(encoding="utf-8"))
     if "format" in found:
         return found
-    # of a release before formats were numbered: what it calls a recipe are the step and its settings, and records name a folder
+    # format 0, before formats were numbered: step and settings were called the recipe, and records had the path of their folder
     recipe = found.pop("recipe")
     found["record"].pop("location", None)
     return {"format": 0, "step": recipe.get("name", found["kind"]), "settings": recipe, **found}
@@ -158,7 +170,7 @@ def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inp
 
 
 def _file_away(work: Path, folder: Path) -> None:
-    """Give finished work its place. The same content that is there and intact stays; what is damaged is moved aside, not deleted."""
+    """Move finished work into the store. An intact folder with the same content stays; a damaged one is moved to the trash first."""
     sync(work)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.name):
@@ -175,7 +187,7 @@ def _file_away(work: Path, folder: Path) -> None:
 
 
 def sync(folder: Path, recursive: bool = True) -> None:
-    """Have the system write a folder and all files below it to the disk."""
+    """Have the system write a folder, and with `recursive` all files below it, to the disk."""
     for path in [*(folder.rglob("*") if recursive else ()), folder]:
         opened = os.open(path, os.O_RDONLY)
         try:
@@ -215,7 +227,7 @@ def _same_file(path: Path, facts: dict[str, Any]) -> bool:
 
 # -- the index --------------------------------------------------------------------------------------------------------
 def _is_refreshed(step: str, name: str) -> bool:
-    """Whether the user asks for a step to be computed again (`--refresh STEP`), and in this process it was not yet."""
+    """Whether the user asked for a step to be computed again (`--refresh STEP`), and this process has not done so yet."""
     asked = os.environ.get("VERTICALS_REFRESH", "").split(",")
     if name in _refreshed or not (ALL in asked or step.partition(" ")[0] in filter(None, asked)):
         return False
@@ -227,7 +239,7 @@ def _is_refreshed(step: str, name: str) -> bool:
 def _recall(record: type[R], name: str) -> R | None:
     try:
         return record.model_validate_json((home() / "index" / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, BundleError):  # absent, or written by another version: made again
+    except (OSError, ValidationError, BundleError):  # absent, or written by another version: it is made again
         return None
 
 
@@ -237,7 +249,7 @@ def _remember(name: str, record: Record) -> None:
 
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """Two runs never make the same thing at once: the second waits, then finds it."""
+    """Lock a name: if two runs need the same artifact, the second one waits and then finds it."""
     path = home() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

@@ -1,9 +1,14 @@
-"""Which modules the result of a step depends on: those that the step can load, found in their source.
+"""The modules that the result of a step depends on, found by static analysis of the source.
 
-The code that a step can reach is followed from its function (rapid type analysis, Bacon and Sweeney 1996). A module that is reached
-counts, with all that its top level imports; an import inside of a function counts where the function can be called. A function can be
-called where reached code names it; a method where reached code uses an attribute of its name, and its class is named in reached code or
-given to the step. So a change of the network makes its training stale, but not the prepared data.
+Reachable code is followed from the function of the step (rapid type analysis, Bacon and Sweeney 1996):
+
+- A reachable module counts, together with all modules that its top level imports.
+- An import inside a function counts if the function is reachable.
+- A function is reachable if reachable code names it.
+- A method is reachable if reachable code uses an attribute of its name, and if its class is named in reachable code or is the class of an
+  argument of the step.
+
+So after a change of a network its training is repeated, but not the preparation of the data.
 """
 
 from __future__ import annotations
@@ -21,30 +26,34 @@ from tasks.store.source import Function, Node, Source, bindings, path_of, read, 
 
 OURS = frozenset({"flows", "tasks", "usecases", "tests", "benchmarks"})
 PLAIN_BASES = {"ABC", "object", "BaseModel", "Protocol", "Exception", "ValueError", "TypeError", "RuntimeError", "NamedTuple", "Generic"}
-"""Classes outside of the project that do not call the methods of those derived from them."""
+"""Classes outside the project that do not call arbitrary methods of their subclasses."""
 NOT_MADE = {"isinstance": 1, "issubclass": 1, "cast": 0}
-"""Calls with an argument that only names a class."""
+"""Functions with an argument that names a class without making an instance, and the position of that argument."""
 
 Names = dict[str, tuple[str, str]]
-"""By name, the module that it is imported from, and its name there ('' for the module itself)."""
+"""Imported names: for each the module that it is imported from, and its name there ('' for the module itself)."""
 
 
 class Closure:
-    """What a step can reach, followed from its function and from the classes of the values that it is given."""
+    """The modules and libraries that a step can load, followed from its function and the classes of its arguments.
+
+    Args:
+        packages: top-level packages that count as part of the project, besides its own.
+    """
 
     def __init__(self, packages: Iterable[str] = ()) -> None:
         self.packages = OURS | set(packages)
         self.modules: dict[str, Source] = {}
-        """Of the project, by name."""
+        """Modules of the project by name."""
         self.libraries: set[str] = set()
-        """Top-level names of what the modules import from outside of the project and the standard library."""
+        """Top-level packages that the modules import from outside the project and the standard library."""
         self._loaded: set[str] = set()
         self._followed: set[int] = set()
         self._attributes: set[str] = set()
         self._waiting: defaultdict[str, list[tuple[Source, Function]]] = defaultdict(list)
 
     def add_function(self, function: Callable[..., Any]) -> None:
-        """A step's own function, also one inside of another, or a lambda. Of its module only this code counts, not all that it imports."""
+        """Follow the function of a step, which may be nested or a lambda. Of its module, only this function and its imports count."""
         file = inspect.getsourcefile(function)
         module = read(function.__module__) or (read_file(function.__module__, Path(file)) if file else None)
         if module is None:
@@ -60,7 +69,7 @@ class Closure:
         self._follow([around[-1]], module, outer)
 
     def add_class(self, kind: type) -> None:
-        """The class of a value that the step is given."""
+        """Follow the class of an argument of the step."""
         module = self._load(kind.__module__)
         node = module.defined.get(kind.__qualname__) if module else None
         if module and isinstance(node, ast.ClassDef):
@@ -68,7 +77,7 @@ class Closure:
 
     # -- modules ------------------------------------------------------------------------------------------------------
     def _load(self, name: str, as_main: bool = False) -> Source | None:
-        """As an import does: a module, its parents, and what their top levels import and name. None for what is not of the project."""
+        """Load a module and its parents as an import does, with all that their top levels import; None if it is not part of the project."""
         package = name.partition(".")[0]
         if package not in self.packages:
             if package not in sys.stdlib_module_names:
@@ -98,7 +107,7 @@ class Closure:
 
     # -- code ---------------------------------------------------------------------------------------------------------
     def _follow(self, nodes: Iterable[ast.AST], module: Source, outer: Names) -> None:
-        """Reached code: what it imports, names, and which attributes it uses."""
+        """Follow reachable code: its imports, names and attributes."""
         for node in nodes:
             if id(node) in self._followed:
                 continue
@@ -112,7 +121,7 @@ class Closure:
                 elif isinstance(part, ast.Attribute):
                     self._attribute(part, module, local)
                 elif isinstance(part, ast.Constant) and isinstance(part.value, str) and self._is_module(part.value):
-                    self._load(part.value, as_main=True)  # run as a process of its own
+                    self._load(part.value, as_main=True)  # run as a separate process
 
     def _import(self, statement: ast.Import | ast.ImportFrom, module: Source) -> None:
         for base, name in bindings(statement, module).values():
@@ -124,7 +133,7 @@ class Closure:
         return bool(dot) and package in self.packages and rest.replace(".", "_").isidentifier() and path_of(name) is not None
 
     def _resolved(self, name: str, module: Source, local: Names) -> tuple[Source, Node] | str | None:
-        """What a name stands for: a function or class of the project, the name of a module, or None for all else."""
+        """The meaning of a name: a function or class of the project, the name of a module, or None for anything else."""
         if name in local:
             return self._member(*local[name])
         if name in module.defined:
@@ -149,7 +158,7 @@ class Closure:
                 self._follow([node], module, {})
 
     def _attribute(self, part: ast.Attribute, module: Source, local: Names) -> None:
-        """Of a module of the project its function or class; of a library nothing; of any other value whatever has a method of that name."""
+        """Follow an attribute: of a module of the project its function or class; of any other value all methods of that name."""
         found = self._resolved(part.value.id, module, local) if isinstance(part.value, ast.Name) else None
         if isinstance(found, str):
             if found.partition(".")[0] in self.packages:
@@ -191,13 +200,13 @@ class Closure:
 
 
 def _is_hook(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether pydantic calls it: a validator or serializer."""
+    """Whether pydantic calls the method: a validator or serializer."""
     return any("validator" in (text := ast.unparse(one)) or "serializer" in text for one in method.decorator_list)
 
 
 @functools.lru_cache(maxsize=100_000)
 def _parts(node: ast.AST) -> tuple[ast.AST, ...]:
-    """The imports, names, attributes and strings at and below a node, but for annotations and arguments that only name a class."""
+    """The imports, names, attributes and strings in a node, without annotations and arguments that only name a class."""
     found: list[ast.AST] = []
     waiting = [node]
     while waiting:
@@ -215,7 +224,7 @@ def _parts(node: ast.AST) -> tuple[ast.AST, ...]:
 
 
 def _imports_in(node: ast.AST, module: Source) -> Names:
-    """What the imports inside of a function bind."""
+    """The names that the imports inside a function bind."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return {}
     found: Names = {}
@@ -226,7 +235,7 @@ def _imports_in(node: ast.AST, module: Source) -> Names:
 
 
 def _scopes(module: Source, function: Callable[..., Any]) -> list[Node]:
-    """The functions around a function, the outermost first, and itself last; empty where it is not found in the source."""
+    """The functions around a function, outermost first, and the function itself last; empty if it is not found in the source."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return []

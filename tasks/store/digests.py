@@ -19,12 +19,13 @@ def digest_of(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """sha256 of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, of which whoever reads it meanwhile sees all or nothing."""
+    """Write a file atomically, so that no reader finds a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     draft.write_text(text, encoding="utf-8")
@@ -32,11 +33,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def content_digest(folder: Path) -> str:
-    """sha256 over the names and contents of all files below a folder, without its manifest and `logs/`, which tell the time."""
+    """sha256 over the names and contents of all files below a folder, without its manifest and `logs/`, which contain times."""
     return digest_of({str(path.relative_to(folder)): file_digest(path) for path in content_files(folder)})
 
 
 def content_files(folder: Path) -> list[Path]:
-    """The files that make up the content of a folder, sorted."""
+    """The files below a folder that count as its content, sorted: all but its manifest and `logs/`."""
     ours = folder / MANIFEST, folder / LOGS
     return sorted(path for path in folder.rglob("*") if path.is_file() and not any(path.is_relative_to(own) for own in ours))

@@ -1,4 +1,4 @@
-"""The key of a step: what its result depends on, computed instead of written down."""
+"""The key of a step: a digest of everything that its result depends on, which is found automatically."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ DISTRIBUTIONS = {
     "pycrfsuite": "python-crfsuite",
     "lightning_fabric": "pytorch-lightning",
 }
-"""Libraries whose packages have another name than their modules."""
+"""Names of the installed packages of libraries, if they differ from those of their modules."""
 IMPLIED = {"onnx": ("onnxscript",), "transformers": ("tokenizers",)}
-"""Libraries that others call without our importing them."""
+"""Further libraries that a library calls, which the project does not import itself."""
 
 
 def key(
     step: Callable[..., Any], inputs: Sequence[Artifact | str] = (), settings: Mapping[str, Any] | None = None, machine: bool = False
 ) -> str:
-    """The digest of all that the result of a step depends on.
+    """The digest of everything that the result of a step depends on.
 
     Args:
-        step: the function that does the work; a `functools.partial` of it will do. Its source and that of every module which it, or a
-            method of a value given to it, can load are part of the key, and so are the versions of the libraries that they import.
-        inputs: artifacts, by their digests.
-        settings: JSON values, records, and classes of records, whose methods the step calls.
-        machine: the result is a measurement, which holds for this kind of machine only.
+        step: the function that does the work, or a `functools.partial` of it. The source of every module that it can load is part of the key
+            (see `tasks.store.closure`), and so are the versions of the libraries that these modules import.
+        inputs: artifacts, or digests of artifacts.
+        settings: JSON values, records, and classes of records whose methods the step calls.
+        machine: whether the result is a measurement, which is valid only for this kind of machine.
+
+    Returns:
+        sha256, hex.
     """
     code = code_of(step, inputs, settings or {})
     return digest_of(
@@ -54,16 +57,24 @@ def key(
 
 
 class Code(Record):
-    """What a step can load: the modules of the project with the sha256 of their source, and the names of libraries."""
+    """The code that a step can load: modules of the project with the sha256 of their source, and names of libraries."""
 
     modules: dict[str, str]
     libraries: tuple[str, ...]
 
 
 def code_of(step: Callable[..., Any], inputs: Sequence[Artifact | str], settings: Mapping[str, Any]) -> Code:
-    """The modules and libraries that a step can load, given the classes of the records in its inputs and settings.
+    """The modules and libraries that a step can load.
 
-    What was found before is remembered in the store, and holds as long as each of those modules has the same source.
+    The result is cached in the store, and is valid as long as the source of each of these modules is the same.
+
+    Args:
+        step: the function that does the work.
+        inputs: artifacts, or digests of artifacts.
+        settings: JSON values, records and classes of records; the methods of their classes count, too.
+
+    Returns:
+        The code.
     """
     kinds = list(dict.fromkeys(_kinds([*inputs, *settings.values()])))
     plain = _plain(step)
@@ -90,7 +101,7 @@ def _remembered(path: Path) -> Code | None:
 
 
 def written(value: Any) -> Any:
-    """A setting as JSON; a record with the name of its class, an artifact as its digest."""
+    """A setting as JSON: a record with the name of its class, an artifact as its digest."""
     if isinstance(value, type):
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, Artifact):
@@ -103,7 +114,7 @@ def written(value: Any) -> Any:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """The installed version of each library, by its package; those that are not installed are left out."""
+    """The installed version of each library, by the name of its package; libraries that are not installed are left out."""
     libraries = set(libraries)
     named = {DISTRIBUTIONS.get(name, name) for name in libraries} | {other for name in libraries for other in IMPLIED.get(name, ())}
     found = {name: version for name in sorted(named) if (version := _version(name))}
@@ -133,7 +144,7 @@ def _kinds(values: Iterable[Any]) -> Iterator[type[Record]]:
 
 
 def _plain(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The function below partial applications and decorators."""
+    """The function inside partial applications and decorators."""
     inner = step.func if isinstance(step, functools.partial) else getattr(step, "__wrapped__", None)
     return step if inner is None else _plain(inner)
 

@@ -1,4 +1,4 @@
-"""The source of one module, taken apart: what it imports, defines and refers to. Nothing is imported or executed."""
+"""The parsed source of a module: its imports and definitions. Nothing is imported or executed."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Source:
     sha256: str
     body: list[ast.stmt]
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By the name that the module's top level binds: the module that it is imported from, and its name there ('' for a module itself)."""
+    """Names that the top level imports: for each the module that it comes from, and its name there ('' for a module itself)."""
     defined: dict[str, Node] = field(default_factory=dict)
-    """The functions and classes of the top level, by name."""
+    """Functions and classes of the top level, by name."""
 
 
 @functools.cache
 def folder_of(package: str) -> Path | None:
-    """The folder of a top-level package; None where there is none on disk."""
+    """The folder of a top-level package; None if it is not on disk."""
     spec = importlib.util.find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a module, found without importing its parents; None where there is none."""
+    """The file of a module, found without importing its parents; None if there is no such file."""
     package, _, rest = module.partition(".")
     folder = folder_of(package)
     return _path_below(folder, rest) if folder else None
@@ -49,7 +49,7 @@ def _path_below(folder: Path, name: str) -> Path | None:
 
 
 def read(module: str) -> Source | None:
-    """A module's source as it is on disk now, parsed once for as long as the file does not change; None where there is no such module."""
+    """The parsed source of a module; it is parsed again if the file has changed. None if there is no such module."""
     path = path_of(module)
     return None if path is None else read_file(module, path)
 
@@ -60,7 +60,7 @@ def _sha256(path: Path, modified: int, size: int) -> str:
 
 
 def sha256_of(module: str) -> str:
-    """Of a module's source as it is on disk now, without parsing it; empty where there is no such module."""
+    """sha256 of the present source of a module, without parsing it; empty if there is no such module."""
     path = path_of(module)
     if path is None:
         return ""
@@ -69,7 +69,7 @@ def sha256_of(module: str) -> str:
 
 
 def read_file(module: str, path: Path) -> Source:
-    """The same, of a module whose file is known, such as a script's."""
+    """The parsed source of a module in a given file, such as a script."""
     status = path.stat()
     return _parsed(module, path, status.st_mtime_ns, status.st_size)
 
@@ -87,7 +87,7 @@ def _parsed(module: str, path: Path, modified: int, size: int) -> Source:
 
 
 def top_level(body: list[ast.stmt], as_main: bool = False) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported, or with `as_main` run by itself; those for type checkers never do."""
+    """The statements that run when a module is imported, or with `as_main` when it is run as a script; those for type checkers never run."""
     for statement in body:
         if not isinstance(statement, ast.If | ast.Try | ast.With):
             yield statement
@@ -100,7 +100,7 @@ def top_level(body: list[ast.stmt], as_main: bool = False) -> Iterator[ast.stmt]
 
 
 def bindings(statement: ast.Import | ast.ImportFrom, source: Source) -> dict[str, tuple[str, str]]:
-    """What an import binds: by name, the module, and the name in it or '' for the module itself."""
+    """The names that an import binds: for each the module, and the name in it, or '' for the module itself."""
     if isinstance(statement, ast.Import):
         return {alias.asname or alias.name.partition(".")[0]: (alias.name, "") for alias in statement.names}
     base = statement.module or ""

@@ -1,4 +1,4 @@
-"""What a step of a flow takes and gives, noted as it happens: the graph of a run is drawn from that."""
+"""The records that each step of a flow reads and returns, recorded during the run; the graph of the run is drawn from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.store.digests import digest_of
 
 @dataclass
 class Uses:
-    """Identities of the records that a step has taken and given so far."""
+    """Identities of the records that a step has read (taken) and returned (given) so far."""
 
     taken: set[str] = field(default_factory=set)
     given: set[str] = field(default_factory=set)
@@ -30,7 +30,7 @@ _current: ContextVar[Uses | None] = ContextVar("uses", default=None)
 
 
 def identity(record: Record | str) -> str:
-    """An artifact's digest, or that of a record's fields."""
+    """The digest of an artifact, or of the fields of another record."""
     if isinstance(record, str):
         return record
     return record.digest if isinstance(record, Artifact) else digest_of(record.model_dump(mode="json"))
@@ -38,7 +38,7 @@ def identity(record: Record | str) -> str:
 
 @contextmanager
 def noted() -> Iterator[Uses]:
-    """The uses of the store within the block."""
+    """Record the uses of the store within the block."""
     uses = Uses()
     token = _current.set(uses)
     try:
@@ -48,5 +48,5 @@ def noted() -> Iterator[Uses]:
 
 
 def current() -> Uses:
-    """The uses of the step that runs; of none where no step does."""
+    """The uses of the current step; outside of a step they are discarded."""
     return _current.get() or Uses()
