@@ -1,6 +1,6 @@
 """The pictures of the README and the documentation: `python docs/screenshots.py`, with Chromium installed.
 
-Runs the sample of two verticals (or takes them from the store), serves what they released, and photographs the report and the server's page.
+Runs the sample of NLP (or takes the run from the store), serves what it released, and photographs the report and the server's page.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     seven = np.rint(load_digits().images[SEVEN] * (255 / 16)).astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     Image.fromarray(seven).resize((64, 64), Image.Resampling.NEAREST).save(PICTURES / "seven.png")
-    report = Path(released("recommendation")["report"])
+    report = Path(released("nlp")["report"])
     photograph(report.as_uri(), PICTURES / "report.png", (1100, 1240))
-    released("driving_perception")
     with served(report.parents[1] / "models") as address:
-        photograph(f"{address}/?model=driving_perception&explain&example", PICTURES / "page.png", (1100, 1240))
+        photograph(f"{address}/?model=text_classification&explain&example", PICTURES / "page.png", (1100, 900))
 
 
 def released(vertical: str) -> dict[str, str]:
