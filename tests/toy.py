@@ -67,14 +67,14 @@ class NumbersCodec:
 
 
 class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Distillable, HasHiddenStates):
-    """On which side of the circle is a point?"""
+    """Classifies points: inside or outside of a circle."""
 
     name: ClassVar[str] = "toy"
-    seed: int = setting(0, prepare=True, description="of the points")
+    seed: int = setting(0, prepare=True, description="seed of the points")
     hidden: int = Field(default=32, description="width of the network")
     depth: int = Field(default=1, description="hidden layers")
-    fault: str = Field(default="", description="what goes wrong in the loss: raise, nan, memory, words, hang")
-    east: bool = Field(default=False, description="whether to be best at the points in the east")
+    fault: str = Field(default="", description="error in the loss: raise, nan, memory, words or hang")
+    east: bool = Field(default=False, description="whether the points in the east are the focus of adaptation")
     slow: float = Field(default=0.0, description="seconds per step")
 
     @property
@@ -157,7 +157,7 @@ class ToyUseCase(UseCase, Pretrainable, Adaptable, HasBaselines, Computed, Disti
 
 
 class CountedToy(ToyUseCase, HasStatistics):
-    """The toy whose accuracy is taken apart by example."""
+    """The toy with per-example statistics."""
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
         examples = self.examples(folder, split).batch(np.arange(SIZES[split]))
@@ -166,7 +166,7 @@ class CountedToy(ToyUseCase, HasStatistics):
 
 
 class ExplainingToy(ToyUseCase, Explainable):
-    """Its explanations ask for a thousand rows, and the one of [9, 9] never ends."""
+    """The toy with explanations, which run 1001 rows; the explanation of [9, 9] never ends."""
 
     def explain(self, predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
         found = predict({"point": np.zeros((1001, 2), np.float32)})["probabilities"]
@@ -179,7 +179,7 @@ STEP_SECONDS = 1 / 128
 
 
 class StepClock(Technique):
-    """The time of a fit as its steps count it, however busy the machine is."""
+    """Counts the time of a fit in steps, so that it does not depend on the load of the machine."""
 
     def before(self, learner: Learner) -> None:
         learner.seconds = lambda: STEP_SECONDS * learner.step

@@ -1,4 +1,4 @@
-"""The toy's torch half."""
+"""The network and loss of the toy, in torch."""
 
 from __future__ import annotations
 

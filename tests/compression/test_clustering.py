@@ -1,4 +1,4 @@
-"""Weights that share few values: against the definitions, and as the exporter finds them again."""
+"""Weight clustering: compared with the definitions, and as the exporter detects it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_gradient_of_a_value_is_the_sum_of_those_that_share_it() -> None:
     torch.testing.assert_close(codebook.grad, torch.stack([gradients[places == place].sum() for place in range(4)]))
 
 
-def test_zeros_and_layers_of_low_rank_stay_so() -> None:
+def test_zeros_and_low_rank_layers_are_preserved() -> None:
     layers = [nn.Linear(64, 64, bias=False) for _ in range(3)]
     with torch.no_grad():
         layers[0].weight *= layers[0].weight > 0
@@ -60,11 +60,11 @@ def test_zeros_and_layers_of_low_rank_stay_so() -> None:
             parameter -= 0.1 * parameter.grad if parameter.grad is not None else 0
     make_plain(network)
     assert torch.equal(layers[0].weight == 0, zero) and len(layers[0].weight.unique()) == 4
-    assert len(layers[1].weight.unique()) > 1000 and not torch.equal(layers[1].weight, thin), "it learns on as it is"
+    assert len(layers[1].weight.unique()) > 1000 and not torch.equal(layers[1].weight, thin), "it is trained without clusters"
     assert len(layers[2].weight.unique()) == 4
 
 
-def test_a_codebook_is_found_also_behind_a_scale_for_each_output() -> None:
+def test_a_codebook_is_found_even_if_each_output_is_scaled() -> None:
     weight = few_values(32, 16, 3, 3)
     scales = np.linspace(-2, 2, 32, dtype=np.float32)[:, None, None, None]
     for array in (weight, weight * scales):
@@ -73,7 +73,7 @@ def test_a_codebook_is_found_also_behind_a_scale_for_each_output() -> None:
         codebook, places, scale = found
         assert len(codebook) == 8 and places.dtype == np.uint8 and (scale is None) == (array is weight)
         np.testing.assert_allclose(codebook[places] * (1 if scale is None else scale), array, atol=1e-6)
-    assert find_codebook(weight + weights(32, 16, 3, 3).numpy(), weight) is None, "it is something else"
+    assert find_codebook(weight + weights(32, 16, 3, 3).numpy(), weight) is None, "it is another weight"
     plain = weights(32, 16, 3, 3).numpy()
     assert find_codebook(plain, plain) is None, "it has many values"
 
@@ -82,7 +82,7 @@ def few_values(*shape: int) -> np.ndarray:
     return weights(8).numpy()[np.random.default_rng(0).integers(0, 8, shape)]
 
 
-def test_a_graph_answers_the_same_and_is_folded_when_it_is_opened(tmp_path: Path) -> None:
+def test_a_clustered_graph_has_the_same_outputs_and_is_folded_when_opened(tmp_path: Path) -> None:
     scales = np.linspace(1, 2, 64, dtype=np.float32)[:, None]
     constants = {"few": few_values(64, 64), "scaled": few_values(64, 64) * scales, "many": weights(64, 64).numpy()}
     nodes = [
@@ -97,13 +97,11 @@ def test_a_graph_answers_the_same_and_is_folded_when_it_is_opened(tmp_path: Path
     before = model.ByteSize()
     split_codebooks(model.graph, {"scaled": few_values(64, 64)})
     onnx.checker.check_model(model, full_check=True)
-    assert model.ByteSize() < before - 2 * 3 * 64 * 64 + 2000, "a byte in the place of four"
+    assert model.ByteSize() < before - 2 * 3 * 64 * 64 + 2000, "one byte instead of four for each weight"
     onnx.save(model, tmp_path / "shared.onnx")
     inputs = {"x": weights(64, 64).numpy()}
     expected, found = (np.asarray(open_session(tmp_path / name).run(None, inputs)[0]) for name in ("plain.onnx", "shared.onnx"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     open_session(tmp_path / "shared.onnx", optimised=tmp_path / "kept")
     (kept,) = (tmp_path / "kept").glob("*.onnx")
-    assert all(node.op_type in ("Gemm", "MatMul", "FusedGemm") for node in onnx.load(kept).graph.node), (
-        "nothing is looked up when it answers"
-    )
+    assert all(node.op_type in ("Gemm", "MatMul", "FusedGemm") for node in onnx.load(kept).graph.node), "no look-up is left at inference"

@@ -1,4 +1,4 @@
-"""The search: few attempts, each grown from what was good, within a budget of time, and remembered."""
+"""The search for the strongest compression: few attempts, each on the best network so far, within a budget of time, and cached."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_strongest_level_is_found_by_bisection(limit: float) -> None:
 
 @pytest.fixture(autouse=True)
 def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verbs themselves: outside of a flow each would ask a server."""
+    """The functions of tasks without Prefect: outside of a flow each would need a server."""
     for verb in (quantize, export, shrink):
         monkeypatch.setattr(module, verb.fn.__name__, verb.fn)
 
@@ -72,42 +72,46 @@ def labels(models: list[OnnxModel]) -> list[str]:
     return [model.label for model in models]
 
 
-def test_without_epochs_it_is_quantised_alone(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
+def test_without_epochs_the_network_is_only_quantised(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
     checkpoint, full, dataset = trained
     found = compress.fn(checkpoint, full, dataset, Compression(), LENIENT)
     assert found and all(label.startswith("int8") for label in labels(found))
 
 
-def test_it_prunes_as_far_as_the_budget_allows_and_remembers(
+def test_the_search_prunes_as_far_as_the_budget_allows_and_caches_attempts(
     trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, full, dataset = trained
     tried: list[str] = []
     monkeypatch.setattr(module, "remark", tried.append)
     found = compress.fn(checkpoint, full, dataset, quick(), LENIENT)
-    assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 75 %"], "the middle one first, then harder"
+    assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 75 %"], "the middle share first, then a larger one"
     pruned = next(model for model in found if model.label == "pruned 75 %")
     assert pruned.role == "compressed" and pruned.megabytes < full.megabytes
     assert any(label.startswith("pruned 75 %, int8") for label in labels(found)), "and quantised"
     assert labels(found).index("pruned 50 %") < labels(found).index("pruned 75 %"), "the step on the way is a candidate, too"
-    monkeypatch.setattr("tasks.training.launch.fit", None)  # whoever trained now would fail
+    monkeypatch.setattr("tasks.training.launch.fit", None)  # a fit would fail now
     assert labels(compress.fn(checkpoint, full, dataset, quick(), LENIENT)) == labels(found)
 
 
-def test_what_loses_too_much_is_not_followed_up(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_loses_too_much_is_not_tried_further(
+    trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint, full, dataset = trained
     tried: list[str] = []
     monkeypatch.setattr(module, "remark", tried.append)
-    perfect = checkpoint.model_copy(update={"scores": {"accuracy": 2.0}})  # no other network can come near
+    perfect = checkpoint.model_copy(update={"scores": {"accuracy": 2.0}})  # no other network can reach this score
     found = compress.fn(perfect, full, dataset, quick(), Budget(max_loss=0.1))
     assert [line.partition(":")[0] for line in tried] == ["pruned 50 %", "pruned 25 %"], (
-        "int8 of the network itself keeps the budget: nothing has to recover"
+        "the network itself is within the budget in int8: no recovery is necessary"
     )
     assert all("is not followed up" in line for line in tried)
     assert all(label.startswith("int8") for label in labels(found))
 
 
-def test_what_loses_a_little_too_much_learns_on(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_loses_a_little_too_much_is_trained_further(
+    trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint, full, dataset = trained
     tried: list[str] = []
 
@@ -123,8 +127,10 @@ def test_what_loses_a_little_too_much_learns_on(trained: tuple[Checkpoint, OnnxM
     assert any(label.startswith("pruned 25 % int8-aware, int8") for label in labels(found))
 
 
-def test_a_loss_that_chance_explains_is_kept(trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The score that is reported loses more than is allowed; the bundles on the same examples lose nothing."""
+def test_a_loss_that_is_not_significant_is_accepted(
+    trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reported score loses more than the budget accepts, but the bundles on the same examples lose nothing."""
     checkpoint, full, dataset = trained
     tried: list[str] = []
 
@@ -147,7 +153,7 @@ def test_named_methods_are_applied_in_their_order(trained: tuple[Checkpoint, Onn
     assert "pruned 50 % clustered 2 bits" in labels(found)
 
 
-def test_an_attempt_that_fails_is_told_and_ends_nothing(
+def test_a_failed_attempt_is_reported_and_does_not_end_the_search(
     trained: tuple[Checkpoint, OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, full, dataset = trained
@@ -163,7 +169,9 @@ def test_an_attempt_that_fails_is_told_and_ends_nothing(
     assert found and all(label.startswith("int8") for label in labels(found))
 
 
-def test_a_budget_of_size_brings_zeros_and_one_of_time_ends_it(trained: tuple[Checkpoint, OnnxModel, Dataset]) -> None:
+def test_a_limit_of_size_adds_pruning_of_weights_and_a_limit_of_time_ends_the_search(
+    trained: tuple[Checkpoint, OnnxModel, Dataset],
+) -> None:
     checkpoint, full, dataset = trained
     sizes = Budget(max_loss=0.5, objective="size")
     found = compress.fn(checkpoint, full, dataset, quick(prune=Pruning(shares=()), sparsify=Sparsification(shares=(0.6,))), sizes)

@@ -1,4 +1,4 @@
-"""A student learns its teacher's opinion, through the same loop as any fit."""
+"""Knowledge distillation: a student learns the predictions of its teacher."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def teacher(dataset: Dataset) -> Checkpoint:
     return fit_network("train", dataset.usecase, dataset, QUICK)
 
 
-def test_the_soft_loss_is_hintons() -> None:
+def test_the_soft_loss_is_that_of_hinton() -> None:
     student, wanted = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[3.0, 0.0, 1.0]])
     expected = -(torch.softmax(wanted / 2, 1) * torch.log(torch.softmax(student / 2, 1))).sum() * 4
     assert soft_loss(student, wanted, 2.0) == pytest.approx(float(expected))
     masked = torch.tensor([[1.0, float("-inf")]])
-    assert soft_loss(masked, masked, 1.0) == pytest.approx(0), "a class that neither may choose costs nothing"
+    assert soft_loss(masked, masked, 1.0) == pytest.approx(0), "a masked class does not count"
 
 
 def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher: Checkpoint) -> None:
@@ -69,8 +69,8 @@ def test_a_student_is_half_the_size_and_nearly_as_good(dataset: Dataset, teacher
     assert teacher.digest in student.made_from
 
 
-def test_a_student_of_nothing_but_its_teacher_agrees_with_it(dataset: Dataset, teacher: Checkpoint) -> None:
-    """Taught by one that is always wrong, it is wrong."""
+def test_a_student_with_weight_1_agrees_with_its_teacher(dataset: Dataset, teacher: Checkpoint) -> None:
+    """A student of a teacher that is always wrong is wrong."""
     technique = KnowledgeDistillation(teacher=contrary_to(teacher), weight=1.0)
     student = fit_network("distil", ToyUseCase(hidden=32), dataset, QUICK, technique=technique)
     assert student.scores["accuracy"] < 0.3
@@ -83,8 +83,8 @@ def contrary_to(teacher: Checkpoint) -> Checkpoint:
     return store.make(Checkpoint, {"name": "contrary", "of": teacher.digest}, build)[0]
 
 
-def test_a_bundle_teaches_whatever_it_was_made_with(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
-    """The trained network would teach what is right; the bundle is always wrong, and it is the one that is listened to."""
+def test_a_bundle_can_be_the_teacher(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+    """The bundle is always wrong, unlike the trained network: the student is wrong, so the bundle is its teacher."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     export(contrary_to(teacher), dataset, bundle)
@@ -93,7 +93,7 @@ def test_a_bundle_teaches_whatever_it_was_made_with(dataset: Dataset, teacher: C
     assert student.scores["accuracy"] < 0.3
 
 
-def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_be_the_teacher_is_refused_with_a_reason(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     alone = teacher.model_copy(update={"usecase": ImageClassification()})
@@ -105,10 +105,10 @@ def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkp
     with pytest.raises(SettingError, match="no accessible hidden states or attention maps"):
         technique = KnowledgeDistillation(teacher=teacher, bundle=str(bundle), hidden=1.0)
         launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path / "work", technique=technique)
-    taught = open_teacher(bundle, ToyUseCase(), dataset.folder)
+    teacher_model = open_teacher(bundle, ToyUseCase(), dataset.folder)
     points = torch.tensor([[3.0, 3.0], [0.0, 0.0]])
-    likely = taught.bundle.predict({"point": points.numpy()})["probabilities"]
-    assert torch.softmax(taught(points), 1).numpy() == pytest.approx(likely, abs=1e-5)
+    likely = teacher_model.bundle.predict({"point": points.numpy()})["probabilities"]
+    assert torch.softmax(teacher_model(points), 1).numpy() == pytest.approx(likely, abs=1e-5)
     graph = onnx.load(str(bundle / "model.onnx"))
     graph.graph.output[0].name = graph.graph.node[-1].output[0] = "boxes"
     onnx.save(graph, str(bundle / "model.onnx"))
@@ -116,7 +116,7 @@ def test_what_cannot_teach_is_refused_in_words(dataset: Dataset, teacher: Checkp
         open_teacher(bundle, ToyUseCase(), dataset.folder)
 
 
-def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None:
+def test_a_bundle_with_other_classes_or_inputs_cannot_be_the_teacher(tmp_path: Path) -> None:
     sets = {}
     for name, classes, size in (("one", "ab", 12), ("other classes", "ac", 12), ("other size", "ab", 20)):
         for kind in classes:
@@ -138,15 +138,15 @@ def test_a_bundle_of_other_classes_or_sizes_cannot_teach(tmp_path: Path) -> None
     (bundle / "usecase.json").write_text(json.dumps(write_typed(usecase)))
     student = usecase.student_usecase()
     assert student is not None and student.student_usecase() is None
-    taught = open_teacher(bundle, student, data)
+    teacher_model = open_teacher(bundle, student, data)
     in_torch = network(torch.from_numpy(image).float() / 255).softmax(1).detach().numpy()
-    assert taught(torch.from_numpy(image).float() / 255).softmax(1).numpy() == pytest.approx(in_torch, abs=1e-3)
+    assert teacher_model(torch.from_numpy(image).float() / 255).softmax(1).numpy() == pytest.approx(in_torch, abs=1e-3)
     for name, said in (("other classes", "has the classes a, b, but the data has a, c"), ("other size", "encodes its inputs differently")):
         with pytest.raises(SettingError, match=said):
             open_teacher(bundle, *sets[name])
 
 
-def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not_kept(
+def test_hidden_states_are_distilled_and_projections_are_resumed_but_not_saved(
     dataset: Dataset, teacher: Checkpoint, tmp_path: Path
 ) -> None:
     fit = QUICK.model_copy(update={"epochs": 3, "ema": 0.8, "patience": 3})
@@ -166,7 +166,7 @@ def test_a_student_is_taught_hidden_states_and_its_projection_is_resumed_but_not
     assert len(set(digests)) == 1
 
 
-def test_a_network_without_attention_cannot_be_taught_it(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
+def test_attention_of_a_network_without_attention_is_refused(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"--distillation\.attention 0\.5: this network of toy has none"):
         launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path, technique=KnowledgeDistillation(teacher=teacher, attention=0.5))
 

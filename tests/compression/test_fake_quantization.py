@@ -1,4 +1,4 @@
-"""A network that has learnt with rounding is rounded as ONNX Runtime rounds, and loses less by it."""
+"""Fake quantisation rounds as ONNX Runtime does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weight() -> Tensor:
     return weight
 
 
-def test_weights_are_rounded_as_onnxruntime_does_and_stay_when_it_does_so_again(weight: Tensor) -> None:
+def test_weights_are_rounded_as_by_onnxruntime_and_do_not_change_when_quantised(weight: Tensor) -> None:
     rounded = fake_quantize_weight(weight, 8)
     torch.testing.assert_close(rounded, rounded_by_onnxruntime(weight), rtol=1e-6, atol=0)
     assert torch.equal(rounded_by_onnxruntime(rounded), rounded)
@@ -43,11 +43,11 @@ def test_few_bits_are_few_values_and_the_gradient_passes(weight: Tensor) -> None
     assert weight.grad is not None and (weight.grad == 1).all()
 
 
-def test_inputs_are_rounded_in_the_range_they_usually_have() -> None:
+def test_inputs_are_rounded_within_their_running_range() -> None:
     layer = nn.Linear(1, 1)
     rounding = FakeQuantizedInput(layer)
     rounding(torch.tensor([1.0, 4.0]))
-    assert (float(rounding.low), float(rounding.high)) == (0.0, 4.0), "zero is always in it"
+    assert (float(rounding.low), float(rounding.high)) == (0.0, 4.0), "the range always contains zero"
     rounding(torch.tensor([-2.0, 4.0]))
     assert float(rounding.low) == pytest.approx(-0.02)
     rounding.eval()
@@ -65,7 +65,7 @@ def small_network() -> tuple[nn.Sequential, nn.Conv2d]:
     return nn.Sequential(convolution, nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 16, 4)), convolution
 
 
-def test_what_is_kept_is_plain_and_on_the_grid() -> None:
+def test_the_final_network_is_plain_with_rounded_weights() -> None:
     torch.manual_seed(0)
     network, convolution = small_network()
     plain, kept_convolution = small_network()
@@ -76,7 +76,7 @@ def test_what_is_kept_is_plain_and_on_the_grid() -> None:
     for _ in range(3):
         network(torch.randn(16, 3, 6, 6)).square().sum().backward()
         optimizer.step()
-    kept, x = copy.deepcopy(network).eval(), torch.randn(16, 3, 6, 6)  # a copy, as of an average
+    kept, x = copy.deepcopy(network).eval(), torch.randn(16, 3, 6, 6)  # a copy, as for a moving average
     remove_fake_quantization(kept)
     plain.load_state_dict(kept.state_dict())
     with torch.no_grad():

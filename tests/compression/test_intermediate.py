@@ -1,4 +1,4 @@
-"""A student learns what its teacher has in mind on the way to an answer, in every vertical; the training of it is in test_distillation."""
+"""Distillation of hidden states and attention maps, in every vertical; test_distillation tests it in a fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from usecases.recommendation import Recommendation
 STEPS = 15
 TEXT: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "length": 24, "vocabulary": 600, "dropout": 0, "head_dropout": 0}
 SHOP: dict[str, Any] = {"k_core": 1, "length": 12, "width": 16, "dropout": 0}
-VERTICALS: dict[str, tuple[UseCase, dict[str, Any]]] = {  # a student, and what is larger in its teacher
+VERTICALS: dict[str, tuple[UseCase, dict[str, Any]]] = {  # settings of a student, and those of its teacher that differ
     "texts": (TextClassification(**TEXT), {"width": 64, "depth": 4}),
     "texts, recurrent": (TextClassification(**TEXT, model="lstm"), {"width": 64, "depth": 4}),
     "names": (EntityRecognition(**TEXT, task="entities"), {"width": 64, "depth": 4}),
@@ -47,7 +47,7 @@ Case = tuple[UseCase, UseCase, Path]
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
-    """By name a student's settings, its teacher's, and their prepared data."""
+    """The settings of a student and of its teacher by name, and their prepared data."""
     made: dict[str, Case] = {}
 
     def of(name: str) -> Case:
@@ -69,15 +69,15 @@ def networks(student: UseCase, teacher: UseCase, folder: Path) -> tuple[Any, Any
 
 
 def apart(usecase: UseCase, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], attention: float = 0.0) -> Tensor:
-    """How far they are from each other inside, and nothing else."""
+    """The distance of hidden states and attention maps alone."""
 
-    def answers() -> Tensor:
+    def base_loss() -> Tensor:
         torch.manual_seed(1)  # augmentation
         assert isinstance(usecase, Distillable)
         return 0 * usecase.distillation_loss(student, teacher, batch, 0.5, 1.0)
 
     assert isinstance(usecase, HasHiddenStates)
-    return intermediate_loss(usecase, student, teacher, batch, answers, 1 - attention, attention)
+    return intermediate_loss(usecase, student, teacher, batch, base_loss, 1 - attention, attention)
 
 
 def test_layers_are_matched_evenly_and_the_last_with_the_last() -> None:
@@ -86,7 +86,7 @@ def test_layers_are_matched_evenly_and_the_last_with_the_last() -> None:
     assert [theirs for _, theirs in match_layers([0, 1], range(2))] == [0, 1]
 
 
-def test_a_distance_of_states_means_the_same_for_any_width_and_padding_is_not_counted() -> None:
+def test_the_hidden_state_loss_is_the_same_for_any_width_and_ignores_padding() -> None:
     torch.manual_seed(0)
     for width in (64, 1024):
         one, other = torch.randn(40, 50, width), torch.randn(40, 50, width)
@@ -101,7 +101,7 @@ def test_a_distance_of_states_means_the_same_for_any_width_and_padding_is_not_co
     assert float(hidden_state_loss(nn.Identity(), maps, coarse, None)) == pytest.approx(0, abs=1e-5), "the finer maps are pooled"
 
 
-def test_a_distance_of_attention_is_kullbacks_and_leiblers() -> None:
+def test_the_attention_loss_is_the_kullback_leibler_divergence() -> None:
     own, theirs = torch.tensor([[[[0.5, 0.5, 0.0]]]]), torch.tensor([[[[0.25, 0.75, 0.0]]]])
     expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
     assert float(attention_loss(own, theirs, None)) == pytest.approx(expected, rel=1e-5)
@@ -109,9 +109,7 @@ def test_a_distance_of_attention_is_kullbacks_and_leiblers() -> None:
 
 
 @pytest.mark.parametrize("name", VERTICALS)
-def test_who_is_the_same_inside_has_nothing_to_learn_and_who_is_not_learns_it_of_a_wider_one(
-    name: str, case: Callable[[str], Case]
-) -> None:
+def test_the_hidden_state_loss_is_zero_for_equal_networks_and_falls_with_a_wider_teacher(name: str, case: Callable[[str], Case]) -> None:
     usecase, wider, folder = case(name)
     student, teacher, batch = networks(usecase, wider, folder)
     assert float(apart(usecase, student, student, batch)) == pytest.approx(0, abs=1e-5)
@@ -132,7 +130,7 @@ def test_who_is_the_same_inside_has_nothing_to_learn_and_who_is_not_learns_it_of
 
 
 @pytest.mark.parametrize("name", ATTENTIVE)
-def test_a_student_learns_where_its_teacher_looks(name: str, case: Callable[[str], Case]) -> None:
+def test_a_student_learns_the_attention_of_its_teacher(name: str, case: Callable[[str], Case]) -> None:
     usecase, wider, folder = case(name)
     student, teacher, batch = networks(usecase, wider, folder)
     with torch.no_grad():
@@ -150,7 +148,7 @@ def test_a_student_learns_where_its_teacher_looks(name: str, case: Callable[[str
 
 
 @pytest.mark.parametrize("name", PADDED)
-def test_padding_is_not_learnt(name: str, case: Callable[[str], Case]) -> None:
+def test_padding_does_not_change_the_loss(name: str, case: Callable[[str], Case]) -> None:
     usecase, _, folder = case(name)
     student, _, batch = networks(usecase, usecase, folder)
     teacher = networks(usecase, usecase, folder)[1]

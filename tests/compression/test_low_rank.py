@@ -1,4 +1,4 @@
-"""Linear layers as products of two thin matrices: against the definition, and as the exporter finds them again."""
+"""Low-rank factorisation: compared with the definition, and as the exporter detects it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def low_rank(outputs: int, inputs: int, rank: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(12, 7), (7, 12), (9, 9)])
-def test_factors_are_the_nearest_of_their_rank(shape: tuple[int, int]) -> None:
-    """What is missed are the singular values left out, and both factors take an even part."""
+def test_factors_are_the_best_approximation_of_their_rank(shape: tuple[int, int]) -> None:
+    """The error is that of the omitted singular values, and both factors have the same norm."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, right = factors(weight, 3)
     assert (left.shape, right.shape) == ((shape[0], 3), (3, shape[1]))
@@ -42,13 +42,13 @@ def test_ranks_save_the_share_and_no_less() -> None:
         assert rank * (outputs + inputs) <= (1 - SHARE) * outputs * inputs < (rank + 1) * (outputs + inputs)
 
 
-def test_what_is_multiplied_out_is_plain_and_of_the_rank() -> None:
+def test_multiplied_factors_are_plain_weights_of_the_same_rank() -> None:
     torch.manual_seed(0)
     network = ToyUseCase(hidden=64, depth=2).network(Path())
     names = list(network.state_dict())
     head, thin = network.head.weight.clone(), network.backbone[0].weight.clone()
     assert factorise_layers(network, SHARE) == 1
-    network.requires_grad_(False)  # as an average is
+    network.requires_grad_(False)  # as a moving average is
     multiply_out(network)
     assert sorted(network.state_dict()) == sorted(names)
     assert all(type(module) is not nn.Linear or isinstance(module.weight, nn.Parameter) for module in network.modules())
@@ -57,7 +57,7 @@ def test_what_is_multiplied_out_is_plain_and_of_the_rank() -> None:
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60), (50, 50)])
-def test_a_rank_is_found_and_so_are_the_factors(shape: tuple[int, int]) -> None:
+def test_the_rank_of_a_matrix_and_its_factors_are_found(shape: tuple[int, int]) -> None:
     weight = low_rank(*shape, 5)
     found = thin_factors(weight)
     assert found is not None
@@ -65,9 +65,9 @@ def test_a_rank_is_found_and_so_are_the_factors(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found[0] @ found[1], weight, atol=1e-5 * np.abs(weight).max())
 
 
-def test_what_would_gain_nothing_is_left_whole() -> None:
+def test_a_matrix_is_not_factorised_without_a_gain() -> None:
     assert thin_factors(low_rank(60, 60, 60)) is None
-    assert thin_factors(low_rank(60, 60, 28)) is None, "28 * 120 numbers are more than nine of ten"
+    assert thin_factors(low_rank(60, 60, 28)) is None, "28 * 120 numbers are more than 90 %"
     sparse = np.zeros((60, 60), np.float32)
     sparse[::10, ::10] = low_rank(6, 6, 6)
     assert thin_factors(sparse) is None, "it has fewer numbers than its factors"
@@ -96,7 +96,7 @@ def a_graph(rank: int) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
 
-def test_a_graph_answers_the_same_in_more_and_thinner_products(tmp_path: Path) -> None:
+def test_a_factorised_graph_has_the_same_outputs(tmp_path: Path) -> None:
     model, inputs = a_graph(rank=4), {"x": low_rank(40, 40, 40)}
     onnx.save(model, tmp_path / "whole.onnx")
     split_low_rank(model.graph)
@@ -112,7 +112,7 @@ def test_a_graph_answers_the_same_in_more_and_thinner_products(tmp_path: Path) -
     }
 
 
-def test_a_graph_of_full_rank_stays_byte_for_byte() -> None:
+def test_a_graph_of_full_rank_is_not_changed() -> None:
     model = a_graph(rank=40)
     before = model.SerializeToString()
     split_low_rank(model.graph)

@@ -1,4 +1,4 @@
-"""Which weights become zero: against the definitions, written out."""
+"""Masks of unstructured pruning, compared with their definitions."""
 
 from __future__ import annotations
 
@@ -45,35 +45,35 @@ def weight() -> Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.8, 0.999])
-def test_the_smallest_are_hidden(weight: Tensor, share: float) -> None:
+def test_the_smallest_weights_are_masked(weight: Tensor, share: float) -> None:
     for layout in (weight, weight.to(memory_format=torch.channels_last)):
         assert torch.equal(mask_smallest(layout, share), smallest_one_by_one(weight, share))
 
 
-def test_the_smallest_of_several_are_those_of_all_together(weight: Tensor) -> None:
+def test_global_pruning_ranks_the_weights_of_all_layers_together(weight: Tensor) -> None:
     small = weight[:2, :2] / 100
     large, little = mask_smallest_of_all([weight, small], 0.5)
     together = smallest_one_by_one(torch.cat([weight.flatten(), small.flatten()]), 0.5)
     assert torch.equal(torch.cat([large.flatten(), little.flatten()]), together)
-    assert not little.any(), "a layer of small weights loses more"
+    assert not little.any(), "a layer with small weights loses a larger share"
 
 
-def test_two_of_four_neighbours_along_the_inputs_are_left(weight: Tensor) -> None:
+def test_two_of_four_neighbours_along_the_inputs_are_kept(weight: Tensor) -> None:
     for layout in (weight, weight.to(memory_format=torch.channels_last)):
         assert torch.equal(mask_two_of_four(layout), two_of_four_one_by_one(weight))
     equals = mask_two_of_four(torch.zeros(2, 8))
-    assert (equals.view(2, 2, 4).sum(-1) == 2).all(), "equal ones make no third"
+    assert (equals.view(2, 2, 4).sum(-1) == 2).all(), "of equal weights two are kept as well"
     with pytest.raises(ValueError, match="has 6 inputs; a multiple of 4 was expected"):
         mask_two_of_four(weight[:, :6])
 
 
-def test_zeros_become_more_as_a_cube() -> None:
+def test_sparsity_follows_the_cubic_schedule() -> None:
     assert scheduled_sparsity(0.8, 0.0) == 0
     assert scheduled_sparsity(0.8, RAMP / 2) == pytest.approx(0.8 * (1 - 0.5**3))
     assert scheduled_sparsity(0.8, RAMP) == scheduled_sparsity(0.8, 1.0) == 0.8
 
 
-def test_what_is_hidden_stays_so_and_learns_nothing() -> None:
+def test_masked_weights_stay_masked_and_do_not_learn() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4))
     for layer in conv_and_linear_layers(network):
@@ -94,7 +94,7 @@ def test_what_is_hidden_stays_so_and_learns_nothing() -> None:
     assert all(isinstance(parameter, nn.Parameter) and parameter.requires_grad for parameter in network.parameters())
 
 
-def test_a_shared_weight_is_left_alone() -> None:
+def test_a_shared_weight_is_not_pruned() -> None:
     embedding, head, own = nn.Embedding(8, 4), nn.Linear(4, 8, bias=False), nn.Linear(4, 4)
     head.weight = embedding.weight
     assert list(conv_and_linear_layers(nn.ModuleList([embedding, head, own]))) == [own]

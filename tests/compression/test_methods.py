@@ -1,4 +1,4 @@
-"""Contract of every way to compress a network while it learns on: same kind back, still right, the input untouched, resumable."""
+"""The contract of compression methods: a plain network results that is still accurate, the input is not changed, and a fit can resume."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 @each_method
-def test_the_same_kind_comes_back_and_is_still_right(method: Method, trained: tuple[Dataset, Checkpoint]) -> None:
+def test_a_compressed_network_is_a_plain_one_and_still_accurate(method: Method, trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
     before = store.content_digest(checkpoint.folder)
     assert method.gain and method.__doc__ and method.is_applicable(checkpoint, dataset)
@@ -74,7 +74,7 @@ def test_the_same_kind_comes_back_and_is_still_right(method: Method, trained: tu
     assert store.content_digest(checkpoint.folder) == before
     assert made.usecase == checkpoint.usecase and checkpoint.digest in made.made_from
     plain, compressed = weights(checkpoint.folder), weights(made.folder)
-    assert plain.keys() == compressed.keys(), "what is kept is a plain network"
+    assert plain.keys() == compressed.keys(), "the result is a plain network"
     assert sum(array.size for array in compressed.values()) <= sum(array.size for array in plain.values())
     model, _ = store.make(OnnxModel, {"of": made.digest}, lambda work: export(made, dataset, work))
     bundle = open_bundle(model.folder)
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_weights_also_when_resumed(
 
 
 @pytest.mark.parametrize("changes", matrix([{"scope": "layer"}, {"ema": 0.9}, {"devices": 2, "ema": 0.9, "precision": "bf16"}]), ids=str)
-def test_as_many_weights_are_zero_as_was_asked_for(changes: dict[str, Any], trained: tuple[Dataset, Checkpoint]) -> None:
+def test_the_share_of_zeros_is_that_of_the_settings(changes: dict[str, Any], trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
     scope = "layer" if "scope" in changes else "network"
     fit = {name: value for name, value in changes.items() if name != "scope"}
@@ -121,8 +121,8 @@ def test_two_of_four_are_zero_where_the_inputs_come_in_fours(trained: tuple[Data
     assert not (made["backbone.0.weight"] == 0).any(), "it has two inputs"
 
 
-def test_what_has_learnt_with_rounding_loses_less_by_it(trained: tuple[Dataset, Checkpoint]) -> None:
-    """Three values for a weight are so few that rounding alone spoils the network."""
+def test_quantisation_aware_training_reduces_the_loss_of_rounding(trained: tuple[Dataset, Checkpoint]) -> None:
+    """With three values for a weight, rounding without training makes the network useless."""
     _, checkpoint = trained
     learnt = shrunk("quantize_aware", QuantizationAwareness(bits=2), 2, trained, epochs=10)
     whole, rounded, aware = (load_network(one) for one in (checkpoint, checkpoint, learnt))
@@ -135,7 +135,7 @@ def test_what_has_learnt_with_rounding_loses_less_by_it(trained: tuple[Dataset, 
 
 
 def accuracy(network: nn.Module) -> float:
-    """On more points than the test split has: how far a network is spoilt is no matter of luck."""
+    """Accuracy on more points than the test split has, so that it is not a matter of chance."""
     points = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return float((network(points).argmax(1) == (points.square().sum(1) > 1.4)).float().mean())
@@ -162,7 +162,7 @@ def count(model: onnx.ModelProto) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if len(tensor.dims) == 2)
 
 
-def test_few_values_are_stored_packed_and_survive_int8(trained: tuple[Dataset, Checkpoint], tmp_path: Path) -> None:
+def test_clustered_weights_are_compressed_also_in_int8(trained: tuple[Dataset, Checkpoint], tmp_path: Path) -> None:
     dataset, whole = trained
     made = shrunk("cluster", Clustering(), 4, trained, ema=0.8)
     assert len(np.unique(weights(made.folder)["backbone.4.weight"])) <= 16
@@ -190,7 +190,7 @@ def shrunk(name: str, method: Method, level: float, trained: tuple[Dataset, Chec
     return shrink.fn(name, method, level, checkpoint, checkpoint, dataset, Fit(**QUICK | changes))
 
 
-def test_what_has_no_sense_is_refused(trained: tuple[Dataset, Checkpoint]) -> None:
+def test_settings_that_do_not_fit_are_refused(trained: tuple[Dataset, Checkpoint]) -> None:
     with pytest.raises(ValidationError, match=r"Give --compression.sparsify.shares 0\.5"):
         Sparsification(pattern="2:4")
     with pytest.raises(SettingError, match="early stopping could keep an epoch before"):

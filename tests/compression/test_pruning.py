@@ -1,4 +1,4 @@
-"""Contract of pruning, on the networks of every vertical: smaller, sound, recovered, and a checkpoint like any other."""
+"""The contract of structured pruning on the networks of every vertical: smaller, consistent, recovered, and exportable."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def prepared(usecase: UseCase) -> Dataset:
 
 
 def fresh(dataset: Dataset) -> nn.Module:
-    """A network with statistics as training leaves them."""
+    """A network with running statistics as after training."""
     torch.manual_seed(0)
     usecase = dataset.usecase
     if (backbone := getattr(usecase, "backbone", "")).startswith("tiny:"):
@@ -97,7 +97,7 @@ def fresh(dataset: Dataset) -> nn.Module:
 
 @functools.cache
 def tiny(kind: str) -> str:
-    """A model of transformers in a folder, with weights that nobody trained."""
+    """The folder of a model of transformers with random weights."""
     from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
     folder = str(store.home() / f"tiny-{kind}")
@@ -110,26 +110,26 @@ def tiny(kind: str) -> str:
 
 
 def ready(usecase: UseCase) -> tuple[nn.Module, list[Tensor]]:
-    """What is exported, and real inputs."""
+    """The predictor, and real inputs."""
     dataset = prepared(usecase)
     inputs = as_tensors(dataset.usecase.calibration_inputs(dataset.folder, np.arange(2)))
     return dataset.usecase.predictor(fresh(dataset)), [inputs[name] for name in dataset.usecase.input_names]
 
 
 def kept(dataset: Dataset) -> Checkpoint:
-    """A checkpoint of a network that nobody trained."""
+    """A checkpoint of a network with random weights."""
 
     def build(work: Path) -> dict[str, Any]:
         save_file(fresh(dataset).state_dict(), work / "weights.safetensors")
         shutil.copytree(dataset.assets, work / "assets")
-        told = {"scores": {}, "seconds": 0, "epochs": 0, "precision": "32-true", "precision_gap": 0, "examples_per_second": 0}
-        return {"usecase": dataset.usecase, **told}
+        facts = {"scores": {}, "seconds": 0, "epochs": 0, "precision": "32-true", "precision_gap": 0, "examples_per_second": 0}
+        return {"usecase": dataset.usecase, **facts}
 
     return store.make(Checkpoint, {"name": "fine_tune", "of": dataset.digest}, build)[0]
 
 
 def blanked(network: nn.Module, inputs: list[Tensor]) -> nn.Module:
-    """The network with zeros where pruning would cut: what it then answers a pruned one must answer too."""
+    """The network with zeros in place of the channels that pruning removes; a pruned network must have the same outputs."""
     graph = dependencies(network, inputs)
     taken = [(root, least_important(scores, SHARE, unit)) for root, scores, unit in prunable_groups(graph)]
     with torch.no_grad():
@@ -154,8 +154,8 @@ def size(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("usecase", matrix(NETWORKS, keep=5), ids=name)
-def test_what_is_left_answers_as_if_the_rest_had_been_zero(usecase: UseCase) -> None:
-    """So nothing was cut that belongs to another channel; and a network of the old sizes takes the new ones."""
+def test_a_pruned_network_has_the_outputs_of_one_with_zeros_instead(usecase: UseCase) -> None:
+    """So only complete channels are removed; and `resize` gives a network of the old sizes the new ones."""
     network, inputs = ready(usecase)
     before, whole = shapes(network, inputs), size(network)
     twin, other = blanked(copy.deepcopy(network), inputs).eval(), copy.deepcopy(network)
@@ -175,7 +175,7 @@ def test_what_is_left_answers_as_if_the_rest_had_been_zero(usecase: UseCase) -> 
 
 
 @pytest.mark.parametrize("usecase", matrix(VERTICALS, keep=2), ids=name)
-def test_a_pruned_checkpoint_is_one_like_any_other(usecase: UseCase, tmp_path: Path) -> None:
+def test_a_pruned_checkpoint_is_loaded_and_exported_like_any_other(usecase: UseCase, tmp_path: Path) -> None:
     dataset = prepared(usecase)
     whole = kept(dataset)
     untouched = store.content_digest(whole.folder)
@@ -186,7 +186,7 @@ def test_a_pruned_checkpoint_is_one_like_any_other(usecase: UseCase, tmp_path: P
     assert size(network) < 0.8 * size(load_network(whole))
     scores = pruned.usecase.score(torch_predict(pruned.usecase, network), dataset.folder, "validation")
     assert scores == pytest.approx(pruned.scores, abs=1e-4)
-    export(pruned, dataset, tmp_path, "pruned")  # refuses a fixed axis and answers that are not torch's
+    export(pruned, dataset, tmp_path, "pruned")  # refuses a fixed axis and outputs that differ from torch
     assert (tmp_path / "model.onnx").exists()
 
 
@@ -196,7 +196,7 @@ def toy() -> tuple[Dataset, Checkpoint]:
     return dataset, fit_network("fine_tune", dataset.usecase, dataset, Fit(epochs=8, batch_size=32, learning_rate=0.02))
 
 
-def test_little_by_little_the_task_is_still_solved(toy: tuple[Dataset, Checkpoint]) -> None:
+def test_pruning_in_rounds_keeps_the_quality(toy: tuple[Dataset, Checkpoint]) -> None:
     dataset, whole = toy
     pruned = shrink.fn("prune", Pruning(rounds=2), 0.75, whole, whole, dataset, Fit(epochs=6, batch_size=32, learning_rate=0.01))
     assert load_network(pruned).get_submodule("head").in_features == 16
@@ -211,12 +211,12 @@ def test_the_same_seed_gives_the_same_weights(toy: tuple[Dataset, Checkpoint]) -
 
 
 @pytest.mark.parametrize("usecase", RECURRENT, ids=name)
-def test_recurrent_layers_are_refused_in_words(usecase: UseCase) -> None:
+def test_recurrent_layers_are_refused_with_a_reason(usecase: UseCase) -> None:
     with pytest.raises(SettingError, match="recurrent layers are not pruned"):
         prune_channels(*ready(usecase), SHARE)
 
 
-def test_a_layer_keeps_whole_blocks_of_channels_and_heads_go_as_a_whole() -> None:
+def test_a_layer_keeps_a_multiple_of_16_channels_and_loses_whole_heads() -> None:
     with pytest.raises(SettingError, match="every layer keeps 16 channels"):
         prune_channels(*ready(ToyUseCase(hidden=8)), SHARE)
     assert len(least_important(torch.rand(40), 0.99)) == 24

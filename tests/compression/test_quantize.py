@@ -1,4 +1,4 @@
-"""Contract of every way to compress a bundle: same kind back, smaller, still right, the input untouched."""
+"""The contract of quantisation: every recipe gives a smaller, accurate bundle, and does not change its input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.label)
-def test_a_recipe_gives_a_bundle_that_is_still_right(recipe: Recipe, bundle: tuple[OnnxModel, Dataset], tmp_path: Path) -> None:
+def test_a_recipe_gives_an_accurate_bundle(recipe: Recipe, bundle: tuple[OnnxModel, Dataset], tmp_path: Path) -> None:
     model, dataset = bundle
     before = store.content_digest(model.folder)
     one, two = tmp_path / "one", tmp_path / "two"
@@ -114,11 +114,11 @@ def product_of(folder: Path, width: int) -> Path:
     return folder / "model.onnx"
 
 
-def test_weights_alone_are_offered_where_large_products_make_up_the_graph(tmp_path: Path, bundle: tuple[OnnxModel, Dataset]) -> None:
+def test_weight_only_recipes_are_offered_for_graphs_with_large_products(tmp_path: Path, bundle: tuple[OnnxModel, Dataset]) -> None:
     (tmp_path / "large").mkdir()
     offered = [recipe.label for recipe in recipes(product_of(tmp_path / "large", 512))]
     assert {"8-bit weights MatMul", "4-bit weights MatMul"} <= set(offered)
-    assert not any(recipe.kind == "weights" for recipe in recipes(bundle[0].folder / GRAPH)), "256 units are no large product"
+    assert not any(recipe.kind == "weights" for recipe in recipes(bundle[0].folder / GRAPH)), "products of 256 units are not large"
 
 
 def test_the_target_decides_the_flags(bundle: tuple[OnnxModel, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_the_target_decides_the_flags(bundle: tuple[OnnxModel, Dataset], monkeyp
     def static(target: str) -> Recipe:
         return next(recipe for recipe in recipes(graph, target) if recipe.kind == "static")  # pyright: ignore[reportArgumentType]
 
-    assert static("vnni") == static("this"), "this machine is one"
+    assert static("vnni") == static("this"), "this machine has VNNI"
     assert static("this").label == "int8 static minmax Gemm"
     assert static("avx2").label == "int8 static minmax Gemm 7-bit for avx2"
     assert static("arm").label == "int8 static S8S8 minmax Gemm for arm"
@@ -181,7 +181,7 @@ def compared(loss: float, high: float | None = None) -> Comparison:
     return Comparison(score=0.9 - loss, reference=0.9, gain=gain)
 
 
-def test_a_loss_that_may_be_chance_is_within_the_budget() -> None:
+def test_a_trial_whose_loss_is_not_significant_is_within_the_budget() -> None:
     budget = Budget(max_loss=0.005)
     assert is_worth_trying(WEIGHTS8, [(DYNAMIC, compared(0.008, high=-0.001))], TRANSFORMER, budget)
     assert not is_worth_trying(WEIGHTS8, [(DYNAMIC, compared(0.008, high=0.001))], TRANSFORMER, budget)
@@ -211,7 +211,7 @@ def test_the_fewest_operators_stay_in_float(needed: int) -> None:
 
 @pytest.fixture
 def spoilt(tmp_path: Path) -> tuple[OnnxModel, Dataset]:
-    """A model that is always right in float, and whose middle product is nothing but noise in int8."""
+    """A model that is always right in float, and whose middle product is noise in int8."""
     graph = onnx.load(product_of(tmp_path, 64))
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     for name, row, factor in (("in", (slice(None), 0), 0), ("weight", 0, 1000)):  # large weights of a unit that is always zero
@@ -229,7 +229,7 @@ def spoilt(tmp_path: Path) -> tuple[OnnxModel, Dataset]:
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
-def test_the_operator_that_suffers_most_is_given_back_to_float(
+def test_the_operator_with_the_largest_error_stays_in_float(
     kind: Literal["static", "dynamic"], spoilt: tuple[OnnxModel, Dataset], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     recipe, words = Recipe(kind=kind, operators=("MatMul",)), list[str]()
@@ -251,14 +251,14 @@ def test_the_operator_that_suffers_most_is_given_back_to_float(
     assert store.file_digest(spoilt[0].folder / "again.onnx") == store.file_digest(trial.bundle.folder / "model.onnx")
 
 
-def test_what_cannot_be_mended_is_said(
+def test_a_recipe_that_stays_over_the_budget_is_reported(
     spoilt: tuple[OnnxModel, Dataset], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, words = Recipe(kind="dynamic", operators=("MatMul",)), list[str]()
     bench = Bench(*spoilt, tmp_path_factory.mktemp("bench"), words.append)
-    bench.base = Scored("accuracy", {"accuracy": 2.0})  # better than anything can be
+    bench.base = Scored("accuracy", {"accuracy": 2.0})  # a score that no model can reach
     assert restore_float(bench, recipe, Budget(max_loss=0.05)) is None
-    assert words[-1] == "int8 dynamic MatMul misses the budget with half of its 3 operators in float, too"
+    assert words[-1] == "int8 dynamic MatMul misses the budget even with half of its 3 operators in float"
     monkeypatch.setattr(searching, "MAX_RANKED", 2)
     assert restore_float(bench, recipe, Budget(max_loss=0.05)) is None
     assert words[-1] == "int8 dynamic MatMul is fast, but misses the budget; its 3 operators are too many to measure each of them"

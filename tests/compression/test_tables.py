@@ -1,4 +1,4 @@
-"""What a graph both looks up and multiplies with is stored once."""
+"""Tied embedding tables of quantised graphs are stored once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ITEMS, LENGTH, WIDTH = 500, 8, 32
 
 @pytest.fixture(scope="module", params=[0, 16], ids=["whole", "factored"])
 def quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recommender's graph in int8, beside `full.onnx`."""
+    """The graph of a recommender in int8, in a folder with `full.onnx`."""
     folder = tmp_path_factory.mktemp("quantised")
     torch.manual_seed(0)
     usecase = Recommendation(length=LENGTH, width=WIDTH, blocks=1, item_rank=request.param)
@@ -43,7 +43,7 @@ def requests(rows: int) -> dict[str, np.ndarray]:
     return {"history": history, "allowed": np.ones((rows, ITEMS), dtype=bool)}
 
 
-def test_a_table_is_stored_once_and_answers_stay(quantised: Path, tmp_path: Path) -> None:
+def test_a_tied_table_is_stored_once_and_outputs_stay(quantised: Path, tmp_path: Path) -> None:
     model, shared = onnx.load(str(quantised)), tmp_path / "shared.onnx"
     share_tables(model.graph)
     onnx.checker.check_model(model)
@@ -66,7 +66,7 @@ def test_a_table_is_stored_once_and_answers_stay(quantised: Path, tmp_path: Path
     assert off_after < 1.2 * off_before
 
 
-def test_a_table_that_is_only_looked_up_stays(quantised: Path) -> None:
+def test_a_table_that_is_not_tied_is_not_changed(quantised: Path) -> None:
     graph = onnx.load(str(quantised)).graph
     scale = next(t for t in graph.initializer if list(t.dims) == [ITEMS] and t.data_type == TensorProto.FLOAT and t.name.endswith("_scale"))
     other = onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(scale), scale.name)  # other numbers than those that are looked up

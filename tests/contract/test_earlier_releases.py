@@ -1,4 +1,4 @@
-"""What earlier releases wrote opens: bundles answer as they did, and their store is read. The data were written by that release's code."""
+"""Files of earlier releases can be read: bundles have the same answers, and a store opens. The data was written by the code of that release."""
 
 from __future__ import annotations
 

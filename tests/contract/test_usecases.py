@@ -1,4 +1,4 @@
-"""The contract over every use case that is found by its entry point, ours and those of other packages."""
+"""The contract checks for every use case that is found by its entry point, the project's own and those of other packages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_use_case_of_another_package_is_run_and_released(tmp_path: Path) -> No
     assert json.loads(subprocess.run(answer, cwd=ROOT, capture_output=True, text=True, check=True).stdout) == released["answer"]
 
 
-def test_a_use_case_that_is_not_there_is_named() -> None:
+def test_an_unknown_use_case_is_reported() -> None:
     done = subprocess.run([sys.executable, "-m", "flows.usecase", "toys"], cwd=ROOT, capture_output=True, text=True)
     assert (
         done.returncode == 2

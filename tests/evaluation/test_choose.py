@@ -1,4 +1,4 @@
-"""The choice, case by case, and its reasons: validation decides, and where it cannot the choice is cross-validated."""
+"""The choice and its reasons, case by case: validation decides, and an uncertain choice is cross-validated."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ EVERY = [FULL, FAST, SMALL, POOR]
         (Budget(max_latency_ms=0.5), "fast", "fp32", "Its p95 of 0.80 ms is over the 0.5 ms allowed."),
     ],
 )
-def test_the_best_within_the_budget_is_chosen_and_each_other_one_told_why(budget: Budget, chosen: str, loser: str, words: str) -> None:
+def test_the_best_within_the_budget_is_chosen_and_each_rejection_has_a_reason(budget: Budget, chosen: str, loser: str, words: str) -> None:
     winner, reason, rejected = choose(EVERY, "accuracy", budget)
     assert winner.label == chosen
     assert reason
@@ -71,7 +71,7 @@ def test_the_best_within_the_budget_is_chosen_and_each_other_one_told_why(budget
 
 
 def test_the_test_split_decides_nothing() -> None:
-    """Neither which candidate is the reference, nor what is within the budget, nor what is chosen where nothing is."""
+    """Not the reference, not which candidates are within the budget, and not the choice if none is."""
     table = candidate("table", 0.924, 0.5, 9.0, test=0.99)  # by the test split it would be the reference, and nothing else within
     lucky = candidate("lucky", 0.912, 0.1, 0.9, test=0.95)
     chosen, reason, rejected = choose([FULL, FAST, table, lucky], "accuracy", Budget())
@@ -83,7 +83,7 @@ def test_the_test_split_decides_nothing() -> None:
     assert reference_of([FULL, table], "accuracy").label == "fp32"
 
 
-def test_a_budget_that_nothing_meets_is_said_to_be_missed() -> None:
+def test_a_budget_that_no_candidate_meets_is_reported() -> None:
     winner, reason, rejected = choose(EVERY, "accuracy", Budget(max_latency_ms=0.01))
     assert winner.label == "fp32"
     assert reason.startswith(
@@ -107,7 +107,7 @@ def test_a_baseline_that_is_better_is_released() -> None:
 
 # -- cross-validation of the choice -------------------------------------------------------------------------------------
 def with_examples(each: dict[str, np.ndarray], p50: dict[str, float]) -> list[Evaluation]:
-    """Candidates of which is known which examples they have right, [N] each; the first is in full precision."""
+    """Candidates from the examples that each has right, bool [N]; the first is in full precision."""
     scored = [
         Scored("accuracy", {"accuracy": float(right.mean())}, Statistics(right[:, None].astype(float), mean_of)) for right in each.values()
     ]
@@ -117,7 +117,7 @@ def with_examples(each: dict[str, np.ndarray], p50: dict[str, float]) -> list[Ev
     return [e.model_copy(update={"gain": gain, "folds": parts}) for e, gain, parts in found]
 
 
-def test_cross_validation_applies_the_rule_to_the_rest_and_judges_it_on_what_is_held_out() -> None:
+def test_cross_validation_chooses_on_the_other_parts_and_scores_on_the_held_out_part() -> None:
     random, budget, speed = np.random.default_rng(3), Budget(max_loss=0.01), {"fp32": 0.4, "near": 0.2, "far": 0.1}
     right = {label: random.random(400) < share for label, share in (("fp32", 0.9), ("near", 0.89), ("far", 0.87))}
     found = cross_validate(with_examples(right, speed), "accuracy", budget)
@@ -134,11 +134,13 @@ def test_cross_validation_applies_the_rule_to_the_rest_and_judges_it_on_what_is_
     assert strict is not None and found is not None
     assert strict.chosen == tuple(chosen) and len(set(chosen)) > 1, "the folds do not agree"
     assert strict.gain == pytest.approx(np.mean(gains))
-    assert all(fast >= slow for fast, slow in zip(found.chosen, chosen, strict=True)), "with intervals more is within"
+    assert all(fast >= slow for fast, slow in zip(found.chosen, chosen, strict=True)), (
+        "with intervals, more candidates are within the budget"
+    )
 
 
-def test_of_finalists_that_cannot_be_told_apart_the_one_that_most_folds_choose_is_released() -> None:
-    """The fastest is within the budget by a hair: in most folds it is not."""
+def test_among_close_candidates_the_one_that_most_folds_choose_is_released() -> None:
+    """The fastest is only just within the budget: in most folds it is not."""
     count = 1000
     right = {"fp32": np.ones(count, bool), "safe": np.ones(count, bool), "hair": np.ones(count, bool)}
     right["safe"][:2] = False
@@ -153,7 +155,7 @@ def test_of_finalists_that_cannot_be_told_apart_the_one_that_most_folds_choose_i
     assert {r.evaluation.label: r.reason for r in rejected}["hair"].startswith("Within the budget and cheaper (0.100 against 0.200 ms)")
 
 
-def test_that_the_data_cannot_tell_is_reported() -> None:
+def test_an_uncertain_choice_is_reported() -> None:
     base = np.arange(200) < 180
     int8 = base ^ np.isin(np.arange(200), (0, 50, 100, 185, 195))  # three more are wrong, two more are right
     right = {"fp32": base, "int8": int8}
@@ -164,9 +166,11 @@ def test_that_the_data_cannot_tell_is_reported() -> None:
     assert f"{votes.count(every.index(chosen))} of 10 folds" in reason
     assert "The validation split cannot tell int8 and fp32 apart" in reason
     assert f"(95 % interval {gain.low:+.4f} to {gain.high:+.4f}, 0.0200 allowed)" in reason
-    assert "cannot tell" not in choose(every, "accuracy", Budget(max_loss=0.2))[1], "a loss of 20 points can be told from this"
+    assert "cannot tell" not in choose(every, "accuracy", Budget(max_loss=0.2))[1], (
+        "an accepted loss of 20 points is wider than the interval"
+    )
     certain = [e.model_copy(update={"gain": None, "folds": ()}) for e in every]
-    assert "cannot tell" not in choose(certain, "accuracy", Budget(max_loss=0.02))[1], "nothing is known of it"
+    assert "cannot tell" not in choose(certain, "accuracy", Budget(max_loss=0.02))[1], "it has no interval"
 
 
 def test_too_few_examples_have_no_folds() -> None:
@@ -176,7 +180,7 @@ def test_too_few_examples_have_no_folds() -> None:
 
 # -- from bundles ---------------------------------------------------------------------------------------------------------
 class Circle(torch.nn.Module):
-    """What is outside of a circle is of the second class; the labels of the toy are those of 1.4."""
+    """Predicts the second class outside of a circle; the true circle of the toy has the squared radius 1.4."""
 
     def __init__(self, squared_radius: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A budget said in a sentence."""
+"""A budget given as a sentence."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_a_sentence_is_a_budget(goal: str, fields: dict[str, Any]) -> None:
     assert Budget.model_validate(said.model_dump()) == said, "it travels to a worker as it is"
 
 
-def test_what_the_sentence_leaves_open_is_what_is_set() -> None:
+def test_fields_that_a_sentence_leaves_open_keep_their_settings() -> None:
     assert Budget(goal="under 5 MB", objective="size", max_megabytes=9) == Budget(goal="under 5 MB", max_megabytes=5, objective="size")
 
 
-def test_no_loss_is_none_whatever_else_is_set() -> None:
+def test_no_loss_takes_precedence_over_other_settings() -> None:
     for goal in ("no worse", "at most 0 % worse", "at most 0 points lost"):
         assert Budget(goal=goal, max_relative_loss=0.1).allowed(0.8) == 0
 
@@ -57,7 +57,7 @@ def test_no_loss_is_none_whatever_else_is_set() -> None:
         (" , ", "Understood: nothing"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_what_was(goal: str, words: str) -> None:
+def test_a_sentence_that_is_not_understood_is_refused_with_the_parts_that_were(goal: str, words: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Budget(goal=goal)
     assert words in str(refused.value)

@@ -1,4 +1,4 @@
-"""What a bundle costs: memory in a process of its own, energy by counters that begin again when they are full."""
+"""Costs of a bundle: memory in a separate process, energy by counters that restart when they are full."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tasks.evaluation.energy import counters, millijoules
 from tasks.evaluation.memory import peak_megabytes
 
 
-def test_memory_is_the_bundles_own(made: list[Path]) -> None:
+def test_memory_of_the_measuring_process_does_not_count(made: list[Path]) -> None:
     held = bytearray(400_000_000)
-    held[::4096] = b"x" * len(held[::4096])  # resident here, and so none of the bundle's
+    held[::4096] = b"x" * len(held[::4096])  # resident in this process, so it does not count for the bundle
     assert 0.1 < peak_megabytes(made[0]) < 200
 
 
@@ -38,7 +38,7 @@ def test_energy_is_of_all_packages_and_outlives_a_full_counter(tmp_path: Path) -
     assert millijoules(before, counters(tmp_path)) == pytest.approx(5 + 12)
 
 
-def test_where_nothing_is_counted_nothing_is_told(tmp_path: Path) -> None:
+def test_without_counters_energy_is_unknown(tmp_path: Path) -> None:
     assert counters(tmp_path / "nowhere") == {}
     zone(tmp_path, 0, "package-0", 1)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("not a number")

@@ -1,4 +1,4 @@
-"""The rule by which a loss is accepted, and scores for which a split is run once."""
+"""The rule by which a loss is accepted, and the cache with which a split is run only once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.toy import CountedToy, Points, ToyUseCase
     ("loss", "high", "within"),
     [
         (0.004, None, True),
-        (0.004, -0.001, True),  # certainly a loss, but one that is allowed
+        (0.004, -0.001, True),  # a significant loss within the budget
         (0.006, None, False),
-        (0.006, 0.001, True),  # it may be none
+        (0.006, 0.001, True),  # not significant
         (0.006, -0.001, False),
         (0.010, 0.020, True),
-        (0.011, 0.020, False),  # more than twice of what is allowed
+        (0.011, 0.020, False),  # more than twice the accepted loss
     ],
 )
-def test_a_loss_is_accepted_up_to_what_is_allowed_or_up_to_twice_as_much_where_it_may_be_chance(
+def test_a_loss_is_accepted_within_the_budget_or_up_to_twice_as_much_if_not_significant(
     loss: float, high: float | None, within: bool
 ) -> None:
     gain = None if high is None else Interval(measured=-loss, low=-0.03, high=high)
@@ -34,7 +34,7 @@ def test_a_loss_is_accepted_up_to_what_is_allowed_or_up_to_twice_as_much_where_i
 
 
 class Circle:
-    """A predictor of the toy that takes points outside of a circle for the second class, and counts the rows that it was asked for."""
+    """A predictor of the toy that predicts the second class outside of a circle, and counts its rows."""
 
     def __init__(self, radius: float) -> None:
         self.radius, self.asked = radius, 0
@@ -59,7 +59,7 @@ def test_a_split_is_run_once_for_scores_and_statistics(toy_data: Path) -> None:
     assert compare(plain, plain) == Comparison(score=scored.value, reference=scored.value, gain=None)
 
 
-def test_only_what_fits_the_memory_is_remembered_and_other_inputs_are_not_mixed_up() -> None:
+def test_outputs_that_fit_the_memory_are_cached_by_their_inputs() -> None:
     calls: list[float] = []
 
     def double(inputs: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""Attention is exported as a CPU computes it quickly, and gives what torch gives."""
+"""Attention is exported in a form that is fast on a CPU, with the outputs of torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLACES, WIDTH = 12, 16
 
 
 class Reader(nn.Module):
-    """Points as places of a text: number 0 is padding, each place looks at those before it, and the first half of a row may look at none."""
+    """Causal attention over the positions of a row; 0 is padding, so that early positions may have nothing to attend to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,15 +47,17 @@ class ReaderUseCase(ToyUseCase):
 @pytest.fixture
 def rows() -> np.ndarray:
     points = np.random.default_rng(0).integers(1, 50, (5, PLACES)).astype(np.float32)
-    points[1, :6] = 0  # rows of the mask without any place: torch gives them zeros
+    points[1, :6] = 0  # rows of the mask that are all False: torch gives them zeros
     points[2] = 0
     return points
 
 
-def test_outputs_stay_and_what_they_do_not_need_is_gone(rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_stay_and_superfluous_nodes_are_removed(rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = Reader().eval()
-    for block, spread in zip(network.blocks, (1, 30), strict=True):  # scores as they are, and so far apart that most weigh nothing
+    for block, spread in zip(
+        network.blocks, (1, 30), strict=True
+    ):  # usual scores, and scores so far apart that most weights are negligible
         assert isinstance(block, Block)
         block.attention.query.weight.data *= spread
     simple = tmp_path / "simple.onnx"
@@ -70,7 +72,7 @@ def test_outputs_stay_and_what_they_do_not_need_is_gone(rows: np.ndarray, tmp_pa
     np.testing.assert_allclose(found[has_known], expected[has_known], atol=2e-5)
     assert np.isfinite(found).all()
     before, after = (Counter(node.op_type for node in onnx.load(str(path)).graph.node) for path in (plain, simple))
-    assert before["IsNaN"] == 2 and not after["IsNaN"], "if the exporter has stopped to write checks, so can we"
+    assert before["IsNaN"] == 2 and not after["IsNaN"], "if the exporter no longer writes checks, this rewriting can be removed"
     assert after["Max"] == 2 and sum(after.values()) < sum(before.values()) - 10
     onnx.checker.check_model(onnx.load(str(simple)))
 
@@ -85,10 +87,10 @@ def test_no_weight_is_a_denormal_number(rows: np.ndarray, tmp_path: Path) -> Non
     onnx.save(model, str(path))
     weights = np.asarray(open_session(path).run(None, {"point": rows})[1])
     assert weights.min() >= np.finfo(np.float32).tiny
-    assert weights[0, 0, 0, 1:].max() < 1e-20, "and what comes later weighs nothing"
+    assert weights[0, 0, 0, 1:].max() < 1e-20, "later positions have negligible weights"
 
 
-def test_a_graph_without_attention_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_graph_without_attention_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_graph(ToyUseCase(), ToyUseCase().network(tmp_path).eval(), {"point": np.zeros((2, 2), np.float32)}, path)
     graph = onnx.load(str(path)).graph

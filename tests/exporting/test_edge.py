@@ -1,4 +1,4 @@
-"""A bundle for small devices answers as the one it was made from, and what cannot be made is refused in words."""
+"""A bundle for small devices has the answers of the original; a bundle that cannot be converted is refused with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def out(made: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_holds_what_a_device_needs_and_nothing_of_this_machine(out: Path) -> None:
+def test_the_folder_has_what_a_device_needs_and_no_paths_of_this_machine(out: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         *("README.md", "assets", "example", "model.ort", "required_operators.config", "usecase.json")
     ]
@@ -32,7 +32,7 @@ def test_it_holds_what_a_device_needs_and_nothing_of_this_machine(out: Path) -> 
     assert list(out.parent.iterdir()) == [out], "no draft is left"
 
 
-def test_it_is_opened_without_an_arena_and_answers_as_its_bundle(
+def test_it_is_opened_without_an_arena_and_answers_like_its_bundle(
     made: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = open_bundle(out, optimised=tmp_path / "graphs")
@@ -42,7 +42,7 @@ def test_it_is_opened_without_an_arena_and_answers_as_its_bundle(
     assert json.loads(capsys.readouterr().out) == json.loads((made[0] / "example" / "answer.json").read_text())
 
 
-def test_the_command_tells_what_it_costs_beside_the_bundle(made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_costs_of_both_bundles(made: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert edge.main([str(made[0]), str(tmp_path / "device"), "--platform", "arm"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["size", "MB", "load", "ms", "p50", "ms", "memory", "MB"]
@@ -50,7 +50,9 @@ def test_the_command_tells_what_it_costs_beside_the_bundle(made: list[Path], tmp
     assert all(float(number) > 0 for row in rows for number in row.split()[1:])
 
 
-def test_what_cannot_be_made_is_refused_in_words(made: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_that_cannot_be_converted_is_refused_with_a_reason(
+    made: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     refusals = {
         "There is no bundle at": (tmp_path / "nothing", tmp_path / "device"),
         "exists already. Remove it": (made[0], tmp_path),
@@ -62,7 +64,7 @@ def test_what_cannot_be_made_is_refused_in_words(made: list[Path], out: Path, tm
     assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
-def test_a_graph_that_answers_differently_is_not_handed_out(made: list[Path], tmp_path: Path) -> None:
+def test_a_graph_with_other_outputs_is_refused(made: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(made[1], other)
     with pytest.raises(BundleError, match=r"differs by .* in 'probabilities'"):

@@ -1,4 +1,4 @@
-"""An exported graph is torch's twin, or it is refused."""
+"""An exported graph has the outputs of torch, or it is refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_same_weights_give_the_same_file(graph: tuple[Any, dict[str, np.ndar
     assert path.read_bytes() == (tmp_path / "again.onnx").read_bytes()
 
 
-def test_in_a_ranking_only_equals_may_change_places() -> None:
+def test_only_ties_may_change_places_in_a_ranking() -> None:
     scores = np.array([[3.0, 2.0, 2.0, 1.0, 0.5]], np.float32)
     ranking = untied({"item": np.array([[7, 5, 4, 9, 1]]), "score": scores})
     assert ranking is not None
@@ -60,4 +60,4 @@ def test_in_a_ranking_only_equals_may_change_places() -> None:
     expected = np.array([[7, 5, 4, 9, 1]])
     assert difference(expected, np.array([[7, 4, 5, 9, 2]]), ranking) == 0
     assert difference(expected, np.array([[5, 7, 4, 9, 1]]), ranking) > 0
-    assert difference(expected, np.array([[7, 4, 5, 9, 1]])) > 0, "without scores every place counts"
+    assert difference(expected, np.array([[7, 4, 5, 9, 1]])) > 0, "without scores every position counts"

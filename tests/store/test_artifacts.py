@@ -1,4 +1,4 @@
-"""The store: found again when nothing changed, made anew when anything did, never trusted blindly."""
+"""The store: artifacts are found if nothing has changed, made again if anything has, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(folder: Path) -> dict[str, Any]:
     return {"usecase": ToyUseCase(), "sizes": {"train": 3}}
 
 
-def test_the_same_recipe_is_made_once_and_comes_back_as_the_same_record() -> None:
+def test_the_same_step_runs_once_and_gives_the_same_record() -> None:
     made, cached = store.make(Dataset, {"data": "x"}, write)
     again, cached_again = store.make(Dataset, {"data": "x"}, write)
     assert (cached, cached_again) == (False, True)
@@ -41,7 +41,7 @@ def test_the_same_recipe_is_made_once_and_comes_back_as_the_same_record() -> Non
     assert not (made.folder / ".work").exists()
 
 
-def test_another_recipe_is_made_anew() -> None:
+def test_a_step_with_other_settings_runs_again() -> None:
     store.make(Dataset, {"data": "x"}, write)
     _, cached = store.make(Dataset, {"data": "y"}, write)
     assert not cached
@@ -95,8 +95,8 @@ def test_a_store_works_where_it_was_moved_to(tmp_path: Path, monkeypatch: pytest
     assert cached and again == made and again.folder.is_relative_to(tmp_path / "elsewhere") and store.intact(again)
 
 
-def test_other_recipes_with_the_same_content_leave_it_to_its_readers() -> None:
-    """A reader in a tight loop never misses a file while others make the same content again."""
+def test_other_steps_with_the_same_content_do_not_replace_it() -> None:
+    """A reader in a tight loop always finds every file while others make the same content again."""
     made, _ = store.make(Dataset, {"data": 0}, write)
     inode, stop, failed = made.folder.stat().st_ino, threading.Event(), []
 
@@ -126,7 +126,7 @@ def test_a_damaged_artifact_is_moved_aside_and_not_deleted() -> None:
     assert len(list((store.home() / "trash").iterdir())) == 1
 
 
-def test_what_is_asked_for_again_is_made_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refreshed_step_runs_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
 
     def build(folder: Path) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def test_what_is_asked_for_again_is_made_again_once(monkeypatch: pytest.MonkeyPa
         assert len(counts) == expected, refresh
 
 
-def test_what_a_release_without_formats_wrote_is_read(tmp_path: Path) -> None:
+def test_a_manifest_of_format_0_is_read(tmp_path: Path) -> None:
     folder = store.home() / "checkpoint" / "0123456789abcdef"
     folder.mkdir(parents=True)
     old = {

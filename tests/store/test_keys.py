@@ -1,4 +1,4 @@
-"""Keys hold what a step really loads: for every step and vertical the code that ran is held against the code that was found in the source."""
+"""Keys contain what a step really loads: for every step and vertical, the code that ran is compared with the code found by analysis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from usecases.recommendation import Recommendation
 
 ROOT = Path(__file__).parents[2]
 ASIDE = ("tasks.store", "tasks.reporting", "tests.store", "tests.conftest")
-"""What looks after steps and shows them: no result depends on it."""
+"""Modules that manage and show steps; no result depends on them."""
 LOADED = """
 import json, sys
 from pathlib import Path
@@ -79,7 +79,7 @@ def unnoticed(modules: set[str], build: Callable[..., Any], inputs: Any, setting
 
 @pytest.fixture
 def missed(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """By step, the modules that ran and are not part of its key."""
+    """For each step the modules that ran and are not part of its key."""
     found: dict[str, set[str]] = {}
     for name in ("make", "remember"):
         real = getattr(store, name)
@@ -99,7 +99,7 @@ def missed(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
 
 
 def run_steps(usecase: UseCase) -> None:
-    """Every step of a flow, but training in its own process, which is held against the modules that a fresh one loads."""
+    """Run every step of a flow except training, whose process has a test of its own."""
     dataset = prepare.fn(usecase)
     for baseline in baselines.fn(dataset).values():
         export.fn(baseline, dataset, "baseline", "baseline")
@@ -110,14 +110,14 @@ def run_steps(usecase: UseCase) -> None:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "toy" else [pytest.mark.slow]) for name in sorted(entry_points())])
-def test_all_that_runs_is_part_of_the_key(name: str, missed: dict[str, set[str]]) -> None:
+def test_every_module_that_runs_is_part_of_the_key(name: str, missed: dict[str, set[str]]) -> None:
     run_steps(entry_points()[name].load().small())
     assert {"prepare", "fine_tune", "export", "quantize", "evaluate", "explain"} <= missed.keys()
     assert {step: modules for step, modules in missed.items() if modules} == {}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "toy" else [pytest.mark.slow]) for name in sorted(entry_points())])
-def test_all_that_a_training_process_loads_is_part_of_its_key(name: str, tmp_path: Path) -> None:
+def test_every_module_that_a_training_process_loads_is_part_of_its_key(name: str, tmp_path: Path) -> None:
     from tasks.training.job import Job, write_atomically
     from tasks.training.launch import fit
 
@@ -153,8 +153,8 @@ def edited(path: Path) -> None:
     path.write_text(f"{path.read_text(encoding='utf-8')}\n# edited\n", encoding="utf-8")
 
 
-def test_what_a_step_loads_makes_it_stale_and_nothing_else_does(tree: Path) -> None:
-    """Held for the preparation of images, module by module."""
+def test_a_step_is_stale_if_and_only_if_a_module_that_it_loads_has_changed(tree: Path) -> None:
+    """Tested for the preparation of images, module by module."""
     usecase = ImageClassification()
 
     def step(folder: Path) -> dict[str, Any]:

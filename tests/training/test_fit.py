@@ -1,4 +1,4 @@
-"""Fitting, in its real processes: what is learnt, what is kept, and what is said when it fails."""
+"""Fits in their real processes: what they learn, which files they write, and how they fail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(work: Path) -> str:
     return file_digest(work / "weights.safetensors")
 
 
-def test_a_fit_learns_tells_and_leaves_what_is_kept(toy_data: Path, tmp_path: Path) -> None:
+def test_a_fit_learns_reports_progress_and_writes_its_files(toy_data: Path, tmp_path: Path) -> None:
     outcome, rows = fit(toy_data, tmp_path)
     assert outcome.scores["accuracy"] > 0.85
     history = json.loads((tmp_path / "history.json").read_text())
@@ -122,7 +122,7 @@ def test_fine_tuning_starts_from_the_backbone_and_can_freeze_it(toy_data: Path, 
 
 
 @pytest.mark.parametrize("changes", matrix([{"ema": 0.9}, {}, {"patience": 3}]), ids=str)
-def test_low_rank_changes_are_merged_into_the_weights(toy_data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_lora_adapters_are_merged_into_the_weights(toy_data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     fit(toy_data, tmp_path / "first")
     fit(toy_data, tmp_path / "tuned", start=tmp_path / "first", technique=LoRA(rank=1), epochs=4, **changes)
     before, after = load_file(tmp_path / "first" / "weights.safetensors"), load_file(tmp_path / "tuned" / "weights.safetensors")
@@ -141,7 +141,7 @@ def test_low_rank_changes_are_merged_into_the_weights(toy_data: Path, tmp_path: 
         ("words", errors.DataError, "row 3 of points.csv has no label"),
     ],
 )
-def test_a_failure_comes_back_as_its_root_cause(toy_data: Path, tmp_path: Path, fault: str, error: type[Exception], words: str) -> None:
+def test_a_failure_is_raised_with_its_root_cause(toy_data: Path, tmp_path: Path, fault: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error) as raised:
         fit(toy_data, tmp_path, ToyUseCase(fault=fault))
     assert type(raised.value) is error
@@ -159,13 +159,13 @@ def test_one_rank_of_two_that_fails_names_itself(toy_data: Path, tmp_path: Path)
         fit(toy_data, tmp_path, ToyUseCase(fault="raise"), devices=2)
 
 
-def test_silence_is_noticed(toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_without_progress_is_stopped(toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STALLED_SECONDS", 3.0)
     with pytest.raises(errors.Stalled, match="made no progress for 3 s"):
         fit(toy_data, tmp_path, ToyUseCase(fault="hang"))
 
 
-def test_a_gpu_that_is_not_there_is_refused(toy_data: Path, tmp_path: Path) -> None:
+def test_a_missing_gpu_is_refused(toy_data: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is one")

@@ -1,4 +1,4 @@
-"""Killed at any place and run again, a fit ends as if nothing had happened, and leaves no process behind."""
+"""A fit that is killed and run again ends as an uninterrupted one does, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.training.launch import fit
 from tests.toy import ToyUseCase
 fit(ToyUseCase(slow=0.08), Path(sys.argv[1]), Fit(epochs=6, batch_size=32, learning_rate=0.02, ema=0.9, devices=int(sys.argv[3])), Path(sys.argv[2]))
 """
-GONE_SECONDS = 120  # after which a process is taken for left behind
+GONE_SECONDS = 120  # after which a process counts as left behind
 
 
 def start(data: Path, work: Path, ranks: int = 1) -> subprocess.Popen[bytes]:
@@ -40,7 +40,7 @@ def result_of(work: Path) -> tuple[str, str]:
 
 
 def wait_for_mid_epoch(flow: subprocess.Popen[bytes], work: Path) -> None:
-    """Until there is a checkpoint that is not at the end of an epoch (of 8 steps)."""
+    """Wait until there is a checkpoint that is not at the end of an epoch (of 8 steps)."""
     while flow.poll() is None:
         steps = [int(path.stem.removeprefix("step-")) for path in (work / ".work" / "checkpoints").glob("step-*.pt")]
         if any(8 < step < 40 and step % 8 for step in steps):

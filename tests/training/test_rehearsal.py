@@ -1,4 +1,4 @@
-"""A trained network is fine-tuned for a part of the data, and what it knows of the rest is gone over with it."""
+"""Rehearsal: a trained network is fine-tuned for a part of the data, mixed with other examples."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def trained() -> tuple[Dataset, Checkpoint]:
     return dataset, fit_network("train", dataset.usecase, dataset, Fit(epochs=8, batch_size=32, learning_rate=0.02))
 
 
-def test_the_rest_is_the_share_that_was_asked_for_and_nothing_of_it_is_left_out() -> None:
+def test_other_examples_have_their_share_and_all_of_them_are_used() -> None:
     focus = np.array([2, 5, 7])
     rows = rehearsal_rows(30, focus, 0.5)
     assert np.isin(rows, focus).mean() == pytest.approx(0.5, abs=0.05)
     assert sorted(rows[~np.isin(rows, focus)]) == [row for row in range(30) if row not in focus]
     assert rehearsal_rows(30, focus, 0.0).tolist() == focus.tolist()
-    assert set(rehearsal_rows(4, np.arange(4), 0.5)) == set(range(4)), "where all is of the part, all is trained on"
+    assert set(rehearsal_rows(4, np.arange(4), 0.5)) == set(range(4)), "if all examples are of the focus, all are trained on"
 
 
-def test_adapting_goes_on_from_what_was_trained(trained: tuple[Dataset, Checkpoint]) -> None:
+def test_adaptation_starts_from_the_trained_network(trained: tuple[Dataset, Checkpoint]) -> None:
     dataset, checkpoint = trained
     fit = Adaptation(epochs=2, batch_size=32, learning_rate=1e-9)
     adapted = adapt.fn(checkpoint, dataset, fit)
@@ -54,8 +54,8 @@ def test_adapting_goes_on_from_what_was_trained(trained: tuple[Dataset, Checkpoi
 
 
 @pytest.mark.slow
-def test_without_rehearsal_only_the_part_is_seen(trained: tuple[Dataset, Checkpoint]) -> None:
-    """Nearly all points in the east are outside the circle: seen alone, they drown what was learnt; gone over with the rest they do not."""
+def test_without_rehearsal_only_the_focus_is_trained_on(trained: tuple[Dataset, Checkpoint]) -> None:
+    """Nearly all points in the east are outside the circle: training on them alone makes the network forget, rehearsal prevents it."""
     dataset, checkpoint = trained
     scores = {
         share: adapt.fn(checkpoint, dataset, Adaptation(epochs=30, batch_size=16, learning_rate=0.05, rehearsal=share)).scores["accuracy"]
@@ -64,7 +64,7 @@ def test_without_rehearsal_only_the_part_is_seen(trained: tuple[Dataset, Checkpo
     assert scores[0.5] > scores[0.0] + 0.1 and scores[0.5] > checkpoint.scores["accuracy"] - 0.05
 
 
-def test_a_use_case_that_names_no_part_is_left_alone() -> None:
+def test_a_use_case_without_a_focus_is_refused() -> None:
     dataset = prepared(ToyUseCase())
     checkpoint = fit_network("train", dataset.usecase, dataset, Fit(epochs=1, batch_size=64))
     assert adapt.fn(checkpoint, dataset, Adaptation(epochs=3)) == checkpoint
