@@ -1,6 +1,6 @@
 """The pictures of the README and the documentation: `python docs/screenshots.py`, with Chromium installed.
 
-Runs the sample of NLP (or takes the run from the store), serves what it released, and photographs the report and the server's page.
+Runs the sample of image classification (or takes the run from the store), serves what it released, and photographs the report and the server's page.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     seven = np.rint(load_digits().images[SEVEN] * (255 / 16)).astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     Image.fromarray(seven).resize((64, 64), Image.Resampling.NEAREST).save(PICTURES / "seven.png")
-    report = Path(released("nlp")["report"])
+    report = Path(released("image_classification")["report"])
     photograph(report.as_uri(), PICTURES / "report.png", (1100, 1240))
     with served(report.parents[1] / "models") as address:
-        photograph(f"{address}/?model=text_classification&explain&example", PICTURES / "page.png", (1100, 900))
+        photograph(f"{address}/?model=image_classification&example", PICTURES / "page.png", (1100, 800))
 
 
 def released(vertical: str) -> dict[str, str]:
