@@ -27,7 +27,7 @@ from tasks.serving.bundle import example_path
 from tasks.serving.frontend import Server, record_request
 from tasks.serving.guard import ANY
 from tasks.serving.logs import note
-from tasks.serving.refusals import Gone, Refusal
+from tasks.serving.refusals import ClientDisconnected, Refusal
 from tasks.serving.settings import Serving
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """The result; where the client goes away before, the work is dropped. The body must have been read.
 
     Raises:
-        Gone: it went away.
+        ClientDisconnected: it went away.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -69,7 +69,7 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         if leaving is None or not leaving.done():
             raise
         task.uncancel()
-        raise Gone("The client went away.") from None
+        raise ClientDisconnected("The client went away.") from None
     finally:
         over = True
         timer.cancel()

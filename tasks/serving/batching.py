@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from tasks.contract.types import Arrays, Predict
-from tasks.serving.refusals import Late, NotReady, Overloaded
+from tasks.serving.refusals import DeadlineExceeded, NotReady, TooManyRequests
 
 Outcome = Arrays | Exception
 LONGER, SHORT = (
@@ -101,14 +101,16 @@ class Batcher:
         """The outputs of a request of one row or more, within `seconds`, or however long it takes.
 
         Raises:
-            Overloaded: the queue is full.
-            Late: the time is over; if the request had not begun, it never does.
+            TooManyRequests: the queue is full.
+            DeadlineExceeded: the time is over; if the request had not begun, it never does.
             NotReady: the batcher was closed.
         """
         if self._closed:
             raise NotReady("The model was unloaded.")
         if len(self._queue) >= self.most_waiting:
-            raise Overloaded(f"{len(self._queue)} requests wait already: try again later.", max(0.05, self._seconds * len(self._queue)))
+            raise TooManyRequests(
+                f"{len(self._queue)} requests wait already: try again later.", max(0.05, self._seconds * len(self._queue))
+            )
         deadline = time.monotonic() + seconds if seconds else float("inf")
         request = Waiting(inputs, deadline, asyncio.get_running_loop().create_future())
         self._queue.append(request)
@@ -118,7 +120,7 @@ class Batcher:
             async with asyncio.timeout(seconds or None):
                 outputs = await request.answer
         except TimeoutError:
-            raise Late(f"The answer was not there within {seconds:g} s.") from None
+            raise DeadlineExceeded(f"The answer was not there within {seconds:g} s.") from None
         if self.ran:
             self.ran(request)
         return outputs

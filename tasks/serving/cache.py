@@ -11,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 
 from tasks.contract.types import Arrays
-from tasks.serving.refusals import Late
+from tasks.serving.refusals import DeadlineExceeded
 
 OVERHEAD = 500  # bytes that an entry costs beside its arrays
 
@@ -44,7 +44,7 @@ class ResponseCache:
         try:
             found = await compute()
         except BaseException as error:
-            gave_up = isinstance(error, Late) or not isinstance(error, Exception)
+            gave_up = isinstance(error, DeadlineExceeded) or not isinstance(error, Exception)
             asked.set_exception(_GaveUp() if gave_up else error)
             asked.exception()  # perhaps nobody else waits for it
             raise

@@ -20,7 +20,7 @@ from tasks.serving.guard import Client, Guard, key_in, read_keys
 from tasks.serving.logs import note
 from tasks.serving.metrics import Metrics
 from tasks.serving.models import Models, Version
-from tasks.serving.refusals import Gone, Refusal, TooLarge
+from tasks.serving.refusals import ClientDisconnected, Refusal, TooLarge
 from tasks.serving.settings import Serving
 from tasks.serving.tensors import Inference, check_numbers, inflated, read_inference, write_answer
 from tasks.serving.tracing import Traces
@@ -70,7 +70,7 @@ class Server:
                     raise TooLarge(words)
                 parts.append(part)
         except ClientDisconnect:
-            raise Gone("The client went away.") from None
+            raise ClientDisconnected("The client went away.") from None
         return inflated(b"".join(parts), request.headers.get("content-encoding", "").strip().lower(), self.most)
 
     async def read(self, body: bytes, json_length: int | None) -> Inference:
@@ -115,7 +115,7 @@ def record_request(server: Server, served: Version, protocol_name: str, headers:
             status = error.status if isinstance(error, Refusal) else 400
             raise
         except asyncio.CancelledError:
-            status = Gone.status
+            status = ClientDisconnected.status
             raise
         except BaseException:
             status = 500

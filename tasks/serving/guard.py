@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.contract.errors import SettingError
-from tasks.serving.refusals import Forbidden, Overloaded, Unnamed
+from tasks.serving.refusals import Forbidden, TooManyRequests, Unauthorized
 
 MOST_CLIENTS = 10_000  # whose pace is remembered
 ALL = "*"
@@ -80,12 +80,12 @@ class Guard:
         """Who asks for a model, for `ANY`, or without a name for what concerns them all.
 
         Raises:
-            Unnamed, Forbidden: no key, or one that does not open this model.
-            Overloaded: too many requests.
+            Unauthorized, Forbidden: no key, or one that does not open this model.
+            TooManyRequests: too many requests.
         """
         client = Client(address, frozenset((ALL,))) if self.keys is None else self.keys.get(hashed(given))
         if client is None:
-            raise Unnamed("A key is needed: send it as `Authorization: Bearer KEY`.")
+            raise Unauthorized("A key is needed: send it as `Authorization: Bearer KEY`.")
         if model != ANY and not client.may(model or ALL):
             what = f"does not open the model {model!r:.80}" if model else "opens some models only"
             raise Forbidden(f"The key of {client.name} {what}.")
@@ -102,4 +102,4 @@ class Guard:
         if len(self._paces) > MOST_CLIENTS:
             self._paces.popitem(last=False)
         if left < 1:
-            raise Overloaded(f"More than {self.per_second:g} requests a second.", (1 - left) / self.per_second)
+            raise TooManyRequests(f"More than {self.per_second:g} requests a second.", (1 - left) / self.per_second)

@@ -26,7 +26,7 @@ from tasks.serving.cache import ResponseCache, key_of
 from tasks.serving.graph_files import stored_graph
 from tasks.serving.logs import note
 from tasks.serving.predictions import PredictionLog
-from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
+from tasks.serving.refusals import DeadlineExceeded, NotReady, Refusal, TooLarge, TooManyRequests, Unknown
 from tasks.serving.settings import Serving
 
 T = TypeVar("T")
@@ -272,19 +272,19 @@ class Models:
     async def _explained(self, served: Version, request: Any, seconds: float) -> dict[str, Any]:
         """In a thread of its own, since it may take long; it ends with its deadline, or when nobody waits for it any more."""
         if self._explaining >= MOST_EXPLAINING:
-            raise Overloaded(f"{self._explaining} explanations wait already: try again later.", 5)
+            raise TooManyRequests(f"{self._explaining} explanations wait already: try again later.", 5)
         left = threading.Event()
 
         def go_on() -> None:
             if left.is_set():
-                raise Late("Nobody waits for the explanation any more.")
+                raise DeadlineExceeded("Nobody waits for the explanation any more.")
 
         self._explaining += 1
         try:
             async with asyncio.timeout(seconds or self.settings.deadline_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._explainer, lambda: served.bundle.explain(request, go_on))
         except TimeoutError:
-            raise Late("The explanation was not there in time.") from None
+            raise DeadlineExceeded("The explanation was not there in time.") from None
         finally:
             left.set()
             self._explaining -= 1

@@ -29,11 +29,11 @@ class Forbidden(Refusal):
     status = 403
 
 
-class Unnamed(Forbidden):
+class Unauthorized(Forbidden):
     status = 401
 
 
-class Overloaded(Refusal):
+class TooManyRequests(Refusal):
     """The queue is full, or a client asks too often."""
 
     status = 429
@@ -43,7 +43,7 @@ class Overloaded(Refusal):
         self.retry_after = retry_after
 
 
-class Gone(Refusal):
+class ClientDisconnected(Refusal):
     """The client did not wait for the answer."""
 
     status = 499
@@ -55,7 +55,7 @@ class NotReady(Refusal):
     status = 503
 
 
-class Late(Refusal):
+class DeadlineExceeded(Refusal):
     """The deadline passed before the answer was there."""
 
     status = 504

@@ -13,7 +13,7 @@ import pytest
 from tasks.contract.types import Arrays
 from tasks.serving.batching import Batcher
 from tasks.serving.cache import ResponseCache, key_of
-from tasks.serving.refusals import Late, NotReady, Overloaded
+from tasks.serving.refusals import DeadlineExceeded, NotReady, TooManyRequests
 
 
 def numbers(*values: float) -> Arrays:
@@ -124,7 +124,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     async def test(session: Doubling, batcher: Batcher) -> None:
         session.go.clear()
         tasks = await begun(*(batcher(numbers(value)) for value in range(3)))
-        with pytest.raises(Overloaded, match="2 requests wait already") as refused:
+        with pytest.raises(TooManyRequests, match="2 requests wait already") as refused:
             await batcher(numbers(9))
         assert refused.value.retry_after and refused.value.retry_after > 0
         session.go.set()
@@ -138,7 +138,7 @@ def test_who_is_late_or_has_gone_is_not_computed_for() -> None:
         session.go.clear()
         first, late, gone, last = await begun(batcher(numbers(0)), batcher(numbers(1), 0.05), batcher(numbers(2)), batcher(numbers(3)))
         gone.cancel()
-        with pytest.raises(Late, match=r"within 0.05 s"):
+        with pytest.raises(DeadlineExceeded, match=r"within 0.05 s"):
             await late
         session.go.set()
         await asyncio.gather(first, last)

@@ -20,7 +20,7 @@ from tasks.contract.types import Arrays
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.models import Models
 from tasks.serving.publishing import publish, remove_old
-from tasks.serving.refusals import Late, NotReady, Overloaded, Refusal, TooLarge, Unknown
+from tasks.serving.refusals import DeadlineExceeded, NotReady, Refusal, TooLarge, TooManyRequests, Unknown
 from tasks.serving.settings import Serving
 from tasks.store import content_digest
 from tests.toy import ExplainingToy
@@ -236,13 +236,13 @@ def test_an_explanation_is_run_a_few_rows_at_a_time_and_ends_with_its_deadline(r
         monkeypatch.setattr(Bundle, "predict", counted)
         answer = await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert answer["explanation"] == {"rows": 1001} and max(rows) <= 8
-        with pytest.raises(Late, match="not there in time"):
+        with pytest.raises(DeadlineExceeded, match="not there in time"):
             await models.answer(served, [9, 9], explain=True, seconds=0.3)
         endless = [asyncio.ensure_future(models.answer(served, [9, 9], explain=True, seconds=HUNG_SECONDS)) for _ in range(8)]
         async with asyncio.timeout(HUNG_SECONDS):
             while models._explaining < len(endless):
                 await asyncio.sleep(0.01)
-        with pytest.raises(Overloaded, match="8 explanations wait already"):
+        with pytest.raises(TooManyRequests, match="8 explanations wait already"):
             await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert (await models.answer(served, [0.1, 0.2], explain=False))["label"] in "ab", "answers alone are not kept waiting"
         for one in endless:

@@ -30,7 +30,7 @@ import trustme
 from tasks.serving.app import PATIENCE, while_connected
 from tasks.serving.bundle import open_bundle
 from tasks.serving.publishing import publish
-from tasks.serving.refusals import Gone
+from tasks.serving.refusals import ClientDisconnected
 
 ROOT = Path(__file__).parents[2]
 POINT = [[0.3, -0.2]]
@@ -368,7 +368,7 @@ def test_work_for_a_client_that_left_is_dropped() -> None:
             raise
 
     async def body() -> None:
-        with pytest.raises(Gone):
+        with pytest.raises(ClientDisconnected):
             await while_connected(Left(), work())  # pyright: ignore[reportArgumentType]
         assert dropped.is_set()
         assert await while_connected(Left(), asyncio.sleep(0, "answered")) == "answered"  # pyright: ignore[reportArgumentType]
