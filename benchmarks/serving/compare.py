@@ -1,7 +1,7 @@
-"""Our server beside others, the same graph and the same requests, one after the other in rounds: `python -m benchmarks.serving.compare`.
+"""Compares the server with others on the same graph and requests, in rounds: `python -m benchmarks.serving.compare`.
 
-Each peer runs in an environment of its own: `--python litserve=/path/to/python`, `--python mlserver=...`; those without one are left out.
-Before it is timed, each server has to give the bare session's answers to requests that come at once.
+Each peer runs in its own environment: `--python litserve=/path/to/python`, `--python mlserver=...`; peers without one are skipped.
+Before the measurement, each server has to give the answers of a bare session to concurrent requests.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.toy import ToyUseCase
 ROOT = Path(__file__).parents[2]
 PEERS = ("fastapi", "litserve", "mlserver", "kserve", "pytriton")
 CONCURRENCY = (1, 16, 64)
-POINTS = 4096  # different requests, so that no cache knows them
-CHECKED = 64  # of them, their answers
+POINTS = 4096  # different requests, so that no answer is cached
+CHECKED = 64  # number of requests whose answers are checked
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", default=[f"fastapi={sys.executable}"], metavar="PEER=PYTHON")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each measurement")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in given.python)
@@ -54,7 +54,7 @@ def main() -> None:
 def compare(kind: str, folder: Path, pythons: dict[str, str], seconds: float, rounds: int) -> None:
     repository, graph = bundled(folder, heavy=kind == "heavy")
     bare = bare_session(graph)
-    print(f"\n{kind}: a bare session takes {bare:.3f} ms, {1e3 / bare:,.0f} a second")
+    print(f"\n{kind}: a bare session takes {bare:.3f} ms, {1e3 / bare:,.0f} runs per second")
     ours = [sys.executable, "-m", "tasks.serving", str(repository), "--cache_megabytes", "0", "--port"]
     servers = {"verticals": ours} | {
         peer: [pythons[peer], str(Path(__file__).parent / "peers" / f"with_{peer}.py"), str(graph)] for peer in PEERS if peer in pythons
@@ -62,13 +62,13 @@ def compare(kind: str, folder: Path, pythons: dict[str, str], seconds: float, ro
     found: dict[tuple[str, int], list[Load]] = {}
     for _ in range(rounds):
         for name, command in servers.items():
-            requests = asked(name)
+            requests = requests_for(name)
             with running(command, requests[0]) as port:
                 check(name, asyncio.run(answers(port, requests[:CHECKED])), graph)
                 asyncio.run(ask(port, requests, 4, 1.0))
                 for connections in CONCURRENCY:
                     found.setdefault((name, connections), []).append(asyncio.run(ask(port, requests, connections, seconds)))
-    print(f"{'':>10} " + " ".join(f"{f'{c} at once':>30}" for c in CONCURRENCY))
+    print(f"{'':>10} " + " ".join(f"{f'{c} concurrent':>30}" for c in CONCURRENCY))
     for name in servers:
         cells = []
         for connections in CONCURRENCY:
@@ -78,25 +78,27 @@ def compare(kind: str, folder: Path, pythons: dict[str, str], seconds: float, ro
         print(f"{name:>10} " + " ".join(f"{cell:>30}" for cell in cells))
     mine = {c: max(load.rate for load in found["verticals", c]) for c in CONCURRENCY}
     overhead = min(load.p50 for load in found["verticals", 1]) - bare
-    print(f"overhead of ours at 1: {overhead:.2f} ms; of the bare session's throughput at 16: {mine[16] * bare / 1e3:.2f}")
+    print(
+        f"overhead of verticals at concurrency 1: {overhead:.2f} ms; throughput at 16 divided by that of a bare session: {mine[16] * bare / 1e3:.2f}"
+    )
     for peer in list(servers)[1:]:
         ratios = ", ".join(f"{mine[c] / max(load.rate for load in found[peer, c]):.2f} at {c}" for c in CONCURRENCY)
-        print(f"requests a second of ours by those of {peer}: {ratios}")
+        print(f"requests per second of verticals divided by those of {peer}: {ratios}")
 
 
 def cached(folder: Path, seconds: float) -> None:
-    """What a known answer costs beside one that is computed, on the heavy graph."""
+    """Latency of a cached response compared with one that is computed, on the heavy graph."""
     repository, _ = bundled(folder, heavy=True)
-    requests = asked("verticals")
+    requests = requests_for("verticals")
     with running([sys.executable, "-m", "tasks.serving", str(repository), "--port"], requests[0]) as port:
         asyncio.run(ask(port, requests[:1], 1, 0.5))
         hit = asyncio.run(ask(port, requests[:1], 1, seconds))
         miss = asyncio.run(ask(port, requests[1:], 1, seconds))
-    print(f"\na hit in the cache: {hit.p50:.2f} ms, a miss {miss.p50:.2f} ms: {miss.p50 / hit.p50:.1f} times")
+    print(f"\ncache hit {hit.p50:.2f} ms, miss {miss.p50:.2f} ms: ratio {miss.p50 / hit.p50:.1f}")
 
 
 def bundled(folder: Path, heavy: bool) -> tuple[Path, Path]:
-    """A repository with a bundle of this graph, and the graph."""
+    """A repository with a bundle of the graph, and the path of the graph."""
     usecase, data, bundle = ToyUseCase(), folder / "data", folder / "bundle"
     bundle.mkdir(parents=True)
     card = usecase.prepare(data)
@@ -124,7 +126,7 @@ def points() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(POINTS, 2)).round(4)
 
 
-def asked(server: str) -> list[bytes]:
+def requests_for(server: str) -> list[bytes]:
     if server in ("fastapi", "litserve"):
         return [request("/predict", json.dumps({"point": [point]}).encode()) for point in points().tolist()]
     tensors = [{"inputs": [{"name": "point", "shape": [1, 2], "datatype": "FP32", "data": [point]}]} for point in points().tolist()]
@@ -132,14 +134,11 @@ def asked(server: str) -> list[bytes]:
 
 
 def check(server: str, bodies: list[bytes], graph: Path) -> None:
-    """Each answer is that of the bare session to the same request.
-
-    Raises AssertionError where one is not.
-    """
-    told = [json.loads(body) for body in bodies]
-    found = [np.ravel(one["probabilities"] if "probabilities" in one else one["outputs"][0]["data"]) for one in told]
+    """Raises `AssertionError` if an answer differs from that of a bare session."""
+    answers = [json.loads(body) for body in bodies]
+    found = [np.ravel(one["probabilities"] if "probabilities" in one else one["outputs"][0]["data"]) for one in answers]
     (expected,) = open_session(graph, 1).run(None, {"point": points()[: len(bodies)].astype(np.float32)})
-    np.testing.assert_allclose(found, np.asarray(expected), atol=1e-5, err_msg=f"{server} answers something else")
+    np.testing.assert_allclose(found, np.asarray(expected), atol=1e-5, err_msg=f"{server} gives wrong answers")
 
 
 @contextlib.contextmanager
@@ -157,7 +156,7 @@ def running(command: list[str], probe: bytes) -> Iterator[int]:
                 asyncio.run(answers(port, [probe]))
                 break
             if process.poll() is not None:
-                raise SystemExit(f"It ended at once: {' '.join(command)} {port}")
+                raise SystemExit(f"The server ended at its start: {' '.join(command)} {port}")
             time.sleep(0.1)
         time.sleep(2)
         yield port

@@ -1,9 +1,9 @@
 """Mutated requests and noise against a real server: `python -m benchmarks.serving.fuzz REPOSITORY_OR_BUNDLE --minutes 10`.
 
-In turns: mutations over HTTP, over gRPC, and schemathesis over the API's description where VERTICALS_SCHEMATHESIS names its program (it
-lives in an environment of its own). After every turn valid requests must get their right answers. A finding is a 5xx other than 503 and
-the 504 of a deadline, gRPC's UNKNOWN and INTERNAL, a trace in the log, no answer, more memory than LEAP at once, or the end of the
-process. Each kind is told once, with the smallest request found, which is kept under .verticals/fuzz.
+In turns: mutations over HTTP, mutations over gRPC, and schemathesis on the OpenAPI description if VERTICALS_SCHEMATHESIS names its program
+(which needs its own environment). After every turn, valid requests must have correct answers. Findings are: a status of 5xx other than 503
+and 504, the gRPC statuses UNKNOWN and INTERNAL, a traceback in the log, no answer, a request that takes more memory than MAX_MEMORY, and
+the end of the process. Each kind is reported once, with the smallest request found, which is saved under .verticals/fuzz.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from benchmarks.serving.mutations import Call, Case, http_cases, rpc_cases
 from tasks.serving.messages import MESSAGES, SERVICE
 
 LIMITS = ("--max_megabytes", "8", "--cache_megabytes", "16", "--deadline_seconds", "10")
-LEAP = 400.0  # MB that one request of 8 MB may take for a moment
-TURN, SHRINK = 30.0, 15.0  # seconds at most
+MAX_MEMORY = 400.0  # MB that one request of 8 MB may take temporarily
+TURN, SHRINK = 30.0, 15.0  # time limits in seconds
 KEPT = ROOT / ".verticals" / "fuzz"
 HUNTING = settings(
     max_examples=10**6,
@@ -48,25 +48,25 @@ HUNTING = settings(
     verbosity=Verbosity.quiet,
     report_multiple_bugs=False,
 )
-MANY = 1_000  # turns have seeds below
-UPSTREAM = "the handler is closed"  # uvicorn answers a request on a connection that it closed for the garbage behind it; no answer is lost
-SETTLE = 0.05  # seconds in which the server sees that a client is gone
+MANY = 1_000  # seeds of turns are below this number
+UPSTREAM = "the handler is closed"  # uvicorn answers a request on a connection that it closed because of garbage after the request; no answer is lost
+SETTLE = 0.05  # seconds in which the server detects that a client has disconnected
 
 
 class Found(Exception):
-    """For hypothesis, which makes the case smaller."""
+    """A finding; makes hypothesis shrink the case."""
 
 
 class Enough(BaseException):
-    """The time is over; hypothesis lets it through."""
+    """The time is over; hypothesis does not catch it."""
 
 
 class Ended(BaseException):
-    """The server has."""
+    """The process of the server has ended."""
 
 
 class Fuzzer:
-    """Sends cases, and keeps what was found: the smallest case of each kind."""
+    """Sends cases, and keeps the smallest case of each kind of finding."""
 
     def __init__(self, live: Live, valid: Sequence[Valid]) -> None:
         self.live, self.valid = live, valid
@@ -78,9 +78,9 @@ class Fuzzer:
 
     # -- one case -----------------------------------------------------------------------------------------------------
     def send(self, case: Case | Call) -> str:
-        """What is wrong with the answer, if anything."""
+        """The kind of finding; empty if the answer is fine."""
         level = peak(self.live, reset=True)
-        status, words = self.call(case) if isinstance(case, Call) else self.write(case)
+        status, message = self.call(case) if isinstance(case, Call) else self.write(case)
         self.statuses[case.way, status] += 1
         if status in ("hung up", "no answer", "DEADLINE_EXCEEDED"):
             time.sleep(SETTLE)
@@ -88,17 +88,17 @@ class Fuzzer:
             self.found.setdefault(f"the process ended with {self.live.process.returncode}", case)
             raise Ended
         trace = self.traces()
-        if trace or bad(status):  # the same is logged again, once the answer is written
+        if trace or bad(status):  # the error may be logged again once the answer is written
             time.sleep(SETTLE)
             trace += self.traces()
         if trace:
             return trace[0]
         if bad(status):
-            return f"status {status}: {anonymous(words)[:80]}"
+            return f"status {status}: {anonymous(message)[:80]}"
         if status == "no answer" and isinstance(case, Case) and case.whole and len(case.data) < 1e6:
-            return f"no answer: {words}"
+            return f"no answer: {message}"
         taken = peak(self.live) - level
-        return f"more than {LEAP:.0f} MB taken at once" if taken > LEAP else ""
+        return f"more than {MAX_MEMORY:.0f} MB taken by one request" if taken > MAX_MEMORY else ""
 
     def write(self, case: Case) -> tuple[str, str]:
         port = self.live.grpc_port if case.way.startswith("gRPC") else self.live.port
@@ -125,13 +125,13 @@ class Fuzzer:
         return "OK", ""
 
     def traces(self) -> list[str]:
-        """What went wrong, and where, of each trace that is new in the log."""
+        """Error and place of each new traceback in the log."""
         *lines, self._begun = (self._begun + self._log.read()).split("\n")
         found = []
         for line in lines:
             trace = json.loads(line).get("trace", "") if line.startswith("{") else ""
             if trace and UPSTREAM in trace:
-                self.statuses["uvicorn's own", "trace in the log"] += 1
+                self.statuses["uvicorn itself", "traceback in the log"] += 1
             elif trace:
                 frames = re.findall(r'File "(.*?)", line (\d+)', trace)
                 file, line_number = ([frame for frame in frames if "/tasks/" in frame[0]] or frames)[-1]
@@ -141,7 +141,7 @@ class Fuzzer:
 
     # -- turns --------------------------------------------------------------------------------------------------------
     def hunt(self, cases: SearchStrategy[Any], number: int, end: float) -> None:
-        """Cases until the time is over, and for each kind of finding the smallest that comes up within SHRINK seconds."""
+        """Send cases until the time is over; each finding is shrunk for up to SHRINK seconds."""
         while time.monotonic() < end:
             self.hunt_one(cases, number, end)
             number += MANY
@@ -165,9 +165,9 @@ class Fuzzer:
         with contextlib.suppress(Enough, Found, Flaky):
             look()
         if found is not None:
-            self.tell(fault, found)
+            self.report(fault, found)
 
-    def tell(self, fault: str, case: Case | Call | str) -> None:
+    def report(self, fault: str, case: Case | Call | str) -> None:
         self.found[fault] = case
         if isinstance(case, str):
             print(f"FOUND {fault}\n  {case[:600]}", flush=True)
@@ -175,12 +175,12 @@ class Fuzzer:
         KEPT.mkdir(parents=True, exist_ok=True)
         kept = KEPT / f"{len(self.found)}.{'grpc' if isinstance(case, Call) else 'http'}"
         kept.write_bytes(case.data)
-        kept.with_suffix(".trace").write_text(self.trace.get(fault, "no trace\n"), encoding="utf-8")
+        kept.with_suffix(".trace").write_text(self.trace.get(fault, "no traceback\n"), encoding="utf-8")
         how = f"gRPC {case.method} with the bytes of" if isinstance(case, Call) else "write to a connection"
         print(f"FOUND {fault}\n  {case.way}: {how} {kept} ({len(case.data):,} bytes)\n  {case.data[:500]!r}", flush=True)
 
     def described(self, program: str, number: int, end: float, folder: Path) -> None:
-        """What the API's description allows and what it does not, for one model after another."""
+        """Run schemathesis on the OpenAPI description, for one model after another."""
         one, seconds = self.valid[number % len(self.valid)], max(5, round(end - time.monotonic()))
         (folder / "schemathesis.toml").write_text(f'[parameters]\nmodel = "{one.model}"\nversion = "{next(iter(one.outputs))}"\n')
         har = folder / f"{number}.har"
@@ -203,19 +203,19 @@ class Fuzzer:
                 refused.append(
                     f"{status}: {asked['method']} {asked['url']} {sent.get('Content-Type')} {asked.get('postData', {}).get('text', '')!r}"
                 )
-        faults: set[str] = {*self.traces(), *(["a status that should not be"] if refused else [])}
+        faults: set[str] = {*self.traces(), *(["an unexpected status"] if refused else [])}
         for fault in sorted(faults):
             if fault not in self.found:
-                self.tell(fault, f"schemathesis with seed {number}: {refused[0] if refused else 'no answer says so'}")
+                self.report(fault, f"schemathesis with seed {number}: {refused[0] if refused else 'only in the log'}")
 
     def healthy(self) -> None:
-        """Valid requests still get their answers."""
+        """Check that valid requests still have correct answers."""
         for one in self.valid:
             for way, ask in {"JSON": one.in_json, "raw bytes": one.in_binary, "gRPC": None}.items():
                 try:
                     version, outputs = self.answered(ask()) if ask else self.message_answered(one)
                     if not one.right(version, outputs):
-                        self.found.setdefault(f"a valid request to {one.model} as {way} got a wrong answer", "after a turn")
+                        self.found.setdefault(f"a valid request to {one.model} as {way} had a wrong answer", "after a turn")
                 except (OSError, ValueError, http.client.HTTPException, grpc.RpcError) as error:
                     self.found.setdefault(f"a valid request to {one.model} as {way} failed: {error}", "after a turn")
 
@@ -236,17 +236,17 @@ class Fuzzer:
 
 
 def bad(status: str) -> bool:
-    """503 and 504 are how a server says that it does not answer now."""
+    """Whether a status is a finding; 503 and 504 are allowed, since the server may be overloaded."""
     return status in ("UNKNOWN", "INTERNAL", "DATA_LOSS") or (status.isdecimal() and int(status) >= 500 and status not in ("503", "504"))
 
 
 def anonymous(words: str) -> str:
-    """Without what differs from one time to the next."""
+    """A message without numbers and addresses, which differ between runs."""
     return re.sub(r"\b[0-9a-f]{12}\b|0x[0-9a-f]+|\d+", "N", words)
 
 
 def peak(live: Live, reset: bool = False) -> float:
-    """The most memory in MB since the last reset, as Linux counts it; elsewhere what is taken now."""
+    """Peak memory in MB since the last reset on Linux; on other systems the current memory."""
     status, reset_it = (Path(f"/proc/{live.process.pid}/{name}") for name in ("status", "clear_refs"))
     try:
         if reset:
@@ -266,7 +266,7 @@ def table(fuzzer: Fuzzer, samples: Sequence[Sample]) -> Iterator[str]:
     for share in (0.1, 0.5, 1.0):
         sample = next(one for one in samples if one.seconds >= share * last)
         yield f"at {share:>4.0%}: {sample.megabytes:7.1f} MB, {sample.threads} threads, {sample.files} open files"
-    yield f"at most: {max(one.megabytes for one in samples):7.1f} MB, {max(one.files for one in samples)} open files"
+    yield f"maximum: {max(one.megabytes for one in samples):7.1f} MB, {max(one.files for one in samples)} open files"
 
 
 def main() -> int:
@@ -290,7 +290,7 @@ def main() -> int:
             if program:
                 turns.append(lambda number, until: fuzzer.described(program, number, until, folder))
             else:
-                print("VERTICALS_SCHEMATHESIS names no program: schemathesis is left out.")
+                print("VERTICALS_SCHEMATHESIS is not set: schemathesis is skipped.")
             numbers = itertools.count(options.seed)
             with contextlib.suppress(Ended):
                 while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Two graphs for the toy's requests: one that costs next to nothing, and one of some ten milliseconds."""
+"""Two graphs for the requests of the toy use case: a tiny one, and one that takes about ten milliseconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE, CHANNELS, CONVOLUTIONS = 56, 64, 12
 
 
 def write(path: Path, heavy: bool) -> None:
-    """point, float32 [N, 2], to probabilities, float32 [N, 2]."""
+    """Write a graph that maps point, float32 [N, 2], to probabilities, float32 [N, 2]."""
     random = np.random.default_rng(0)
     weights = {"last": random.normal(size=(CHANNELS, 2)).astype(np.float32)}
     if heavy:

@@ -1,4 +1,4 @@
-"""A real server over a copy of a repository: valid requests with their right answers, and what the process uses meanwhile."""
+"""A server process for a copy of a repository, valid requests with their correct answers, and the resources that the process uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LENGTH = "Inference-Header-Content-Length"
 
 @dataclass(frozen=True)
 class Live:
-    """A server that runs; `log` is what it says on stderr."""
+    """A running server; `log` is its standard error."""
 
     process: psutil.Popen
     port: int
@@ -54,17 +54,17 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Valid:
-    """A request that should be answered, with its outputs by the version that answers; and the model's example with its answers in words.
+    """A valid request with the correct outputs by version, and the example of the model with its answers by version.
 
-    `company` is how much an answer may differ where others are computed with it.
+    `tolerance` is how much an answer may differ if it is computed in a batch with other requests.
     """
 
     model: str
     inputs: Arrays
     outputs: Mapping[str, Arrays]
     example: Path
-    words: Mapping[str, dict[str, Any]]
-    company: float
+    answers: Mapping[str, dict[str, Any]]
+    tolerance: float
     text: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Valid:
         return mimetypes.guess_type(self.example.name)[0] or "application/octet-stream"
 
     def head(self) -> dict[str, Any]:
-        """The JSON before raw bytes."""
+        """The JSON part before raw bytes."""
         tensors = [{**described(name, array), "parameters": {"binary_data_size": array.nbytes}} for name, array in self.inputs.items()]
         return {"inputs": tensors, "parameters": {"binary_data_output": True}}
 
@@ -99,36 +99,36 @@ class Valid:
         head = orjson.dumps(self.head())
         return request(self.path, b"".join([head, *self.raw()]), {LENGTH: str(len(head)), "Content-Type": "application/octet-stream"})
 
-    def in_words(self, query: str = "") -> bytes:
+    def as_example(self, query: str = "") -> bytes:
         return request(f"/v1/models/{self.model}:predict{query}", self.example.read_bytes(), {"Content-Type": self.takes})
 
     def right(self, version: str, outputs: Arrays, tolerance: float = EXACT) -> bool:
-        """Whether that is this version's answer; what is counted may differ where two scores are next to equal."""
-        known = self.outputs.get(version, {})
-        return known.keys() == outputs.keys() and all(_near(known[name], array, tolerance) for name, array in outputs.items())
+        """Whether outputs are correct for a version; a few integers may differ, since two scores may be nearly equal."""
+        expected = self.outputs.get(version, {})
+        return expected.keys() == outputs.keys() and all(_near(expected[name], array, tolerance) for name, array in outputs.items())
 
 
 def described(name: str, array: np.ndarray) -> dict[str, Any]:
     return {"name": name, "datatype": NAMES[array.dtype], "shape": list(array.shape)}
 
 
-def _near(known: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
-    if known.shape != found.shape or known.dtype != found.dtype:
+def _near(expected: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
+    if expected.shape != found.shape or expected.dtype != found.dtype:
         return False
-    if known.dtype.kind != "f":
-        return bool((known == found).mean() > 0.99)
-    return bool(np.abs(known - found).max(initial=0.0) <= tolerance * max(1.0, float(np.abs(known).max(initial=0.0))))
+    if expected.dtype.kind != "f":
+        return bool((expected == found).mean() > 0.99)
+    return bool(np.abs(expected - found).max(initial=0.0) <= tolerance * max(1.0, float(np.abs(expected).max(initial=0.0))))
 
 
 def read_answer(body: bytes, length: str | None) -> tuple[str, Arrays]:
-    """The version and the outputs of a v2 answer over HTTP."""
-    told = orjson.loads(body if length is None else body[: int(length)])
+    """Version and outputs of a v2 answer over HTTP."""
+    answer = orjson.loads(body if length is None else body[: int(length)])
     raw, outputs = b"" if length is None else body[int(length) :], {}
-    for one in told["outputs"]:
+    for one in answer["outputs"]:
         dtype, size = np.dtype(DATATYPES[one["datatype"]]), one.get("parameters", {}).get("binary_data_size")
         flat = np.array(one["data"], dtype) if size is None else np.frombuffer(raw[:size], dtype)
         outputs[one["name"]], raw = flat.reshape(one["shape"]), raw[size or 0 :]
-    return told["model_version"], outputs
+    return answer["model_version"], outputs
 
 
 def read_message(answer: Any) -> tuple[str, Arrays]:
@@ -137,8 +137,8 @@ def read_message(answer: Any) -> tuple[str, Arrays]:
 
 
 def copied(repository: Path, folder: Path, twice: bool = False) -> Path:
-    """The newest two versions of each model in a repository that may be changed; with `twice` a lone version is there two times."""
-    for name, versions in Models(repository, Serving()).found().items():
+    """Copy the newest two versions of each model to a repository that may be changed; with `twice`, copy a single version two times."""
+    for name, versions in Models(repository, Serving()).find_bundles().items():
         for version, bundle in list(versions.items())[-2:]:
             shutil.copytree(bundle, folder / name / version)
         if twice and len(versions) == 1:
@@ -148,27 +148,27 @@ def copied(repository: Path, folder: Path, twice: bool = False) -> Path:
 
 
 def valid_requests(repository: Path, variants: int = 1) -> list[Valid]:
-    """Of each model its bundle's example as tensors, rolled along the last axis for each further variant."""
+    """The example of each model as tensors, rolled along the last axis for each further variant."""
     found = []
-    for name, versions in Models(repository, Serving()).found().items():
+    for name, versions in Models(repository, Serving()).find_bundles().items():
         bundles = {version: open_bundle(folder) for version, folder in versions.items()}
         newest = list(bundles.values())[-1]
         example = newest.example_request()
         first = newest.codec.encode([example])
-        words = {version: orjson.loads(orjson.dumps(bundle.answer([example])[0])) for version, bundle in bundles.items()}
+        answers = {version: orjson.loads(orjson.dumps(bundle.answer([example])[0])) for version, bundle in bundles.items()}
         scaled = any(
             b"DynamicQuantizeLinear" in (bundle.folder / GRAPH).read_bytes() for bundle in bundles.values()
-        )  # by all rows of a batch
+        )  # the scale depends on all rows of a batch
         for step in range(variants):
             inputs = {key: np.ascontiguousarray(np.roll(array, step, axis=-1)) for key, array in first.items()}
             outputs = {version: bundle.predict(inputs) for version, bundle in bundles.items()}
-            found.append(Valid(name, inputs, outputs, example_path(newest.folder), words, LOOSE if scaled else EXACT))
+            found.append(Valid(name, inputs, outputs, example_path(newest.folder), answers, LOOSE if scaled else EXACT))
     return found
 
 
 @contextlib.contextmanager
 def serving(repository: Path, log: Path, *options: str) -> Iterator[Live]:
-    """The server's process, until the block ends."""
+    """Run a server until the context ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         grpc_port = free.getsockname()[1]
@@ -178,11 +178,11 @@ def serving(repository: Path, log: Path, *options: str) -> Iterator[Live]:
     timer = threading.Timer(START_SECONDS, process.kill)
     timer.start()
     try:
-        said = process.stdout.readline().decode()  # pyright: ignore[reportOptionalMemberAccess]
+        line = process.stdout.readline().decode()  # pyright: ignore[reportOptionalMemberAccess]
         timer.cancel()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         if not found:
-            raise SystemExit(f"The server did not start: {said}{log.read_text(errors='replace')[-2000:]}")
+            raise SystemExit(f"The server did not start: {line}{log.read_text(errors='replace')[-2000:]}")
         yield Live(process, int(found[1]), grpc_port, log)
     finally:
         timer.cancel()
@@ -196,7 +196,7 @@ def serving(repository: Path, log: Path, *options: str) -> Iterator[Live]:
 
 @contextlib.contextmanager
 def sampled(process: psutil.Popen, every: float) -> Iterator[list[Sample]]:
-    """What the process uses, every so many seconds while the block runs."""
+    """Sample memory, threads and files of a process at an interval in seconds while the context runs."""
     samples: list[Sample] = []
     stop, began = threading.Event(), time.monotonic()
 

@@ -1,4 +1,4 @@
-"""A client that costs little itself: several connections that each ask again as soon as they are answered."""
+"""A load generator with little overhead: several connections, each of which sends the next request as soon as it has an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Load:
-    """Requests per second, and milliseconds that one took."""
+    """Requests per second, latencies in milliseconds, and number of failures."""
 
     rate: float
     p50: float
@@ -27,7 +27,7 @@ def request(path: str, body: bytes, headers: dict[str, str] | None = None) -> by
 
 
 async def ask(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
-    """Go through `requests` from one end to the other, again and again."""
+    """Send `requests` in a cycle for some seconds, over several connections."""
     taken: list[float] = []
     failed = 0
     end = time.perf_counter() + seconds
@@ -52,9 +52,10 @@ async def ask(port: int, requests: list[bytes], connections: int, seconds: float
 
 
 async def answers(port: int, requests: list[bytes]) -> list[bytes]:
-    """The bodies of the answers to requests that all come at once.
+    """The bodies of the answers to concurrent requests.
 
-    Raises OSError where one is refused, or takes longer than half a minute.
+    Raises:
+        OSError: a request was refused, or took longer than half a minute.
     """
 
     async def one(request: bytes) -> bytes:
@@ -70,7 +71,7 @@ async def answers(port: int, requests: list[bytes]) -> list[bytes]:
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[bytes, bytes]:
-    """Head and body of the answer."""
+    """Send a request; returns head and body of the answer."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])

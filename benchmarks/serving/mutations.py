@@ -1,4 +1,4 @@
-"""What nobody should send: valid requests with something changed, and noise. Strategies of hypothesis."""
+"""Strategies of hypothesis for invalid requests: mutated valid requests, and noise."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks.serving.live import LENGTH, Valid
 from tasks.serving.messages import MESSAGES
 from tasks.serving.tensors import DATATYPES
 
-PLAIN = 50_000  # bytes of tensors that are written as JSON; larger ones go as raw bytes
-ANSWER, GLANCE = 20.0, 0.2  # seconds that an answer is waited for, and what may be none
-GONE, TWICE = object(), object()
-TEXTS = ["a" * 12_000] + [""] * 12_000  # as one array of NumPy they would take 576 MB
-RAW = {  # in place of a text, what no writer of JSON writes
+PLAIN = 50_000  # bytes up to which tensors are written as JSON; larger ones are sent as raw bytes
+ANSWER, GLANCE = 20.0, 0.2  # timeouts in seconds for requests that must and that may not have an answer
+REMOVED, TWICE = object(), object()
+TEXTS = ["a" * 12_000] + [""] * 12_000  # a NumPy array of them would take 576 MB
+RAW = {  # invalid or extreme JSON, in place of a string
     "@deep": b"[" * 1000 + b"]" * 1000,
     "@deeper": b"[" * 100_000,
     "@nested": b'{"a":' * 1000 + b"1" + b"}" * 1000,
@@ -35,7 +35,7 @@ TEXTUAL = ["", "a" * 10_000, "\x00", "\ud800", "é𝕏\u202e", "../../etc/passwd
 NUMBERS = [0, -1, 2**31, 2**63, 2**64, -(2**63) - 1, 1e308, float("nan"), float("-inf"), 1e-320]
 LEAVES = st.none() | st.booleans() | st.sampled_from([*NUMBERS, *TEXTUAL]) | st.integers() | st.floats() | st.text(max_size=8)
 ODD = LEAVES | st.sampled_from(SHAPES) | st.recursive(LEAVES, lambda one: st.lists(one) | st.dictionaries(st.text(max_size=4), one))
-CHANGE = st.just(GONE) | st.just(TWICE) | st.sampled_from(list(RAW)) | ODD
+CHANGE = st.just(REMOVED) | st.just(TWICE) | st.sampled_from(list(RAW)) | ODD
 SEGMENTS = [
     "..",
     ".",
@@ -78,7 +78,7 @@ METHODS_OF_RPC = sorted({name.removesuffix("Request") for name in MESSAGES if na
 
 @dataclass(frozen=True)
 class Case:
-    """What is written to a connection; `whole`: as HTTP it is right, so that an answer must come. No `wait`: the client hangs up."""
+    """Bytes to write to a connection. `whole`: they are valid HTTP, so that there must be an answer. `wait` 0: the client disconnects."""
 
     way: str
     data: bytes
@@ -108,7 +108,7 @@ def as_text(value: Any) -> bytes:
     return text
 
 
-# -- changes of what is valid -----------------------------------------------------------------------------------------
+# -- mutations of valid requests --------------------------------------------------------------------------------------
 def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield here
     inside = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
@@ -117,13 +117,13 @@ def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(value: Any, place: Sequence[Any], new: Any) -> Any:
-    """A copy with something new at a place, or nothing, or the same two times."""
+    """A copy in which the value at a place is replaced, removed or duplicated."""
     if not place:
-        return {} if new is GONE else [value, value] if new is TWICE else new
+        return {} if new is REMOVED else [value, value] if new is TWICE else new
     copy, key = value.copy(), place[0]
-    if len(place) > 1 or new not in (GONE, TWICE):
+    if len(place) > 1 or new not in (REMOVED, TWICE):
         copy[key] = changed(value[key], place[1:], new)
-    elif new is GONE:
+    elif new is REMOVED:
         del copy[key]
     elif isinstance(copy, list):
         copy.insert(key, copy[key])
@@ -155,7 +155,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 
 @st.composite
 def infers(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
-    """A request to infer as JSON, or with raw bytes after it, then packed, with something changed on the way."""
+    """An inference request as JSON or with raw bytes, possibly compressed, with a mutation at one of these steps."""
     one = draw(st.sampled_from(valid))
     binary = sum(array.nbytes for array in one.inputs.values()) > PLAIN or draw(st.booleans())
     outputs = [{"name": name, "parameters": {"binary_data": False}} for name in next(iter(one.outputs.values()))]
@@ -184,7 +184,7 @@ def infers(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
 
 
 def picture(side: int) -> bytes:
-    """A black PNG, small as a file."""
+    """A black PNG that is a small file."""
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(bytes((1 + side // 8) * side))),
@@ -199,18 +199,18 @@ PICTURES = [picture(9_000), picture(50_000)]
 
 
 @st.composite
-def in_words(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
+def predictions(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
     one = draw(st.sampled_from(valid))
     example = one.example.read_bytes()
     body = draw(damaged(example) | st.sampled_from([*PICTURES, b"", b'{"b64": "%%%"}', b'{"b64": 7}']) | ODD.map(as_text))
     kind = draw(st.sampled_from([one.takes, "application/json", "text/plain", "image/png", "", "text/html; charset=utf-16"]))
     query = draw(st.sampled_from(["", "", "", "", "?explain=true", "?explain=x", "?version=%00", "?version=1&version=2"]))
-    return Case("in words", written(f"/v1/models/{one.model}:predict{query}", body, ("Content-Type", kind)))
+    return Case("predict", written(f"/v1/models/{one.model}:predict{query}", body, ("Content-Type", kind)))
 
 
 @st.composite
 def repository(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
-    """Nothing that takes a model away."""
+    """Requests to the repository, except those that unload a model."""
     name = draw(st.sampled_from(valid)).model
     traffic = {"canary": "1", "share": 0.5, "shadow": "1"}
     path, value = draw(
@@ -244,8 +244,8 @@ def noise(draw: st.DrawFn, valid: Sequence[Valid]) -> Case:
 
 
 def http_cases(valid: Sequence[Valid]) -> st.SearchStrategy[Case]:
-    """More than half are a valid request with something changed."""
-    return st.one_of(infers(valid), infers(valid), infers(valid), in_words(valid), repository(valid), noise(valid), noise(valid))
+    """Cases over HTTP; more than half are mutated valid requests."""
+    return st.one_of(infers(valid), infers(valid), infers(valid), predictions(valid), repository(valid), noise(valid), noise(valid))
 
 
 # -- gRPC -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tasks.contract.artifacts import Dataset
 from tasks.contract.records import write_typed
 from tasks.contract.usecase import UseCase
 from tasks.serving.bundle import open_bundle
-from tasks.serving.graph_files import GRAPH, MOST_TIMES_LARGER, PACKED, stored_graph
+from tasks.serving.graph_files import GRAPH, MAX_COMPRESSION_RATIO, PACKED, stored_graph
 
 WORTH_PACKING = 2 / 3  # share of the plain size below which a compressed graph is kept
 LEVEL = 6  # 9 takes ten times as long to save another 3 %
@@ -55,7 +55,7 @@ def pack(folder: Path) -> None:
     if len(plain) < SMALL:
         return
     packed = gzip.compress(plain, compresslevel=LEVEL, mtime=0)  # without the time, so that the same graph gives the same file
-    if len(plain) / MOST_TIMES_LARGER < len(packed) < WORTH_PACKING * len(plain):
+    if len(plain) / MAX_COMPRESSION_RATIO < len(packed) < WORTH_PACKING * len(plain):
         (folder / PACKED).write_bytes(packed)
         (folder / GRAPH).unlink()
 

@@ -10,7 +10,7 @@ __all__ = ["AsyncBundle", "Bundle", "open_bundle", "open_bundle_async"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is asked for: a bundle is opened without the server."""
+    """Import each name on first use, so that opening a bundle does not import the server."""
     if name in ("AsyncBundle", "open_bundle_async"):
         from tasks.serving import embedded
 

@@ -1,4 +1,4 @@
-"""`python -m tasks.serving REPOSITORY` serves models; `predict`, `score`, `publish` and `key` in its place do what they say. Without torch."""
+"""`python -m tasks.serving REPOSITORY` serves models; its other commands are `predict`, `score`, `publish` and `key`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
 def _serve(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.serving",
-        description="Serve models by the Open Inference Protocol and in their verticals' words.",
-        epilog="In place of REPOSITORY: predict BUNDLE FILE, score BUNDLE SOURCE OUT, publish BUNDLE REPOSITORY, key NAME; each has a --help of its own.",
+        description="Serve models by the Open Inference Protocol, and with the requests and answers of their verticals.",
+        epilog="Other commands: predict BUNDLE FILE, score BUNDLE SOURCE OUT, publish BUNDLE REPOSITORY, key NAME; each has its own --help.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="a bundle, or a folder of NAME/VERSION/ bundles")
+    parser.add_argument("repository", type=Path, metavar="REPOSITORY", help="folder of a bundle, or a folder of NAME/VERSION/ bundles")
     for name, field in Serving.model_fields.items():
         parser.add_argument(f"--{name}", type=type(field.default), default=field.default, help=field.description)
     given = vars(parser.parse_args(arguments))
@@ -57,11 +57,11 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _predict(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving predict", description="Answer requests given as files.")
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving predict", description="Predict for requests that are given as files.")
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("requests", nargs="+", metavar="FILE", help="what the vertical takes: an image, a text, ...")
-    parser.add_argument("--explain", action="store_true", help="explain the answer, where the model can")
-    parser.add_argument("--json", action="store_true", help="one line of JSON per request")
+    parser.add_argument("requests", nargs="+", metavar="FILE", help="file with a request as the vertical takes it: an image, a text, ...")
+    parser.add_argument("--explain", action="store_true", help="add an explanation, if the model supports explanations")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per request")
     given = parser.parse_args(arguments)
     bundle = open_bundle(given.bundle)
     requests = [bundle.codec.read(argument) for argument in given.requests]
@@ -85,12 +85,14 @@ def show(name: str, blocks: Sequence[AnswerBlock]) -> None:
 
 
 def _score(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving score", description="Answer many requests; a line of JSON for each.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.serving score", description="Predict for many requests; writes one line of JSON per request."
+    )
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("source", type=Path, help="a folder with a file for each request, or a .jsonl or .txt file with one in each line")
-    parser.add_argument("out", type=Path, help="the file to write, such as answers.jsonl")
-    parser.add_argument("--batch", type=int, default=32, help="requests that are computed together (default: 32)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: 0, the cores that are really available)")
+    parser.add_argument("source", type=Path, help="a folder with one file per request, or a .jsonl or .txt file with one request per line")
+    parser.add_argument("out", type=Path, help="file to write, such as answers.jsonl")
+    parser.add_argument("--batch", type=int, default=32, help="requests per batch (default: 32)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: 0, all cores that are available to this process)")
     given = parser.parse_args(arguments)
     bundle = open_bundle(given.bundle, given.threads)
     requests = find_requests(given.source, bundle)
@@ -102,22 +104,24 @@ def _score(arguments: Sequence[str]) -> int:
 
 
 def _publish(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving publish", description="Make a bundle the next version of a model.")
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving publish", description="Publish a bundle as the next version of a model.")
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("repository", type=Path, help="folder that a server serves; made where there is none")
-    parser.add_argument("--name", default="", help="of the model (default: that of its vertical)")
+    parser.add_argument("repository", type=Path, help="folder that a server serves; created if it does not exist")
+    parser.add_argument("--name", default="", help="name of the model (default: the name of its vertical)")
     given = parser.parse_args(arguments)
     print(publish(given.bundle, given.repository, given.name))
     return 0
 
 
 def _key(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving key", description="Make an API key.")
-    parser.add_argument("name", help="who will hold it")
-    parser.add_argument("--models", default=ALL, help="that it opens, with commas between (default: all, and the repository)")
+    parser = argparse.ArgumentParser(prog="python -m tasks.serving key", description="Create an API key.")
+    parser.add_argument("name", help="name of the client that will use the key")
+    parser.add_argument(
+        "--models", default=ALL, help="models that the key gives access to, separated by commas (default: all models and the repository)"
+    )
     given = parser.parse_args(arguments)
     key, line = new_key(given.name, given.models)
-    print(f"For {given.name}, shown this once: {key}\nFor the file that --keys names: {line}")
+    print(f"Key for {given.name}, shown only once: {key}\nLine for the file that --keys names: {line}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The server's HTTP: the Open Inference Protocol under /v2, the verticals' own words under /v1."""
+"""The HTTP API of the server: the Open Inference Protocol under /v2, and the requests and answers of the verticals under /v1."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasks.serving import protocol
 from tasks.serving.bundle import example_path
 from tasks.serving.frontend import Server, record_request
 from tasks.serving.guard import ANY
-from tasks.serving.logs import note
+from tasks.serving.logs import log_event
 from tasks.serving.refusals import ClientDisconnected, Refusal
 from tasks.serving.settings import Serving
 
@@ -37,39 +37,39 @@ PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-PREDICTIONS_SECONDS = 60.0  # after which those that have come are written, however few
+PREDICTIONS_SECONDS = 60.0  # interval at which logged predictions are written, however few
 JSON_LENGTH = "Inference-Header-Content-Length"
-PATIENCE = 0.02  # seconds of an answer, after which it is looked whether the client still waits
+CLIENT_CHECK_SECONDS = 0.02  # into a request, when checking for a disconnected client begins
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The result; where the client goes away before, the work is dropped. The body must have been read.
+    """The result of `work`, which is cancelled if the client disconnects. The body of the request must have been read before.
 
     Raises:
-        ClientDisconnected: it went away.
+        ClientDisconnected: the client disconnected before the result was ready.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     leaving: asyncio.Task[Any] | None = None
     over = False
 
-    def left(one: asyncio.Task[Any]) -> None:
-        if not over and not one.cancelled():  # it may be told of that only after the work was done
+    def disconnected(received: asyncio.Task[Any]) -> None:
+        if not over and not received.cancelled():  # the callback may run only after the work is done
             task.cancel()
 
-    def look() -> None:
+    def start_check() -> None:
         nonlocal leaving
         leaving = loop.create_task(request.receive())  # pyright: ignore[reportArgumentType]
-        leaving.add_done_callback(left)
+        leaving.add_done_callback(disconnected)
 
-    timer = loop.call_later(PATIENCE, look)  # most answers are there sooner, and looking costs
+    timer = loop.call_later(CLIENT_CHECK_SECONDS, start_check)  # most answers are ready sooner, and the check takes time
     try:
         return await work
     except asyncio.CancelledError:
         if leaving is None or not leaving.done():
             raise
         task.uncancel()
-        raise ClientDisconnected("The client went away.") from None
+        raise ClientDisconnected("The client disconnected.") from None
     finally:
         over = True
         timer.cancel()
@@ -79,19 +79,19 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 
 @contextlib.asynccontextmanager
 async def lifespan(server: Server) -> AsyncIterator[None]:
-    """Models are loaded before the first request; what was asked is answered before the server ends."""
-    await server.models.load_all()  # the log tells of versions that cannot be
+    """Load the models before the first request, and answer all accepted requests before the server ends."""
+    await server.models.load_all()  # versions that cannot be loaded are logged
     calls = None
     if server.settings.grpc_port:
         from tasks.serving import rpc
 
         calls = await rpc.start(server)
-    behind = [asyncio.create_task(server.models.watch())] if server.settings.watch_seconds else []
+    background = [asyncio.create_task(server.models.watch())] if server.settings.watch_seconds else []
     if server.models.predictions:
-        behind.append(asyncio.create_task(server.models.predictions.run(PREDICTIONS_SECONDS)))
+        background.append(asyncio.create_task(server.models.predictions.run(PREDICTIONS_SECONDS)))
     yield
-    note("draining")
-    for task in behind:
+    log_event("draining")
+    for task in background:
         task.cancel()
     if calls is not None:
         await calls.stop(DRAIN_SECONDS)
@@ -101,12 +101,12 @@ async def lifespan(server: Server) -> AsyncIterator[None]:
 
 
 def make_app(repository: Path, settings: Serving) -> FastAPI:
-    """Raises `SettingError`: the file of keys cannot be read."""
+    """The application. Raises `SettingError` if the file of keys cannot be read."""
     server = Server(repository, settings)
-    app = FastAPIOffline(  # its page of the API loads nothing from elsewhere
+    app = FastAPIOffline(  # its API docs load nothing from other servers
         redoc_url=None,
         title="Verticals",
-        summary="Models by the Open Inference Protocol, and in the words of their verticals.",
+        summary="Models by the Open Inference Protocol, and with the requests and answers of their verticals.",
         lifespan=lambda _: lifespan(server),
     )
     app.state.server = server
@@ -119,7 +119,7 @@ def make_app(repository: Path, settings: Serving) -> FastAPI:
         shown = Response((PAGE / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
         app.get("/" if name == "index.html" else f"/page/{name}", include_in_schema=False)(_always(shown))
 
-    @app.get("/metrics", tags=["monitoring"], response_class=Response, summary="For Prometheus")
+    @app.get("/metrics", tags=["monitoring"], response_class=Response, summary="Metrics for Prometheus")
     async def metrics(request: Request) -> Response:
         server.admit(request)
         return Response(server.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -148,8 +148,8 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         number = uuid.uuid4().hex[:12]
-        note("request failed", logging.ERROR, error, path=request.url.path, number=number)
-        return _json({"error": f"The server failed; its log tells more under {number}."}, 500)
+        log_event("request failed", logging.ERROR, error, path=request.url.path, number=number)
+        return _json({"error": f"The server failed. Its log has the details under the number {number}."}, 500)
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -160,15 +160,15 @@ def _json(value: object, status: int = 200, headers: dict[str, str] | None = Non
 def _protocol(app: FastAPI, server: Server) -> None:
     models = server.models
 
-    @app.get("/v2/health/live", tags=["health"], summary="Whether the process answers")
+    @app.get("/v2/health/live", tags=["health"], summary="Whether the server is running")
     async def live() -> Response:
         return _json({"live": True})
 
-    @app.get("/v2/health/ready", tags=["health"], summary="Whether all models answer")
+    @app.get("/v2/health/ready", tags=["health"], summary="Whether all models are ready")
     async def ready() -> Response:
         return _json({"ready": models.ready()}, 200 if models.ready() else 503)
 
-    @app.get("/v2", tags=["metadata"], summary="The server and what it can do")
+    @app.get("/v2", tags=["metadata"], summary="Name, version and extensions of the server")
     async def about(request: Request) -> Response:
         server.admit(request)
         return _json(protocol.server_metadata())
@@ -181,23 +181,23 @@ def _protocol(app: FastAPI, server: Server) -> None:
     for where in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         versioned = "version}" in where
 
-        @app.get(where, tags=["metadata"], summary="Inputs and outputs", name=f"metadata {versioned}")
+        @app.get(where, tags=["metadata"], summary="Inputs and outputs of the model", name=f"metadata {versioned}")
         async def metadata(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             return _json(protocol.model_metadata(models.get(model, version), list(models.models[model].versions)))
 
-        @app.get(f"{where}/ready", tags=["health"], summary="Whether the model answers", name=f"model ready {versioned}")
+        @app.get(f"{where}/ready", tags=["health"], summary="Whether the model is ready", name=f"model ready {versioned}")
         async def model_ready(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             models.get(model, version)
             return _json({"name": model, "ready": True})
 
-        @app.get(f"{where}/config", tags=["metadata"], summary="Batching and instances", name=f"config {versioned}")
+        @app.get(f"{where}/config", tags=["metadata"], summary="Configuration of batching and instances", name=f"config {versioned}")
         async def config(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             return _json(protocol.model_config(models.get(model, version), server.settings))
 
-        @app.get(f"{where}/stats", tags=["metadata"], summary="Statistics", name=f"stats {versioned}")
+        @app.get(f"{where}/stats", tags=["metadata"], summary="Statistics of the model", name=f"stats {versioned}")
         async def stats(request: Request, model: str, version: str = "") -> Response:
             server.admit(request, model)
             served = models.get(model, version)
@@ -209,52 +209,52 @@ def _protocol(app: FastAPI, server: Server) -> None:
             served = models.route(model, version)
             with record_request(server, served, "v2", request.headers):
                 body = await server.body(request)
-                asked = await server.read(body, _length(request))
-                seconds = server.seconds(request, asked.parameters.get("timeout"))
-                outputs = await while_connected(request, models.infer(served, asked.inputs, seconds))
-                written, length = await server.written(served, asked, outputs)
+                infer_request = await server.read(body, _length(request))
+                seconds = server.seconds(request, infer_request.parameters.get("timeout"))
+                outputs = await while_connected(request, models.infer(served, infer_request.inputs, seconds))
+                written, length = await server.written(served, infer_request, outputs)
                 if length is None:
                     return Response(written, media_type="application/json")
                 return Response(written, headers={JSON_LENGTH: str(length)}, media_type="application/octet-stream")
 
-        async def at_once(request: Request, infer: Any = infer) -> Response:
+        async def infer_directly(request: Request, infer: Any = infer) -> Response:
             return await infer(request, **request.path_params)
 
-        documented = {"tags": ["inference"], "summary": "Tensors in, tensors out", "openapi_extra": protocol.INFER_DOCS}
+        documented = {"tags": ["inference"], "summary": "Predict on tensors", "openapi_extra": protocol.INFER_DOCS}
         app.post(f"{where}/infer", name=f"infer {versioned}", **documented)(infer)
         app.router.routes.insert(
-            0, Route(f"{where}/infer", at_once, methods=["POST"])
-        )  # FastAPI's own way costs half as much as all the rest
+            0, Route(f"{where}/infer", infer_directly, methods=["POST"])
+        )  # FastAPI's own routing takes half as long as everything else
 
 
 def _length(request: Request) -> int | None:
-    told = request.headers.get(JSON_LENGTH)
-    if told is None:
+    length = request.headers.get(JSON_LENGTH)
+    if length is None:
         return None
-    if not told.isdecimal() or len(told) > 12:
-        raise Refusal(f"{JSON_LENGTH} is {told[:40]!r}: a number of bytes was expected.")
-    return int(told)
+    if not length.isdecimal() or len(length) > 12:
+        raise Refusal(f"{JSON_LENGTH} is {length[:40]!r}; a number of bytes was expected.")
+    return int(length)
 
 
 # -- the repository ---------------------------------------------------------------------------------------------------
 def _repository(app: FastAPI, server: Server) -> None:
     models = server.models
 
-    async def given(request: Request) -> dict[str, Any]:
+    async def json_body(request: Request) -> dict[str, Any]:
         body = await server.body(request)
         try:
             value = orjson.loads(body) if body.strip() else {}
         except orjson.JSONDecodeError as error:
-            raise Refusal(f"The body is no JSON: {error}.") from None
+            raise Refusal(f"The body is not valid JSON: {error}.") from None
         if not isinstance(value, dict):
-            raise Refusal("The body should be an object of JSON.")
+            raise Refusal("The body has to be a JSON object.")
         return value
 
-    @app.post("/v2/repository/index", tags=["repository"], summary="All versions, and whether they are served")
+    @app.post("/v2/repository/index", tags=["repository"], summary="All versions and their states")
     async def index(request: Request) -> Response:
         server.admit(request)
-        ready = (await given(request)).get("ready") is True
-        rows = await models.in_thread(models.index)
+        ready = (await json_body(request)).get("ready") is True
+        rows = await models.run_in_thread(models.index)
         return _json([row for row in rows if row["state"] == "READY" or not ready])
 
     @app.post(
@@ -262,42 +262,42 @@ def _repository(app: FastAPI, server: Server) -> None:
     )
     async def load(request: Request, model: str) -> Response:
         server.admit(request)
-        parameters = (await given(request)).get("parameters") or {}
+        parameters = (await json_body(request)).get("parameters") or {}
         await models.load(model, version_in(parameters, "version") if isinstance(parameters, dict) else "")
         return _json({"name": model, "version": models.models[model].active})
 
-    @app.post("/v2/repository/models/{model}/unload", tags=["repository"], summary="Take a model away")
+    @app.post("/v2/repository/models/{model}/unload", tags=["repository"], summary="Unload a model")
     async def unload(request: Request, model: str) -> Response:
         server.admit(request)
         await models.unload(model)
         return _json({"name": model})
 
-    @app.post("/v2/repository/models/{model}/rollback", tags=["repository"], summary="At once back to the version before")
+    @app.post("/v2/repository/models/{model}/rollback", tags=["repository"], summary="Return to the previous version")
     async def rollback(request: Request, model: str) -> Response:
         server.admit(request)
         await models.rollback(model)
         return _json({"name": model, "version": models.models[model].active})
 
     @app.post(
-        "/v2/repository/models/{model}/traffic", tags=["repository"], summary="A canary gets a share of the requests, a shadow copies of them",
+        "/v2/repository/models/{model}/traffic", tags=["repository"], summary="Send a share of the requests to a canary, and copies of all to a shadow",
         openapi_extra=protocol.TRAFFIC_DOCS,
     )  # fmt: skip
     async def traffic(request: Request, model: str) -> Response:
         server.admit(request)
-        wish = await given(request)
-        unknown = wish.keys() - {"canary", "share", "shadow"}
-        share = wish.get("share", 0.0)
+        traffic_request = await json_body(request)
+        unknown = traffic_request.keys() - {"canary", "share", "shadow"}
+        share = traffic_request.get("share", 0.0)
         if unknown or not isinstance(share, int | float) or isinstance(share, bool):
-            raise Refusal('The body should be such as {"canary": "3", "share": 0.1, "shadow": "4"}, or {} for neither.')
-        await models.split(model, version_in(wish, "canary"), float(share), version_in(wish, "shadow"))
+            raise Refusal('The body has to be an object such as {"canary": "3", "share": 0.1, "shadow": "4"}; {} ends both.')
+        await models.split_traffic(model, version_in(traffic_request, "canary"), float(share), version_in(traffic_request, "shadow"))
         now = models.models[model]
         return _json({"name": model, "active": now.active, "canary": now.canary, "share": now.share, "shadow": now.shadow})
 
 
-def version_in(given: Mapping[str, Any], name: str) -> str:
-    found = given.get(name) or ""
+def version_in(body: Mapping[str, Any], name: str) -> str:
+    found = body.get(name) or ""
     if not isinstance(found, str | int):
-        raise Refusal(f'{name!r} should be a version, such as "3", not {reprlib.repr(found)}.')
+        raise Refusal(f'{name!r} has to be a version such as "3"; found {reprlib.repr(found)}.')
     return str(found)
 
 
@@ -305,7 +305,7 @@ def version_in(given: Mapping[str, Any], name: str) -> str:
 def _verticals(app: FastAPI, server: Server) -> None:
     models = server.models
 
-    @app.get("/v1/models", tags=["verticals"], summary="What can be asked")
+    @app.get("/v1/models", tags=["verticals"], summary="The models, their verticals and the kinds of request they take")
     async def listed(request: Request) -> Response:
         client = server.admit(request, ANY)
         rows = [(model, model.versions[model.active]) for model in models.models.values() if model.active and client.may(model.name)]
@@ -322,38 +322,38 @@ def _verticals(app: FastAPI, server: Server) -> None:
             ]
         )
 
-    @app.get("/v1/models/{model}/example", tags=["verticals"], summary="The real request that came with the model", response_class=Response)
+    @app.get("/v1/models/{model}/example", tags=["verticals"], summary="The example request of the model", response_class=Response)
     async def example(request: Request, model: str, version: str = "") -> Response:
         server.admit(request, model)
         path = example_path(models.get(model, version).bundle.folder)
         return Response(
-            await models.in_thread(path.read_bytes), media_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            await models.run_in_thread(path.read_bytes), media_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         )
 
     @app.post(
-        "/v1/models/{model}:predict", tags=["verticals"], summary="An image, a text or a history in, an answer in words out",
+        "/v1/models/{model}:predict", tags=["verticals"], summary="Predict on an image, a text or a history",
         openapi_extra=protocol.PREDICT_DOCS,
     )  # fmt: skip
     async def predict(request: Request, model: str, explain: bool = False, blocks: bool = False, version: str = "") -> Response:
-        """With `explain`, the answer has its explanation; with `blocks`, what a page needs to draw it (`tasks.contract.blocks`)."""
+        """`explain` adds an explanation to the answer; `blocks` adds the blocks from which a page draws it (`tasks.contract.blocks`)."""
         server.admit(request, model)
         served = models.route(model, version)
         with record_request(server, served, "v1", request.headers):
-            asked = sent(await server.body(request), request.headers.get("content-type", ""))
+            content = read_content(await server.body(request), request.headers.get("content-type", ""))
             seconds = server.seconds(request)
-            answer = await while_connected(request, models.answer(served, asked, explain, seconds, blocks))
+            answer = await while_connected(request, models.answer(served, content, explain, seconds, blocks))
             return _json({"model": model, "version": served.version, **answer})
 
 
-def sent(body: bytes, content_type: str) -> Any:
-    """What was asked: a text, a value of JSON, the bytes of `{"b64": ...}`, or of a file.
+def read_content(body: bytes, content_type: str) -> Any:
+    """The request in a body: a text, a JSON value, or the bytes of a file, which may also be sent as `{"b64": ...}`.
 
     Raises:
-        Refusal: no JSON, no text in UTF-8, or no base64.
+        Refusal: the body is empty, or not valid JSON, UTF-8 or base64.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
-        raise Refusal("The body is empty: send an image, a text or JSON, as the vertical takes it.")
+        raise Refusal("The body is empty. Send an image, a text or JSON, whichever the model takes (GET /v1/models).")
     try:
         if kind.startswith("text/"):
             return body.decode("utf-8")
@@ -362,12 +362,12 @@ def sent(body: bytes, content_type: str) -> Any:
         value = json.loads(body, parse_constant=_no_constant)
         return base64.b64decode(value["b64"], validate=True) if isinstance(value, dict) and value.keys() == {"b64"} else value
     except UnicodeDecodeError:
-        raise Refusal("The body is no text in UTF-8.") from None
+        raise Refusal("The body is not UTF-8 text.") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise Refusal(f"The body is no JSON: {error}.") from None
+        raise Refusal(f"The body is not valid JSON: {error}.") from None
     except (binascii.Error, TypeError, ValueError):
-        raise Refusal("The text under b64 is no base64.") from None
+        raise Refusal("The value of b64 is not valid base64.") from None
 
 
 def _no_constant(name: str) -> None:
-    raise Refusal(f"The JSON holds {name}.")
+    raise Refusal(f"The JSON contains {name}, which is not a JSON number.")

@@ -1,4 +1,4 @@
-"""Requests that wait are run together: a free session takes all that fit and waits for no more (greedy, as Triton batches)."""
+"""Dynamic batching: a free session takes all queued requests that fit, without waiting for more (greedy, as in Triton)."""
 
 from __future__ import annotations
 
@@ -16,42 +16,48 @@ from tasks.contract.types import Arrays, Predict
 from tasks.serving.refusals import DeadlineExceeded, NotReady, TooManyRequests
 
 Outcome = Arrays | Exception
-LONGER, SHORT = (
-    1.1,
-    2,
-)  # a request is run with another up to so many times as long, and so much more: on a CPU more padding costs more than batches save
+MAX_LENGTH_RATIO, LENGTH_SLACK = 1.1, 2
+"""Two requests are batched if the longer is at most this ratio times the shorter plus the slack. On a CPU, more padding costs more time
+than batching saves."""
 
 
-class Watch(Protocol):
-    """Is told of every batch that ran."""
+class BatchCallback(Protocol):
+    """A function that is called after every batch."""
 
     def __call__(self, rows: int, requests: int, queued: Sequence[float], computed: float) -> None:
-        """How many rows of how many requests, the seconds that each request waited, and those of the computation."""
+        """Record a batch.
+
+        Args:
+            rows: number of rows in the batch.
+            requests: number of requests in the batch.
+            queued: seconds that each request spent in the queue.
+            computed: seconds of the computation.
+        """
         ...
 
 
-def unwatched(rows: int, requests: int, queued: Sequence[float], computed: float) -> None:
+def _ignore_batch(rows: int, requests: int, queued: Sequence[float], computed: float) -> None:
     return
 
 
 @dataclass(eq=False)
-class Waiting:
-    """A request, and once it has run, when; in seconds of the monotonic clock."""
+class QueuedRequest:
+    """A request in the queue. Times are seconds of the monotonic clock."""
 
     inputs: Arrays
     deadline: float
     answer: asyncio.Future[Arrays]
-    since: float = field(default_factory=time.monotonic)
+    arrived: float = field(default_factory=time.monotonic)
     started: float = 0.0
     ended: float = 0.0
-    together: int = 0  # rows of its batch
+    batch_rows: int = 0  # of the batch in which it ran
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def kind(self, padding: Mapping[str, int]) -> tuple[object, ...]:
-        """What must be equal for two requests to be run together, where the second axis of the inputs in `padding` may be filled up."""
+        """A key that is equal for requests that can share a batch; the second axis of the inputs in `padding` can be padded."""
         return tuple((name, array.dtype.str, array.shape[2 if name in padding else 1 :]) for name, array in self.inputs.items())
 
     def length(self, padding: Mapping[str, int]) -> int:
@@ -59,36 +65,36 @@ class Waiting:
 
 
 class Batcher:
-    """Runs requests on several sessions, each in a thread of its own; lives in one event loop.
+    """Runs requests in batches on several sessions, each in its own thread; belongs to one event loop.
 
-    A request that fails in company is run again alone, so that nobody pays for a neighbour's fault.
+    If a batch fails, each of its requests is run again alone, so that one bad request does not fail the others.
     """
 
     def __init__(
         self,
         sessions: Sequence[Predict],
-        most_rows: int,
-        most_waiting: int,
-        watch: Watch = unwatched,
+        max_batch_size: int,
+        max_queue_size: int,
+        on_batch: BatchCallback = _ignore_batch,
         padding: Mapping[str, int] = {},
         padded: Collection[str] = (),
     ) -> None:
         """Args:
-        sessions: each is called by one thread at a time.
-        most_rows: of a batch; a request with more is run by itself.
-        most_waiting: requests in the queue, beyond which new ones are refused.
-        watch: told of every batch.
-        padding: by input, what fills the second axis of a shorter request; only those of similar length are run together.
-        padded: outputs whose second axis is as long as that of the inputs; of each request's only its own part is told.
+        sessions: functions that compute; each is called by one thread at a time.
+        max_batch_size: maximum number of rows in a batch; a larger request runs alone.
+        max_queue_size: maximum number of requests in the queue; further requests are refused.
+        on_batch: called after every batch.
+        padding: value that pads the second axis, by name of the input; only requests of similar length share a batch.
+        padded: names of outputs whose second axis is as long as that of the inputs; it is cut back to the length of each request.
         """
         self.padding, self.padded = padding, padded
-        self.most_rows, self.most_waiting, self.watch = most_rows, most_waiting, watch
-        self.ran: Callable[[Waiting], None] | None = None  # told of each request that ran, by who asked for it
+        self.max_batch_size, self.max_queue_size, self.on_batch = max_batch_size, max_queue_size, on_batch
+        self.on_request: Callable[[QueuedRequest], None] | None = None  # called after each request, in the context of its caller
         self._free = [(session, ThreadPoolExecutor(1, thread_name_prefix="session")) for session in sessions]
         self._pools = [pool for _, pool in self._free]
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[QueuedRequest] = deque()
         self._running = 0
-        self._seconds = 0.0  # that a request takes, lately
+        self._seconds = 0.0  # per request: moving average
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,21 +104,25 @@ class Batcher:
         return len(self._queue)
 
     async def __call__(self, inputs: Arrays, seconds: float = 0.0) -> Arrays:
-        """The outputs of a request of one row or more, within `seconds`, or however long it takes.
+        """The outputs of a request of one row or more.
+
+        Args:
+            inputs: arrays by name, each with a batch axis.
+            seconds: time limit; 0: none.
 
         Raises:
             TooManyRequests: the queue is full.
-            DeadlineExceeded: the time is over; if the request had not begun, it never does.
+            DeadlineExceeded: the time limit is over; a request that is still in the queue is dropped.
             NotReady: the batcher was closed.
         """
         if self._closed:
             raise NotReady("The model was unloaded.")
-        if len(self._queue) >= self.most_waiting:
+        if len(self._queue) >= self.max_queue_size:
             raise TooManyRequests(
-                f"{len(self._queue)} requests wait already: try again later.", max(0.05, self._seconds * len(self._queue))
+                f"{len(self._queue)} requests are queued already: try again later.", max(0.05, self._seconds * len(self._queue))
             )
         deadline = time.monotonic() + seconds if seconds else float("inf")
-        request = Waiting(inputs, deadline, asyncio.get_running_loop().create_future())
+        request = QueuedRequest(inputs, deadline, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._idle.clear()
         self._dispatch()
@@ -120,13 +130,13 @@ class Batcher:
             async with asyncio.timeout(seconds or None):
                 outputs = await request.answer
         except TimeoutError:
-            raise DeadlineExceeded(f"The answer was not there within {seconds:g} s.") from None
-        if self.ran:
-            self.ran(request)
+            raise DeadlineExceeded(f"The answer was not ready within {seconds:g} s.") from None
+        if self.on_request:
+            self.on_request(request)
         return outputs
 
     async def close(self) -> None:
-        """Take nothing new, and wait for what was taken."""
+        """Refuse new requests, and wait until the accepted ones are answered."""
         self._closed = True
         await self._idle.wait()
         for pool in self._pools:
@@ -143,22 +153,22 @@ class Batcher:
             finished = _later(loop, self._finished, session, pool, batch, started)
             running.add_done_callback(finished)
 
-    def _next(self) -> list[Waiting]:
-        """The oldest request that is still waited for, and those after it that can be run with it."""
+    def _next(self) -> list[QueuedRequest]:
+        """The oldest request that somebody still waits for, and those after it that can share its batch."""
         now = time.monotonic()
         while self._queue and (self._queue[0].answer.done() or self._queue[0].deadline < now):
             self._queue.popleft()
         if not self._queue:
             return []
         first = self._queue.popleft()
-        batch, rows, left = [first], first.rows, deque[Waiting]()
+        batch, rows, left = [first], first.rows, deque[QueuedRequest]()
         kind, length = first.kind(self.padding), first.length(self.padding)
-        while self._queue and rows < self.most_rows:
+        while self._queue and rows < self.max_batch_size:
             other = self._queue.popleft()
             if other.answer.done() or other.deadline < now:
                 continue
-            fits = rows + other.rows <= self.most_rows and other.kind(self.padding) == kind
-            if fits and similar(length, other.length(self.padding)):
+            fits = rows + other.rows <= self.max_batch_size and other.kind(self.padding) == kind
+            if fits and similar_lengths(length, other.length(self.padding)):
                 batch.append(other)
                 rows += other.rows
             else:
@@ -167,7 +177,7 @@ class Batcher:
         return batch
 
     def _finished(
-        self, session: Predict, pool: ThreadPoolExecutor, batch: list[Waiting], started: float, done: Future[list[Outcome]]
+        self, session: Predict, pool: ThreadPoolExecutor, batch: list[QueuedRequest], started: float, done: Future[list[Outcome]]
     ) -> None:
         self._free.append((session, pool))
         self._running -= 1
@@ -175,39 +185,49 @@ class Batcher:
         computed = ended - started
         self._seconds = 0.9 * self._seconds + 0.1 * computed / len(batch)
         for request, outcome in zip(batch, done.result(), strict=True):
-            request.started, request.ended, request.together = started, ended, rows
+            request.started, request.ended, request.batch_rows = started, ended, rows
             if request.answer.done():
                 continue
             if isinstance(outcome, Exception):
                 request.answer.set_exception(outcome)
             else:
                 request.answer.set_result(outcome)
-        self.watch(rows, len(batch), [started - request.since for request in batch], computed)
+        self.on_batch(rows, len(batch), [started - request.arrived for request in batch], computed)
         self._dispatch()
         if not self._running and not self._queue:
             self._idle.set()
 
 
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *known: object) -> Callable[[Future[list[Outcome]]], None]:
-    """A callback for another thread that has `call` called in the loop."""
+def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> Callable[[Future[list[Outcome]]], None]:
+    """A callback for another thread, which schedules `call` in the event loop."""
 
     def back(done: Future[list[Outcome]]) -> None:
-        loop.call_soon_threadsafe(call, *known, done)
+        loop.call_soon_threadsafe(call, *arguments, done)
 
     return back
 
 
-def similar(one: int, other: int) -> bool:
-    """Whether two lengths are so near that little of the shorter would be padding."""
-    return max(one, other) <= LONGER * min(one, other) + SHORT
+def similar_lengths(one: int, other: int) -> bool:
+    """Whether the shorter of two requests would need little padding."""
+    return max(one, other) <= MAX_LENGTH_RATIO * min(one, other) + LENGTH_SLACK
 
 
 def run(session: Predict, requests: Sequence[Arrays], padding: Mapping[str, int], padded: Collection[str]) -> list[Outcome]:
-    """The outputs of each request, or why it failed; together where they can be."""
+    """Run requests as one batch; if it fails, run each alone.
+
+    Args:
+        session: the function that computes.
+        requests: inputs of each request, with the same names.
+        padding: value that pads the second axis, by name of the input.
+        padded: names of outputs whose second axis is cut back to the length of each request.
+
+    Returns:
+        The outputs of each request, or the exception with which it failed.
+    """
     try:
         if len(requests) == 1:
             return [session(requests[0])]
-        together = session({name: joined([one[name] for one in requests], padding.get(name)) for name in requests[0]})
+        together = session({name: pad_and_concatenate([one[name] for one in requests], padding.get(name)) for name in requests[0]})
     except Exception as error:
         return [error] if len(requests) == 1 else [run(session, [one], padding, padded)[0] for one in requests]
     ends = np.cumsum([len(next(iter(one.values()))) for one in requests])[:-1]
@@ -219,8 +239,8 @@ def run(session: Predict, requests: Sequence[Arrays], padding: Mapping[str, int]
     return found  # pyright: ignore[reportReturnType]
 
 
-def joined(arrays: Sequence[np.ndarray], fill: int | None) -> np.ndarray:
-    """One below the other; with a `fill`, the second axis as long as the longest."""
+def pad_and_concatenate(arrays: Sequence[np.ndarray], fill: int | None) -> np.ndarray:
+    """Concatenate along the first axis; with `fill`, pad the second axis to the longest array."""
     if fill is None:
         return np.concatenate(arrays)
     whole = np.full((sum(map(len, arrays)), max(array.shape[1] for array in arrays), *arrays[0].shape[2:]), fill, dtype=arrays[0].dtype)

@@ -1,8 +1,8 @@
-"""A bundle opened for use: requests in, answers out, with ONNX Runtime and NumPy alone.
+"""An open bundle, which turns requests into answers with ONNX Runtime and NumPy only.
 
-A bundle is a folder: `model.onnx` (or `model.onnx.gz`, or for small devices `model.ort`), `usecase.json` (the settings, with the name of their
-class), `assets/` (what a request
-needs to be understood), `example/` (`request.*` and `answer.json`), `README.md`. Nothing in it is ever executed.
+A bundle is a folder: `model.onnx` (or `model.onnx.gz`, or for small devices `model.ort`), `usecase.json` (the settings and the name
+of their class), `assets/` (files that the codec needs, such as a tokenizer), `example/` (`request.*` and `answer.json`) and `README.md`.
+Nothing in a bundle is ever executed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tasks.contract.usecase import UseCase
 from tasks.serving.graph_files import read_graph, stored_graph
 from tasks.serving.sessions import Device, open_session
 
-LARGEST_SETTINGS = 1_000_000  # bytes
-DYNAMIC = b"DynamicQuantize"  # as the names of such operators begin
-FEW_ROWS = 8  # of an explanation that are run together
+MAX_SETTINGS_BYTES = 1_000_000  # bytes
+DYNAMIC = b"DynamicQuantize"  # prefix of the names of these operators
+EXPLANATION_BATCH = 8  # rows of an explanation per batch
 DTYPES = {
     "tensor(float)": np.float32,
     "tensor(uint8)": np.uint8,
@@ -42,7 +42,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open bundle. `predict` is the callable that scores are computed with; `answer` speaks the words of its vertical."""
+    """An open bundle. `predict` maps tensors to tensors; `answer` maps requests of the vertical to its answers."""
 
     folder: Path
     usecase: UseCase
@@ -50,18 +50,18 @@ class Bundle:
     session: ort.InferenceSession
 
     @cached_property
-    def rows_are_alone(self) -> bool:
-        """Whether a row's outputs are the same whatever rows it is run with.
+    def rows_are_independent(self) -> bool:
+        """Whether the outputs of a row do not depend on the other rows of its batch.
 
-        Dynamic quantisation takes the scale of its activations from all rows together: what others ask would change the answer.
+        Dynamic quantisation computes the scale of activations over the whole batch, so that other requests would change the answer.
         """
         return DYNAMIC not in read_graph(stored_graph(self.folder))
 
     def predict(self, inputs: Arrays) -> Arrays:
-        """Named arrays with a batch axis to named arrays with the same batch axis.
+        """Outputs by name for inputs by name; all have the same batch axis.
 
         Raises:
-            BundleError: an input is missing, unknown, or of a wrong type or shape, or the graph cannot compute what it holds.
+            BundleError: an input is missing, or has a wrong type or shape, or the graph fails on its values.
         """
         names, checked = [value.name for value in self.session.get_outputs()], self.checked(inputs)
         try:
@@ -71,10 +71,10 @@ class Bundle:
         return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
 
     def checked(self, inputs: Arrays) -> Arrays:
-        """The inputs that the graph takes.
+        """Those of the inputs that the graph takes, after checking their types and shapes.
 
         Raises:
-            BundleError: one is missing, or of a wrong type or shape; or they have different numbers of rows.
+            BundleError: an input is missing, or has a wrong type or shape, or the numbers of rows differ.
         """
         expected = {value.name: value for value in self.session.get_inputs()}
         checked = {name: _checked(value, inputs) for name, value in expected.items()}
@@ -84,37 +84,40 @@ class Bundle:
         return checked
 
     def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
-        """One answer per request, ready for JSON."""
+        """One answer per request, as JSON values."""
         return self.codec.decode(self.predict(self.codec.encode(requests)), requests)
 
-    def explain(self, request: Any, go_on: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Why the answer is what it is, ready for JSON.
+    def explain(self, request: Any, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """An explanation of the answer, as JSON values.
 
-        An explanation may ask for hundreds of rows at once; they are run a few at a time, so that memory stays small, and before each
-        few `go_on` is called, which may raise.
+        An explanation may need hundreds of rows. They are run in small batches to save memory.
+
+        Args:
+            request: as the codec takes it.
+            check_cancelled: called before each batch; an error that it raises ends the explanation.
 
         Raises:
-            BundleError: the vertical does not explain.
+            BundleError: the use case has no explanations.
         """
 
         def predict(inputs: Arrays) -> Arrays:
             rows, parts = len(next(iter(inputs.values()))), []
-            for start in range(0, max(rows, 1), FEW_ROWS):
-                go_on()
-                parts.append(self.predict({name: array[start : start + FEW_ROWS] for name, array in inputs.items()}))
+            for start in range(0, max(rows, 1), EXPLANATION_BATCH):
+                check_cancelled()
+                parts.append(self.predict({name: array[start : start + EXPLANATION_BATCH] for name, array in inputs.items()}))
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
         if not isinstance(self.usecase, Explainable):
-            raise BundleError(f"A model of {self.usecase.name} does not explain its answers.")
+            raise BundleError(f"The use case {self.usecase.name} has no explanations.")
         return self.usecase.explain(predict, self.codec, request)
 
     def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
-        """What a person sees of an answer that `answer` gave to this request, with its `explanation` where it has one."""
-        codec_blocks = getattr(self.codec, "blocks", None)  # codecs from elsewhere may have none
+        """Blocks that show an answer to a person, including its `explanation` if it has one."""
+        codec_blocks = getattr(self.codec, "blocks", None)  # codecs of other packages may not have this method
         return codec_blocks(request, answer) if codec_blocks else plain_blocks(answer)
 
     def example_request(self) -> Any:
-        """The real request that travels with the bundle."""
+        """The example request of the bundle."""
         return self.codec.read(str(example_path(self.folder)))
 
 
@@ -124,16 +127,22 @@ def open_bundle(
     """Open a bundle.
 
     Args:
-        folder: of the bundle.
-        threads, spinning, device, optimised: of the session, as `open_session` takes them.
+        folder: the bundle.
+        threads: CPU threads of the session; 0: all cores that are available to this process.
+        spinning: whether waiting threads spin: a little faster, but at the cost of other processes.
+        device: where to compute; auto: a GPU if this ONNX Runtime supports one.
+        optimised: folder in which optimised graphs are cached, so that opening is faster; None: no cache.
+
+    Returns:
+        The bundle with a session that is ready to run.
 
     Raises:
-        BundleError: something is missing, damaged, too large or of another version; what, and where.
-        SettingError: a device that is not there.
+        BundleError: a file is missing, damaged, too large or of another version.
+        SettingError: the device is not available.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BundleError(f"There is no bundle at {folder}: it should be a folder with model.onnx and usecase.json.")
+        raise BundleError(f"There is no bundle at {folder}: a folder with model.onnx and usecase.json was expected.")
     usecase = _read_usecase(folder / "usecase.json")
     session = open_session(stored_graph(folder), threads, spinning, device=device, optimised=optimised)
     try:
@@ -144,39 +153,39 @@ def open_bundle(
 
 
 def example_path(folder: Path) -> Path:
-    """The example request of a bundle, whatever its suffix."""
+    """Path of the example request of a bundle."""
     found = sorted((folder / "example").glob("request.*"))
     if not found:
-        raise BundleError(f"The bundle {folder} carries no example request. Export it again.")
+        raise BundleError(f"The bundle {folder} has no example request (example/request.*). Export it again.")
     return found[0]
 
 
 def _read_usecase(path: Path) -> UseCase:
     if not path.is_file():
-        raise BundleError(f"{path} is missing: this is no bundle, or an incomplete copy of one.")
-    if path.stat().st_size > LARGEST_SETTINGS:
-        raise BundleError(f"{path} has {path.stat().st_size:,} bytes; settings are never that large.")
+        raise BundleError(f"{path} is missing: the folder is not a bundle, or an incomplete copy of one.")
+    if path.stat().st_size > MAX_SETTINGS_BYTES:
+        raise BundleError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_SETTINGS_BYTES:,} were expected.")
     try:
         usecase = read_typed(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is not readable as JSON: {error}.") from error
+        raise BundleError(f"{path} is not valid JSON: {error}.") from error
     except ValidationError as error:
-        raise BundleError(f"{path} holds settings of another version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from error
+        raise BundleError(f"{path} has settings of another version: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}.") from error
     if not isinstance(usecase, UseCase):
-        raise BundleError(f"{path} names {type(usecase).__name__}, which is no use case.")
+        raise BundleError(f"{path} names {type(usecase).__name__}, which is not a use case.")
     return usecase
 
 
 def _checked(expected: Any, inputs: Arrays) -> np.ndarray:
     array = inputs.get(expected.name)
     if array is None:
-        raise BundleError(f"The input {expected.name!r} is missing; there is {', '.join(map(repr, inputs)) or 'none'}.")
+        raise BundleError(f"The input {expected.name!r} is missing; found {', '.join(map(repr, inputs)) or 'no inputs'}.")
     dtype = DTYPES.get(expected.type)
     if dtype is not None and array.dtype != dtype:
-        raise BundleError(f"The input {expected.name!r} should be {np.dtype(dtype)}, not {array.dtype}.")
+        raise BundleError(f"The input {expected.name!r} has the type {array.dtype}; expected {np.dtype(dtype)}.")
     fits = len(array.shape) == len(expected.shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(expected.shape, array.shape, strict=True)
     )
     if not fits:
-        raise BundleError(f"The input {expected.name!r} should have the shape {expected.shape}, not {list(array.shape)}.")
+        raise BundleError(f"The input {expected.name!r} has the shape {list(array.shape)}; expected {expected.shape}.")
     return array

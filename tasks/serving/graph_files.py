@@ -1,4 +1,4 @@
-"""The file of a bundle's graph: plain, packed, or in ONNX Runtime's own format."""
+"""The file of the graph in a bundle: plain ONNX, compressed ONNX, or the format of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from pathlib import Path
 from tasks.contract.errors import BundleError
 
 GRAPH = "model.onnx"
-PACKED = "model.onnx.gz"  # in its place where that is much smaller, such as with many weights of zero
-EDGE = "model.ort"  # for small devices, see `tasks.exporting.edge`
-TABLE = "logs/quantization.json"  # the recipes that were measured, a row each; not part of the content
-LARGEST_GRAPH = 2_000_000_000  # bytes: what protobuf can hold
-MOST_TIMES_LARGER = 200  # than its packed file: 99 % zeros make 90, and what grows further was made to fill the memory
-GZIP = 31  # zlib's word for its own format with gzip's header
+PACKED = "model.onnx.gz"  # compressed: in place of model.onnx if it is much smaller, such as for sparse weights
+EDGE = "model.ort"  # format of ONNX Runtime for small devices, see `tasks.exporting.edge`
+TABLE = "logs/quantization.json"  # one row per recipe that was measured; not part of the content digest
+MAX_GRAPH_BYTES = 2_000_000_000  # the limit of protobuf
+MAX_COMPRESSION_RATIO = 200  # 99 % zeros give a ratio of 90; a file with a higher ratio was made to exhaust the memory
+GZIP = 31  # the value of `wbits` with which zlib expects a gzip header
 
 
 def stored_graph(folder: Path) -> Path:
-    """The file of a bundle's graph; where there is none, the one that should be there."""
+    """Path of the graph in a bundle; if there is none, the path of model.onnx, which does not exist."""
     return next((folder / name for name in (GRAPH, PACKED, EDGE) if (folder / name).is_file()), folder / GRAPH)
 
 
 def read_graph(graph: Path) -> bytes:
-    """What a graph's file holds, unpacked.
+    """The bytes of a graph, decompressed.
 
     Raises:
-        BundleError: the packed file is damaged, or would fill the memory.
+        BundleError: the compressed file is damaged, or too large once decompressed.
     """
     stored = graph.read_bytes()
     if graph.name != PACKED:
         return stored
-    most, inflater = min(MOST_TIMES_LARGER * len(stored), LARGEST_GRAPH), zlib.decompressobj(GZIP)
+    limit, inflater = min(MAX_COMPRESSION_RATIO * len(stored), MAX_GRAPH_BYTES), zlib.decompressobj(GZIP)
     try:
-        plain = inflater.decompress(stored, most + 1)
+        plain = inflater.decompress(stored, limit + 1)
     except zlib.error as error:
-        raise BundleError(f"{graph} cannot be opened, it is damaged: {error}. Export it again.") from error
-    if len(plain) > most:
-        raise BundleError(f"{graph} would grow from {len(stored):,} to more than {most:,} bytes; no graph does: not opened.")
+        raise BundleError(f"{graph} cannot be opened because it is damaged: {error}. Export it again.") from error
+    if len(plain) > limit:
+        raise BundleError(
+            f"{graph} has {len(stored):,} bytes and would decompress to more than {limit:,} bytes; graphs of this project do not: not opened."
+        )
     if not inflater.eof:
-        raise BundleError(f"{graph} cannot be opened, it is cut off after {len(stored):,} bytes. Copy or export it again.")
+        raise BundleError(f"{graph} cannot be opened because it is cut off after {len(stored):,} bytes. Copy or export it again.")
     return plain

@@ -1,4 +1,4 @@
-"""The server's log: a line of JSON for each message, without what was sent."""
+"""The log of the server: one line of JSON per event, without the content of requests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from datetime import UTC, datetime
 _log = logging.getLogger("verticals.serving")
 
 
-def note(message: str, level: int = logging.INFO, error: BaseException | None = None, **facts: object) -> None:
+def log_event(message: str, level: int = logging.INFO, error: BaseException | None = None, **facts: object) -> None:
+    """Log an event.
+
+    Args:
+        message: what happened.
+        level: of `logging`.
+        error: whose traceback is logged.
+        facts: further fields of the line.
+    """
     _log.log(level, message, exc_info=error, extra={"facts": facts})
 
 
-def begin() -> None:
-    """From now on to standard error."""
+def configure_logging() -> None:
+    """Write the log to standard error, as lines of JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -23,15 +31,15 @@ def begin() -> None:
 
 
 class JsonLines(logging.Formatter):
-    """The time, the level, the message and its facts."""
+    """Formats time, level, message and facts as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = getattr(record, "facts", {})
-        told = {
+        fields = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
         if record.exc_info:
             facts = {**facts, "trace": self.formatException(record.exc_info)}
-        return json.dumps({**told, **facts}, ensure_ascii=False)
+        return json.dumps({**fields, **facts}, ensure_ascii=False)

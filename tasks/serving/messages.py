@@ -1,6 +1,6 @@
-"""The messages of the Open Inference Protocol's gRPC, by the names and numbers of its public definition (package `inference`).
+"""The gRPC messages of the Open Inference Protocol, with the names and numbers of its public definition (package `inference`).
 
-They are built when they are imported: no generated code, which would be tied to one version of protobuf.
+They are built at import, since generated code would be tied to one version of protobuf.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ RepositoryModelLoadResponse
 RepositoryModelUnloadRequest: repository_name string 1, model_name string 2, parameters RepositoryEntry* 3
 RepositoryModelUnloadResponse
 """
-"""A message a line, or several lines where it is long: each field's name, type (* where repeated) and number.
+"""One message per line, or several lines for a long one: name, type (* if repeated) and number of each field.
 
-A map is what it is on the wire, a list of entries; a choice of one its fields.
+A map is written as on the wire, as a list of entries; a oneof as its fields.
 """
 
 
@@ -75,7 +75,7 @@ def _built() -> dict[str, Any]:
         for field in filter(None, fields.split(",")):
             called, kind, number = field.split()
             _add(message, called, kind, int(number))
-    pool = descriptor_pool.DescriptorPool()  # of its own: others may know messages of the same names
+    pool = descriptor_pool.DescriptorPool()  # a separate pool: other libraries may define messages of the same names
     pool.Add(file)
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in messages}
 

@@ -1,4 +1,4 @@
-"""What a monitor reads of the server, as Prometheus writes it."""
+"""The metrics of the server for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ class Metrics:
         self.models, self.registry = models, CollectorRegistry()
         which = ("model", "version")
         self.requests = Counter(
-            "verticals_requests", "Requests by protocol and status.", (*which, "protocol", "status"), registry=self.registry
+            "verticals_requests", "Number of requests by protocol and status.", (*which, "protocol", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "verticals_request_seconds", "From the request to the answer.", which, buckets=LATENCIES, registry=self.registry
+            "verticals_request_seconds", "Seconds from the request to the answer.", which, buckets=LATENCIES, registry=self.registry
         )
         self.queued = Histogram(
-            "verticals_queue_seconds", "That requests waited for a session.", which, buckets=LATENCIES, registry=self.registry
+            "verticals_queue_seconds", "Seconds that requests were queued.", which, buckets=LATENCIES, registry=self.registry
         )
-        self.computed = Histogram("verticals_compute_seconds", "Of a batch in a session.", which, buckets=LATENCIES, registry=self.registry)
-        self.rows = Histogram("verticals_batch_rows", "Rows that were run together.", which, buckets=ROWS, registry=self.registry)
+        self.computed = Histogram(
+            "verticals_compute_seconds", "Seconds of the computation of a batch.", which, buckets=LATENCIES, registry=self.registry
+        )
+        self.rows = Histogram("verticals_batch_rows", "Rows per batch.", which, buckets=ROWS, registry=self.registry)
         self.registry.register(self)
-        models.on_opening.append(self.watch)
+        models.on_open.append(self.watch)
 
     def watch(self, version: Version) -> None:
-        """Be told of all batches of a version from now on."""
+        """Record all batches of a version from now on."""
         which = (version.model, version.version)
         queued, computed, rows = self.queued.labels(*which), self.computed.labels(*which), self.rows.labels(*which)
 
-        def ran(count: int, requests: int, waited: Sequence[float], seconds: float) -> None:
-            version.statistics.ran(count, requests, waited, seconds)
+        def record_batch(count: int, requests: int, waited: Sequence[float], seconds: float) -> None:
+            version.statistics.add_batch(count, requests, waited, seconds)
             rows.observe(count)
             computed.observe(seconds)
             for one in waited:
                 queued.observe(one)
 
-        version.watch = ran
+        version.on_batch = record_batch
 
     def answered(self, model: str, version: str, protocol: str, status: int, seconds: float) -> None:
         self.requests.labels(model, version, protocol, str(status)).inc()
@@ -51,10 +53,10 @@ class Metrics:
             self.seconds.labels(model, version).observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """What is counted elsewhere."""
-        waiting = GaugeMetricFamily("verticals_queue_requests", "Requests that wait now.", labels=("model", "version"))
+        """Metrics that are counted by other objects."""
+        waiting = GaugeMetricFamily("verticals_queue_requests", "Requests that are queued now.", labels=("model", "version"))
         ready = GaugeMetricFamily(
-            "verticals_version_ready", "Versions that are loaded; 1 for the one that answers.", labels=("model", "version")
+            "verticals_version_ready", "Loaded versions: 1 for the active one, 0 for others.", labels=("model", "version")
         )
         for model in self.models.models.values():
             for version in model.versions.values():
@@ -64,14 +66,16 @@ class Metrics:
         yield ready
         cache = self.models.cache
         if cache is not None:
-            yield CounterMetricFamily("verticals_cache_hits", "Answers that were known.", value=cache.hits)
-            yield CounterMetricFamily("verticals_cache_misses", "Answers that had to be computed.", value=cache.misses)
-            yield GaugeMetricFamily("verticals_cache_bytes", "Of answers that are remembered.", value=cache.bytes)
+            yield CounterMetricFamily("verticals_cache_hits", "Responses from the cache.", value=cache.hits)
+            yield CounterMetricFamily("verticals_cache_misses", "Responses that had to be computed.", value=cache.misses)
+            yield GaugeMetricFamily("verticals_cache_bytes", "Bytes of the cached responses.", value=cache.bytes)
 
         predictions = self.models.predictions
         if predictions is not None:
-            yield CounterMetricFamily("verticals_predictions_written", "Predictions in the log.", value=predictions.written)
-            yield CounterMetricFamily("verticals_predictions_dropped", "That could not be written.", value=predictions.dropped)
+            yield CounterMetricFamily("verticals_predictions_written", "Predictions written to the log.", value=predictions.written)
+            yield CounterMetricFamily(
+                "verticals_predictions_dropped", "Predictions that could not be written to the log.", value=predictions.dropped
+            )
 
     def page(self) -> bytes:
         return generate_latest(self.registry)

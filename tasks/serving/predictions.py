@@ -1,9 +1,9 @@
-"""The log of predictions: a sample of what was asked and answered, in parquet, for those who watch a model's life.
+"""The log of predictions: a sample of requests and answers in Parquet files, for monitoring.
 
-Only where a folder is named: it holds what people sent. A row is one request:
+It is off unless a folder is set, since it stores what users sent. The columns of a row, which is one request, are:
 
-time, model, version, protocol, milliseconds, `request` (bytes; of /v1 alone) and `request_type` (bytes, text or json), `answer` (JSON; of /v1
-alone), and the graph's `inputs` and `outputs`, each a list of {name, datatype, shape, data}. Files are `FOLDER/MODEL/TIME-PROCESS.parquet`.
+time, model, version, protocol, milliseconds, `request` (bytes; /v1 only) and `request_type` (bytes, text or json), `answer` (JSON; /v1 only),
+and `inputs` and `outputs` of the graph, each a list of {name, datatype, shape, data}. Files are `FOLDER/MODEL/TIME-PROCESS.parquet`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.types import Arrays
-from tasks.serving.logs import note
+from tasks.serving.logs import log_event
 
 Row = dict[str, Any]
-MOST_ROWS, MOST_BYTES = 1000, 16_000_000  # of a file
-MOST_WAITING = 4 * MOST_BYTES  # bytes that wait to be written; what comes then is dropped and counted
-LARGEST_TENSOR = 4_000_000  # bytes; of a larger one only the shape is kept
+MAX_FILE_ROWS, MAX_FILE_BYTES = 1000, 16_000_000  # a file is written once it has so many rows or bytes
+MAX_PENDING_BYTES = 4 * MAX_FILE_BYTES  # bytes that are not written yet; further predictions are dropped and counted
+MAX_TENSOR_BYTES = 4_000_000  # bytes; of a larger tensor only the shape is logged
 
 
 class PredictionLog:
-    """Takes predictions in one event loop, writes them in a thread of its own."""
+    """Collects predictions in one event loop, and writes them in a separate thread."""
 
-    def __init__(self, folder: Path, share: float, most_bytes: int) -> None:
+    def __init__(self, folder: Path, share: float, max_bytes: int) -> None:
         """Args:
-        folder: made where there is none.
-        share: of the predictions that are kept, by chance.
-        most_bytes: of all files; the oldest are removed first.
+        folder: of the files; created if it does not exist.
+        share: fraction of the predictions that are logged, at random.
+        max_bytes: limit of all files together; the oldest are removed first.
         """
-        self.folder, self.share, self.most_bytes = folder, share, most_bytes
+        self.folder, self.share, self.max_bytes = folder, share, max_bytes
         self.written = self.dropped = 0
         self._rows: list[Row] = []
         self._bytes = 0
@@ -49,45 +49,58 @@ class PredictionLog:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="predictions")
         self._random = random.Random()
 
-    def wanted(self) -> bool:
+    def is_sampled(self) -> bool:
         return self._random.random() < self.share
 
-    def take(
-        self, which: Mapping[str, str], seconds: float, inputs: Arrays, outputs: Arrays, request: Any = None, answer: Any = None
+    def add(
+        self, labels: Mapping[str, str], seconds: float, inputs: Arrays, outputs: Arrays, request: Any = None, answer: Any = None
     ) -> None:
-        """Args:
-        which: model, version and protocol.
-        seconds: that the answer took.
-        inputs, outputs: of the graph.
-        request, answer: in the vertical's words, where they were.
+        """Add a prediction to the log.
+
+        Args:
+            labels: model, version and protocol.
+            seconds: time that the answer took.
+            inputs: of the graph, by name.
+            outputs: of the graph, by name.
+            request: that of the vertical (/v1), as bytes, text or JSON value; None: there was none.
+            answer: that of the vertical (/v1), as JSON values; None: there was none.
         """
-        sent, kind = _bytes_of(request)
-        size = len(sent or b"") + sum(array.nbytes for array in (*inputs.values(), *outputs.values()) if array.nbytes <= LARGEST_TENSOR)
-        if self._bytes + size > MOST_WAITING:
+        content, kind = _bytes_of(request)
+        size = len(content or b"") + sum(
+            array.nbytes for array in (*inputs.values(), *outputs.values()) if array.nbytes <= MAX_TENSOR_BYTES
+        )
+        if self._bytes + size > MAX_PENDING_BYTES:
             self.dropped += 1
             return
-        told = json.dumps(answer, ensure_ascii=False, default=str) if answer is not None else None
-        row = {"time": datetime.now(UTC), **which, "milliseconds": 1e3 * seconds, "request": sent, "request_type": kind, "answer": told}
+        answer_json = json.dumps(answer, ensure_ascii=False, default=str) if answer is not None else None
+        row = {
+            "time": datetime.now(UTC),
+            **labels,
+            "milliseconds": 1e3 * seconds,
+            "request": content,
+            "request_type": kind,
+            "answer": answer_json,
+        }
         self._rows.append({**row, "inputs": _tensors(inputs), "outputs": _tensors(outputs)})
         self._bytes += size
-        if len(self._rows) >= MOST_ROWS or self._bytes >= MOST_BYTES:
+        if len(self._rows) >= MAX_FILE_ROWS or self._bytes >= MAX_FILE_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has come so far, behind."""
+        """Start to write the collected predictions in the background."""
         if not self._rows or (self._writing is not None and not self._writing.done()):
             return
         rows, self._rows, self._bytes = self._rows, [], 0
         self._writing = asyncio.get_running_loop().run_in_executor(self._writer, self._write, rows)
 
     async def run(self, seconds: float) -> None:
-        """Write every so often; for ever."""
+        """Write at regular intervals, in an endless loop."""
         while True:
             await asyncio.sleep(seconds)
             self.flush()
 
     async def close(self) -> None:
-        """Once all is written."""
+        """Wait until everything is written."""
         while self._rows or (self._writing is not None and not self._writing.done()):
             self.flush()
             assert self._writing is not None
@@ -100,17 +113,17 @@ class PredictionLog:
         for row in rows:
             by_model[row["model"]].append(row)
         try:
-            for model, some in by_model.items():
-                write(some, self.folder / model / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.parquet")
-                self.written += len(some)
-            remove_oldest(self.folder, self.most_bytes)
+            for model, part in by_model.items():
+                write(part, self.folder / model / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.parquet")
+                self.written += len(part)
+            remove_oldest(self.folder, self.max_bytes)
         except OSError as error:
             self.dropped += len(rows)
-            note("predictions not written", logging.ERROR, reason=str(error), rows=len(rows))
+            log_event("predictions not written", logging.ERROR, reason=str(error), rows=len(rows))
 
 
 def write(rows: list[Row], path: Path) -> None:
-    """All of it or nothing."""
+    """Write rows to a Parquet file, which appears only once it is complete."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -135,7 +148,16 @@ def write(rows: list[Row], path: Path) -> None:
 
 
 def read(folder: Path, model: str, since: datetime | None = None) -> list[Row]:
-    """The rows of a model, oldest first, those that were logged before `since` aside."""
+    """Read the log of a model.
+
+    Args:
+        folder: of the log.
+        model: name of the model.
+        since: time (with a time zone) before which rows are left out; None: all rows.
+
+    Returns:
+        The rows, the oldest first.
+    """
     from pyarrow import parquet
 
     rows = [row for path in sorted((folder / model).glob("*.parquet")) for row in parquet.read_table(path).to_pylist()]
@@ -143,16 +165,16 @@ def read(folder: Path, model: str, since: datetime | None = None) -> list[Row]:
 
 
 def array_of(tensor: Mapping[str, Any]) -> np.ndarray | None:
-    """A logged tensor; None: it was too large to be kept."""
+    """A logged tensor as an array; None if it was too large to be logged."""
     return None if tensor["data"] is None else np.frombuffer(tensor["data"], tensor["datatype"]).reshape(tensor["shape"])
 
 
-def remove_oldest(folder: Path, most_bytes: int) -> None:
-    """Until the rest is no larger; what was written within the last minute stays."""
+def remove_oldest(folder: Path, max_bytes: int) -> None:
+    """Remove the oldest files until the rest is within the limit; files of the last minute are kept."""
     files = sorted(((path.stat(), path) for path in folder.glob("*/*.parquet")), key=lambda file: file[0].st_mtime)
     total = sum(stat.st_size for stat, _ in files)
     for stat, path in files:
-        if total <= most_bytes or stat.st_mtime > time.time() - 60:
+        if total <= max_bytes or stat.st_mtime > time.time() - 60:
             return
         path.unlink(missing_ok=True)
         total -= stat.st_size
@@ -164,7 +186,7 @@ def _tensors(arrays: Arrays) -> list[Row]:
             "name": name,
             "datatype": array.dtype.str,
             "shape": list(array.shape),
-            "data": array.tobytes() if array.nbytes <= LARGEST_TENSOR else None,
+            "data": array.tobytes() if array.nbytes <= MAX_TENSOR_BYTES else None,
         }
         for name, array in arrays.items()
     ]

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells of a server and its models, as Triton writes it."""
+"""Metadata, configuration and statistics by the Open Inference Protocol, in the format of Triton."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model_config(served: Version, settings: Serving) -> dict[str, Any]:
         "name": served.model,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": served.batcher.most_rows,
+        "max_batch_size": served.batcher.max_batch_size,
         "input": listed(session.get_inputs()),
         "output": listed(session.get_outputs()),
         "dynamic_batching": {"max_queue_delay_microseconds": 0},
@@ -53,8 +53,8 @@ def model_config(served: Version, settings: Serving) -> dict[str, Any]:
 
 
 def statistics(served: Version) -> dict[str, Any]:
-    """Times in nanoseconds."""
-    seen = served.statistics
+    """The statistics of a version; times are in nanoseconds."""
+    counted = served.statistics
 
     def sums(count: int, seconds: float) -> dict[str, int]:
         return {"count": count, "ns": round(seconds * NANO)}
@@ -62,20 +62,22 @@ def statistics(served: Version) -> dict[str, Any]:
     return {
         "name": served.model,
         "version": served.version,
-        "last_inference": round(seen.last * 1e3),
-        "inference_count": seen.rows,
-        "execution_count": seen.batches.total(),
+        "last_inference": round(counted.last * 1e3),
+        "inference_count": counted.rows,
+        "execution_count": counted.batches.total(),
         "inference_stats": {
-            "success": sums(seen.requests, seen.seconds),
-            "fail": sums(seen.failed, seen.failed_seconds),
-            "queue": sums(seen.requests, seen.queued),
-            "compute_input": sums(seen.requests, 0),
-            "compute_infer": sums(seen.requests, seen.computed),
-            "compute_output": sums(seen.requests, 0),
-            "cache_hit": sums(seen.hits, 0),
-            "cache_miss": sums(seen.requests - seen.hits, 0),
+            "success": sums(counted.requests, counted.seconds),
+            "fail": sums(counted.failed, counted.failed_seconds),
+            "queue": sums(counted.requests, counted.queued),
+            "compute_input": sums(counted.requests, 0),
+            "compute_infer": sums(counted.requests, counted.computed),
+            "compute_output": sums(counted.requests, 0),
+            "cache_hit": sums(counted.hits, 0),
+            "cache_miss": sums(counted.requests - counted.hits, 0),
         },
-        "batch_stats": [{"batch_size": rows, "compute_infer": {"count": count, "ns": 0}} for rows, count in sorted(seen.batches.items())],
+        "batch_stats": [
+            {"batch_size": rows, "compute_infer": {"count": count, "ns": 0}} for rows, count in sorted(counted.batches.items())
+        ],
     }
 
 
@@ -84,7 +86,7 @@ def _tensor(value: Any) -> dict[str, Any]:
     return {"name": value.name, "datatype": NAMES[np.dtype(DTYPES[value.type])], "shape": shape}
 
 
-# -- for the page of the API ------------------------------------------------------------------------------------------
+# -- for the API docs -------------------------------------------------------------------------------------------------
 INFER_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -1,4 +1,4 @@
-"""A bundle as the next version of a model in a repository, which our server, Triton and KServe can read."""
+"""Publishing a bundle as the next version of a model in a repository, which this server, Triton and KServe can read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from tasks.contract.errors import SettingError
 from tasks.serving.bundle import DTYPES, Bundle, open_bundle
 from tasks.serving.graph_files import GRAPH, PACKED, read_graph, stored_graph
-from tasks.serving.models import remembered
+from tasks.serving.models import read_state
 from tasks.serving.tensors import NAMES
 from tasks.store.artifacts import sync
 from tasks.store.digests import content_digest
@@ -29,27 +29,29 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def publish(bundle: Path, repository: Path, name: str = "") -> Path:
-    """Copy a bundle to `repository/NAME/VERSION`, all of it or nothing, and write Triton's config.pbtxt next to the versions.
+    """Copy a bundle to `repository/NAME/VERSION` atomically, and write config.pbtxt for Triton next to the versions.
 
-    A packed graph becomes a plain one, since Triton opens no other. Several processes may publish at once: each copies to a folder of its
-    own, and they take turns to give it a number. What the newest version holds already is not published again.
+    A compressed graph is decompressed, since Triton cannot read it. Several processes may publish at the same time: each copies to its own
+    temporary folder, and a lock protects the choice of the version number. A bundle that equals the newest version is not published again.
 
     Args:
-        bundle: the folder to copy.
-        repository: the folder that a server serves; made where there is none.
-        name: of the model; that of its vertical where none is given.
+        bundle: folder of the bundle.
+        repository: folder that a server serves; created if it does not exist.
+        name: of the model; empty: the name of its vertical.
 
     Returns:
-        The folder of the version.
+        The folder of the new version, or of the newest one if it is equal.
 
     Raises:
         BundleError: the bundle cannot be opened.
-        SettingError: the name is not one.
+        SettingError: the name has characters that are not allowed.
     """
     opened = open_bundle(bundle)
     name = name or opened.usecase.name
     if not NAME.fullmatch(name):
-        raise SettingError(f"{name!r} is no name of a model: letters, digits, dots, dashes and underscores were expected.")
+        raise SettingError(
+            f"{name!r} is not a valid name of a model: letters, digits, dots, dashes and underscores were expected, 100 at most."
+        )
     folder = repository / name
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
@@ -60,14 +62,14 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         unpack(draft)
         (private / CONFIG).write_text(triton_config(name, opened), encoding="utf-8")
         sync(private)
-        with _turn(folder):
+        with _lock(folder):
             return _numbered(draft, folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)
 
 
 def _numbered(draft: Path, folder: Path) -> Path:
-    """Move a complete draft to the next version, unless the newest is the same."""
+    """Rename a complete draft to the next version, unless it equals the newest one."""
     newest = _newest(folder)
     if newest and content_digest(folder / str(newest)) == content_digest(draft):
         return folder / str(newest)
@@ -86,16 +88,16 @@ def _remove_stale(folder: Path) -> None:
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """One process at a time numbers the versions of a model."""
+def _lock(folder: Path) -> Iterator[None]:
+    """A lock, so that only one process at a time numbers the versions of a model."""
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def remove_old(model: Path, keep: int) -> None:
-    """Remove all versions of a model but the newest `keep` and those that a server serves or holds at hand."""
-    in_use = set(remembered(model).values())
+    """Remove all versions of a model except the newest `keep` and those that a server has loaded."""
+    in_use = set(read_state(model).values())
     versions = sorted((path for path in model.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     for path in versions[: max(0, len(versions) - keep)]:
         if path.name not in in_use:
@@ -103,7 +105,7 @@ def remove_old(model: Path, keep: int) -> None:
 
 
 def unpack(bundle: Path) -> None:
-    """Make the graph of a bundle a plain one."""
+    """Decompress the graph of a bundle in place."""
     stored = stored_graph(bundle)
     if stored.name == PACKED:
         (bundle / GRAPH).write_bytes(read_graph(stored))
@@ -115,7 +117,7 @@ def _newest(folder: Path) -> int:
 
 
 def triton_config(name: str, bundle: Bundle) -> str:
-    """config.pbtxt: what Triton and KServe need to serve the graph as it is."""
+    """The content of config.pbtxt, with which Triton and KServe serve the graph."""
     session = bundle.session
 
     def listed(kind: str, values: Any) -> list[str]:
@@ -130,6 +132,6 @@ def triton_config(name: str, bundle: Bundle) -> str:
         f'name: "{name}"',
         'platform: "onnxruntime_onnx"',
         "max_batch_size: 32",
-        *(["dynamic_batching { }"] if bundle.rows_are_alone else []),
+        *(["dynamic_batching { }"] if bundle.rows_are_independent else []),
     ]
     return "\n".join([*lines, *listed("input", session.get_inputs()), *listed("output", session.get_outputs())]) + "\n"

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC, in the event loop of the server."""
+"""The Open Inference Protocol over gRPC, in the event loop of the HTTP server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tasks.contract.errors import SettingError, UserError
 from tasks.contract.types import Arrays
 from tasks.serving import protocol
 from tasks.serving.frontend import Server, record_request
-from tasks.serving.guard import key_in
+from tasks.serving.guard import api_key
 from tasks.serving.messages import MESSAGES, SERVICE
 from tasks.serving.refusals import Refusal
-from tasks.serving.tensors import NAMES, check_numbers, check_wanted, from_bytes, from_json
+from tasks.serving.tensors import NAMES, check_finite, check_output_names, from_bytes, from_json
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +32,7 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 TYPES = ("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
-"""Datatypes in the order of the model configuration's numbers."""
+"""Datatypes in the order of their numbers in the model configuration."""
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -51,13 +51,13 @@ Handler = Callable[[Any, Any], Awaitable[dict[str, Any]]]
 
 
 async def start(server: Server) -> grpc.aio.Server:
-    """Listen at `grpc_port`.
+    """Start the gRPC server on `grpc_port`.
 
     Raises:
         SettingError: the port is taken.
     """
     settings = server.settings
-    options = [("grpc.max_receive_message_length", server.most), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+    options = [("grpc.max_receive_message_length", server.max_body_bytes), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
     listening = grpc.aio.server(options=options)
     listening.add_generic_rpc_handlers((_handlers(Service(server)),))
     address = f"{settings.host}:{settings.grpc_port}"
@@ -67,14 +67,16 @@ async def start(server: Server) -> grpc.aio.Server:
         else:
             listening.add_insecure_port(address)
     except RuntimeError:
-        raise SettingError(f"--grpc_port {settings.grpc_port}: {address} cannot be listened at; another program may do so.") from None
+        raise SettingError(
+            f"--grpc_port {settings.grpc_port}: cannot listen on {address}. Choose another port, or stop the program that uses it."
+        ) from None
     await listening.start()
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_us)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_relevant)
     return listening
 
 
-def _is_of_us(record: logging.LogRecord) -> bool:
-    """grpc tells with a trace of every client that has left before its answer was sent."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drops the traceback that grpc logs for every client that disconnects before its answer is sent."""
     return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "ExecuteBatchError")
 
 
@@ -90,22 +92,22 @@ def _handlers(service: Service) -> grpc.GenericRpcHandler:
 
 
 class Service:
-    """A coroutine for each method of the protocol, that returns the answer's fields."""
+    """One coroutine per method of the protocol, which returns the fields of the response."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.models = server, server.models
 
     def answering(self, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
         handler: Handler = getattr(self, _snake(method))
-        asked = MESSAGES[f"{method}Request"]
-        answer = MESSAGES[f"{method}Response"]
+        request_class = MESSAGES[f"{method}Request"]
+        response_class = MESSAGES[f"{method}Response"]
 
         async def answered(request: bytes, context: Any) -> Any:
             try:
-                found = await handler(asked.FromString(request), context)
-                return found if isinstance(found, answer) else ParseDict(found, answer(), ignore_unknown_fields=True)
+                found = await handler(request_class.FromString(request), context)
+                return found if isinstance(found, response_class) else ParseDict(found, response_class(), ignore_unknown_fields=True)
             except DecodeError:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are no {method}Request.")
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are not a valid {method}Request.")
             except UserError as error:
                 status = error.status if isinstance(error, Refusal) else 400
                 if isinstance(error, Refusal) and error.retry_after is not None:
@@ -115,7 +117,7 @@ class Service:
         return answered
 
     def admit(self, context: Any, model: str = "") -> None:
-        self.server.guard.admit(key_in(_metadata(context)), str(context.peer()).rpartition(":")[0], model)
+        self.server.guard.admit(api_key(_metadata(context)), str(context.peer()).rpartition(":")[0], model)
 
     # -- methods ------------------------------------------------------------------------------------------------------
     async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
@@ -159,13 +161,13 @@ class Service:
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
         self.admit(context)
-        rows = await self.models.in_thread(self.models.index)
+        rows = await self.models.run_in_thread(self.models.index)
         return {"models": [row for row in rows if row["state"] == "READY" or not request.ready]}
 
     async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
         self.admit(context)
-        wish = {entry.key: entry.value for entry in request.parameters}
-        version = wish["version"].string_param or wish["version"].int64_param or "" if "version" in wish else ""
+        parameters = {entry.key: entry.value for entry in request.parameters}
+        version = parameters["version"].string_param or parameters["version"].int64_param or "" if "version" in parameters else ""
         await self.models.load(request.model_name, str(version))
         return {}
 
@@ -179,7 +181,7 @@ class Service:
         served = self.models.route(request.model_name, request.model_version)
         with record_request(self.server, served, "grpc", _metadata(context)):
             inputs = read_inputs(request)
-            check_numbers(inputs)
+            check_finite(inputs)
             left = context.time_remaining()
             seconds = min(left, self.server.settings.deadline_seconds) if left is not None else self.server.settings.deadline_seconds
             outputs = await self.models.infer(served, inputs, seconds, "grpc")
@@ -188,7 +190,7 @@ class Service:
 
 
 def read_inputs(request: Any) -> Arrays:
-    """Raises `Refusal`: in words, what is wrong with the tensors."""
+    """The input tensors of a ModelInferRequest. Raises `Refusal` if they are invalid."""
     raw, inputs = list(request.raw_input_contents), {}
     for tensor in request.inputs:
         given: dict[str, Any] = {"datatype": tensor.datatype, "shape": list(tensor.shape)}
@@ -202,12 +204,27 @@ def read_inputs(request: Any) -> Arrays:
         else:
             raise Refusal(f"The input {tensor.name!r} has no data.")
     if raw:
-        raise Refusal(f"{len(raw)} raw contents belong to no input.")
+        raise Refusal(f"raw_input_contents has {len(raw)} more entries than there are inputs.")
     return inputs
 
 
 def write_outputs(model: str, version: str, number: str, wanted: list[str], outputs: Arrays) -> Any:
-    check_wanted(wanted, outputs)
+    """A ModelInferResponse.
+
+    Args:
+        model: name of the model.
+        version: that computed the outputs.
+        number: id of the request.
+        wanted: names of the outputs to write.
+        outputs: arrays by name.
+
+    Returns:
+        The message, with the outputs as raw bytes.
+
+    Raises:
+        Refusal: there is no output of a wanted name.
+    """
+    check_output_names(wanted, outputs)
     tensors = [{"name": name, "datatype": NAMES[outputs[name].dtype], "shape": list(outputs[name].shape)} for name in wanted]
     answer = MESSAGES["ModelInferResponse"](model_name=model, model_version=version, id=number, outputs=tensors)
     answer.raw_output_contents.extend(np.ascontiguousarray(outputs[name]).tobytes() for name in wanted)

@@ -1,4 +1,4 @@
-"""Many requests at once, without a server: files or lines in, lines of JSON out. What cannot be answered is said in its place."""
+"""Batch scoring without a server: reads requests from files or lines, and writes one line of JSON per request, an answer or an error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tasks.contract.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle
 
 Request = tuple[str, Callable[[], Any]]
-"""What it is called, and how it is read."""
-AHEAD = 2  # batches that are read and encoded while one is computed
+"""The name of a request, and a function that reads it."""
+AHEAD = 2  # batches that are read while one is computed
 
 
 @dataclass(frozen=True)
-class Scored:
-    """How it went."""
+class ScoringSummary:
+    """Counts of a scoring run, and its duration."""
 
     answered: int
     refused: int
@@ -29,15 +29,15 @@ class Scored:
 
     def __str__(self) -> str:
         total = self.answered + self.refused
-        refused = f", {self.refused:,} could not be answered" if self.refused else ""
-        return f"{self.answered:,} of {total:,} answered{refused}; {total / max(self.seconds, 1e-9):,.0f} a second"
+        refused = f", {self.refused:,} failed" if self.refused else ""
+        return f"{self.answered:,} of {total:,} answered{refused}; {total / max(self.seconds, 1e-9):,.0f} requests per second"
 
 
 def find_requests(source: Path, bundle: Bundle) -> list[Request]:
-    """A request for each file of a folder, each line of a .jsonl or .txt file, or for the one file.
+    """One request per file of a folder or per line of a .jsonl or .txt file, or the request in a single file.
 
     Raises:
-        DataError: there are none.
+        DataError: there is no request.
     """
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
@@ -49,7 +49,7 @@ def find_requests(source: Path, bundle: Bundle) -> list[Request]:
     elif source.is_file():
         found = [(source.name, _reader(bundle, source))]
     else:
-        raise DataError(f"There is nothing at {source}: a folder, a .jsonl or .txt file, or a file with a request was expected.")
+        raise DataError(f"{source} does not exist: a folder, a .jsonl or .txt file, or a file with a request was expected.")
     if not found:
         raise DataError(f"There is no request in {source}.")
     return found
@@ -57,31 +57,43 @@ def find_requests(source: Path, bundle: Bundle) -> list[Request]:
 
 def score(
     bundle: Bundle, requests: Sequence[Request], out: Path, batch: int, advance: Callable[[int], object] = lambda count: None
-) -> Scored:
-    """Write a line of JSON for each request, in their order: its name, and the answer or the error. The file is there once all is.
+) -> ScoringSummary:
+    """Write one line of JSON per request, in order: its name, and the answer or the error. The file appears once it is complete.
 
     Args:
-        bundle: what answers.
-        requests: as `find_requests` finds them.
-        out: the file to write; one that is there is replaced.
-        batch: requests that are computed together.
-        advance: told how many were done since.
+        bundle: the model that answers.
+        requests: as `find_requests` returns them.
+        out: file to write; an existing file is replaced.
+        batch: requests per batch.
+        advance: called after each batch with its number of requests.
+
+    Returns:
+        How many requests were answered and refused, and the seconds that it took.
     """
     started, counts = time.monotonic(), [0, 0]
     draft = out.with_name(f".{out.name}.draft")
     out.parent.mkdir(parents=True, exist_ok=True)
     with draft.open("w", encoding="utf-8") as file:
-        for lines in answers(bundle, requests, batch):
+        for lines in score_batches(bundle, requests, batch):
             for line in lines:
                 counts["error" in line] += 1
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             advance(len(lines))
     draft.replace(out)
-    return Scored(counts[0], counts[1], time.monotonic() - started)
+    return ScoringSummary(counts[0], counts[1], time.monotonic() - started)
 
 
-def answers(bundle: Bundle, requests: Iterable[Request], batch: int) -> Iterator[list[dict[str, Any]]]:
-    """The lines of each batch; while one is computed the next are read."""
+def score_batches(bundle: Bundle, requests: Iterable[Request], batch: int) -> Iterator[list[dict[str, Any]]]:
+    """Score requests batch by batch; the next batches are read while one is computed.
+
+    Args:
+        bundle: the model that answers.
+        requests: as `find_requests` returns them.
+        batch: requests per batch.
+
+    Yields:
+        The lines of each batch.
+    """
     parts = iter(lambda left=iter(requests): list(islice(left, batch)), [])
     with ThreadPoolExecutor(1) as reader:
         waiting = [reader.submit(_read, part) for part in islice(parts, AHEAD)]
@@ -92,7 +104,7 @@ def answers(bundle: Bundle, requests: Iterable[Request], batch: int) -> Iterator
 
 
 def _read(part: Sequence[Request]) -> list[tuple[str, Any]]:
-    """The requests, or in the place of one the error."""
+    """The requests by name; in place of one that cannot be read, its error."""
     found = []
     for name, read in part:
         try:
@@ -103,16 +115,16 @@ def _read(part: Sequence[Request]) -> list[tuple[str, Any]]:
 
 
 def _answered(bundle: Bundle, part: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
-    asked = [request for _, request in part if not isinstance(request, BundleError)]
+    requests = [request for _, request in part if not isinstance(request, BundleError)]
     try:
-        told = iter(bundle.answer(asked) if asked else [])
-    except Exception as error:  # of one of them, whatever it is: each by itself tells which, and the others are not lost
+        answers = iter(bundle.answer(requests) if requests else [])
+    except Exception as error:  # of any kind, caused by one of the requests: run each alone, to answer the others
         if len(part) == 1:
-            words = str(error) if isinstance(error, UserError) else f"The model failed: {type(error).__name__}: {error}"
-            return [{"request": part[0][0], "error": words}]
+            message = str(error) if isinstance(error, UserError) else f"The model failed: {type(error).__name__}: {error}"
+            return [{"request": part[0][0], "error": message}]
         return [line for one in part for line in _answered(bundle, [one])]
     return [
-        {"request": name, "error": str(request)} if isinstance(request, BundleError) else {"request": name, **next(told)}
+        {"request": name, "error": str(request)} if isinstance(request, BundleError) else {"request": name, **next(answers)}
         for name, request in part
     ]
 
@@ -121,7 +133,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path} is no text in UTF-8.") from None
+        raise DataError(f"{path} is not UTF-8 text.") from None
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
@@ -138,6 +150,6 @@ def _parser(line: str) -> Callable[[], Any]:
         try:
             return json.loads(line)
         except json.JSONDecodeError as error:
-            raise BundleError(f"The line is no JSON: {error}.") from None
+            raise BundleError(f"The line is not valid JSON: {error}.") from None
 
     return parse

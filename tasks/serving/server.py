@@ -1,4 +1,4 @@
-"""The server's process: it listens, says so, and goes once it has answered what it was asked."""
+"""The process of the server: it announces its address, and ends after all accepted requests are answered."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from tasks.serving.settings import Serving
 
 
 def serve(repository: Path, settings: Serving) -> int:
-    """Serve until told to stop (SIGTERM, Ctrl-C); what was asked before is answered.
+    """Serve until SIGTERM or Ctrl-C; accepted requests are still answered.
+
+    Returns:
+        The exit status.
 
     Raises:
-        SettingError: no such repository, or a setting that cannot be.
+        SettingError: the repository does not exist, a port is taken, or settings are invalid.
     """
     if not repository.is_dir():
         raise SettingError(f"There is no folder {repository}: a bundle, or a repository of NAME/VERSION/ bundles was expected.")
     if bool(settings.certificate) != bool(settings.certificate_key):
-        raise SettingError("--certificate and --certificate_key belong together.")
+        raise SettingError("--certificate and --certificate_key have to be given together.")
     if settings.certificate:
         check_certificate(settings.certificate, settings.certificate_key)
     providers_of(settings.device)
     for name in ("port", "grpc_port"):
         check_free(settings.host, getattr(settings, name), name)
-    logs.begin()
+    logs.configure_logging()
     app = make_app(repository, settings)
     config = uvicorn.Config(
         app,
@@ -44,13 +47,13 @@ def serve(repository: Path, settings: Serving) -> int:
         ssl_certfile=settings.certificate or None,
         ssl_keyfile=settings.certificate_key or None,
     )
-    server = Announced(config)
+    server = AnnouncingServer(config)
     server.run()
     return 0 if server.started else 1
 
 
 def check_certificate(certificate: str, key: str) -> None:
-    """Raises `SettingError`: they cannot be read, or do not belong together."""
+    """Raises `SettingError` if the files cannot be read, or the key is not that of the certificate."""
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
     except OSError as error:
@@ -60,20 +63,29 @@ def check_certificate(certificate: str, key: str) -> None:
 
 
 def check_free(host: str, port: int, setting: str) -> None:
-    """Raises `SettingError`: nobody can listen there."""
+    """Check that a port is free.
+
+    Args:
+        host: address to listen on.
+        port: 0 is always free.
+        setting: name of the setting, for the error message.
+
+    Raises:
+        SettingError: the server cannot listen on the port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just ended does not count
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a socket in TIME_WAIT does not block the port
         try:
             tried.bind((host, port))
         except OSError as error:
             raise SettingError(
-                f"--{setting} {port}: {host} cannot be listened at: {error.strerror}. Choose another port or stop that program."
+                f"--{setting} {port}: cannot listen on {host}:{port}: {error.strerror}. Choose another port, or stop the program that uses it."
             ) from None
 
 
-class Announced(uvicorn.Server):
-    """Says where it listens, once it does."""
+class AnnouncingServer(uvicorn.Server):
+    """Prints its address once it accepts requests."""
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -83,5 +95,5 @@ class Announced(uvicorn.Server):
             server = self.config.app.state.server  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
             names = ", ".join(f"{m.name} {m.active}" for m in server.models.models.values()) or "no model"
             calls = server.settings.grpc_port
-            also = f", gRPC at port {calls}" if calls else ""
-            print(f"Serving {names} at {scheme}://{host}:{port} (its API: {scheme}://{host}:{port}/docs){also}", flush=True)
+            grpc = f", gRPC at port {calls}" if calls else ""
+            print(f"Serving {names} at {scheme}://{host}:{port} (API docs: {scheme}://{host}:{port}/docs){grpc}", flush=True)

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.contract.types import Arrays
 from tasks.serving.batching import Batcher
-from tasks.serving.cache import ResponseCache, key_of
+from tasks.serving.cache import ResponseCache, cache_key
 from tasks.serving.refusals import DeadlineExceeded, NotReady, TooManyRequests
 
 
@@ -40,7 +40,7 @@ def in_loop(test: Callable[[Doubling, Batcher], Awaitable[None]], **changes: Any
     session = Doubling()
 
     async def body() -> None:
-        batcher = Batcher([session], **{"most_rows": 4, "most_waiting": 8, **changes})
+        batcher = Batcher([session], **{"max_batch_size": 4, "max_queue_size": 8, **changes})
         await test(session, batcher)
         session.go.set()
         await batcher.close()
@@ -124,13 +124,13 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     async def test(session: Doubling, batcher: Batcher) -> None:
         session.go.clear()
         tasks = await begun(*(batcher(numbers(value)) for value in range(3)))
-        with pytest.raises(TooManyRequests, match="2 requests wait already") as refused:
+        with pytest.raises(TooManyRequests, match="2 requests are queued already") as refused:
             await batcher(numbers(9))
         assert refused.value.retry_after and refused.value.retry_after > 0
         session.go.set()
         await asyncio.gather(*tasks)
 
-    assert in_loop(test, most_waiting=2).batches == [[0], [1, 2]]
+    assert in_loop(test, max_queue_size=2).batches == [[0], [1, 2]]
 
 
 def test_who_is_late_or_has_gone_is_not_computed_for() -> None:
@@ -253,12 +253,12 @@ def test_where_the_first_gives_up_the_next_asks_anew() -> None:
 def test_the_key_tells_apart_all_that_decides() -> None:
     one = numbers(1, 2)
     keys = {
-        key_of("m", "1", one),
-        key_of("m", "2", one),
-        key_of("n", "1", one),
-        key_of("m", "1", {"x": one["x"].reshape(1, 2)}),
-        key_of("m", "1", {"x": one["x"].astype(np.float64)}),
-        key_of("m", "1", {"z": one["x"]}),
-        key_of("m", "1", numbers(1, 3)),
+        cache_key("m", "1", one),
+        cache_key("m", "2", one),
+        cache_key("n", "1", one),
+        cache_key("m", "1", {"x": one["x"].reshape(1, 2)}),
+        cache_key("m", "1", {"x": one["x"].astype(np.float64)}),
+        cache_key("m", "1", {"z": one["x"]}),
+        cache_key("m", "1", numbers(1, 3)),
     }
-    assert len(keys) == 7 and key_of("m", "1", numbers(1, 2)) in keys
+    assert len(keys) == 7 and cache_key("m", "1", numbers(1, 2)) in keys

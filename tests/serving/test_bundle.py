@@ -60,8 +60,8 @@ def test_a_broken_bundle_is_refused(damage: Callable[[Path], Any], words: str, f
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({}, "The input 'point' is missing; there is none"),
-        ({"point": np.zeros((1, 2))}, "should be float32, not float64"),
+        ({}, "The input 'point' is missing; found no inputs"),
+        ({"point": np.zeros((1, 2))}, "has the type float64; expected float32"),
         ({"point": np.zeros((1, 3), np.float32)}, "should have the shape"),
         ({"point": np.zeros(2, np.float32)}, "should have the shape"),
     ],

@@ -95,7 +95,7 @@ def test_a_restart_serves_what_was_served(made: list[Path], repository: Path) ->
         await models.load("toy", "2")
         await models.load("toy", "3")
         await models.rollback("toy")
-        await models.split("toy", canary="1", share=0.25)
+        await models.split_traffic("toy", canary="1", share=0.25)
 
     async def look(models: Models) -> None:
         now = models.models["toy"]
@@ -146,11 +146,11 @@ def test_a_canary_gets_its_share_and_a_shadow_copies_of_all(made: list[Path], re
 
     async def test(models: Models) -> None:
         await models.load("toy", "1")
-        await models.split("toy", canary="2", share=0.3)
+        await models.split_traffic("toy", canary="2", share=0.3)
         seen = [(await told(models))[0] for _ in range(400)]
         assert 0.2 < seen.count("2") / len(seen) < 0.4
         assert (await told(models, "1"))[0] == "1", "who names a version gets it"
-        await models.split("toy", shadow="2")
+        await models.split_traffic("toy", shadow="2")
         before = models.get("toy", "2").statistics.requests
         assert {(await told(models))[0] for _ in range(20)} == {"1"}
         async with asyncio.timeout(HUNG_SECONDS):
@@ -158,9 +158,9 @@ def test_a_canary_gets_its_share_and_a_shadow_copies_of_all(made: list[Path], re
                 await asyncio.sleep(0.01)
         assert models.get("toy", "2").statistics.requests == before + 20
         with pytest.raises(Refusal, match="lies between 0 and 1"):
-            await models.split("toy", canary="2", share=1.5)
+            await models.split_traffic("toy", canary="2", share=1.5)
         with pytest.raises(Unknown, match="no version '9'"):
-            await models.split("toy", canary="9", share=0.1)
+            await models.split_traffic("toy", canary="9", share=0.1)
 
     serving(repository, test)
 
@@ -201,7 +201,7 @@ def test_requests_that_do_not_fit_are_refused_and_counted(repository: Path) -> N
         wrong = [
             ({}, BundleError, "'point' is missing"),
             ({"point": np.zeros((1, 3), np.float32)}, BundleError, "should have the shape"),
-            ({"point": np.zeros((1, 2), np.float64)}, BundleError, "should be float32"),
+            ({"point": np.zeros((1, 2), np.float64)}, BundleError, "expected float32"),
             ({**POINT, "more": np.zeros((1, 2), np.float32)}, Refusal, "There is no input 'more'"),
             ({"point": np.zeros((0, 2), np.float32)}, TooLarge, "has 0 rows"),
             ({"point": np.zeros((9, 2), np.float32)}, TooLarge, "has 9 rows; 1 to 8"),
@@ -236,13 +236,13 @@ def test_an_explanation_is_run_a_few_rows_at_a_time_and_ends_with_its_deadline(r
         monkeypatch.setattr(Bundle, "predict", counted)
         answer = await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert answer["explanation"] == {"rows": 1001} and max(rows) <= 8
-        with pytest.raises(DeadlineExceeded, match="not there in time"):
+        with pytest.raises(DeadlineExceeded, match="not ready in time"):
             await models.answer(served, [9, 9], explain=True, seconds=0.3)
         endless = [asyncio.ensure_future(models.answer(served, [9, 9], explain=True, seconds=HUNG_SECONDS)) for _ in range(8)]
         async with asyncio.timeout(HUNG_SECONDS):
             while models._explaining < len(endless):
                 await asyncio.sleep(0.01)
-        with pytest.raises(TooManyRequests, match="8 explanations wait already"):
+        with pytest.raises(TooManyRequests, match="8 explanations are queued already"):
             await models.answer(served, [0.1, 0.2], explain=True, seconds=HUNG_SECONDS)
         assert (await models.answer(served, [0.1, 0.2], explain=False))["label"] in "ab", "answers alone are not kept waiting"
         for one in endless:

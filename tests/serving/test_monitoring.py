@@ -57,14 +57,14 @@ def test_the_log_of_predictions_is_a_sample_bounded_in_memory_and_on_disk(tmp_pa
 
     async def fill(log: PredictionLog, count: int) -> None:
         for _ in range(count):
-            if log.wanted():
-                log.take(WHICH, 0.001, arrays, arrays)
+            if log.is_sampled():
+                log.add(WHICH, 0.001, arrays, arrays)
         await log.close()
 
     asyncio.run(fill(PredictionLog(tmp_path / "sample", 0.2, 10**9), 2000))
     assert 300 < len(read(tmp_path / "sample", "toy")) < 500
 
-    monkeypatch.setattr(predictions, "MOST_WAITING", 80_000)
+    monkeypatch.setattr(predictions, "MAX_PENDING_BYTES", 80_000)
     full = PredictionLog(tmp_path / "full", 1.0, 10**9)
     asyncio.run(fill(full, 50))
     assert (full.written, full.dropped) == (10, 40), "no more than may wait is kept in memory"
@@ -76,7 +76,7 @@ def test_the_log_of_predictions_is_a_sample_bounded_in_memory_and_on_disk(tmp_pa
     predictions.remove_oldest(tmp_path / "full", 10)
     assert not old.exists() and files[0].exists(), "the oldest goes first; what has just been written stays"
 
-    monkeypatch.setattr(predictions, "LARGEST_TENSOR", 100)
+    monkeypatch.setattr(predictions, "MAX_TENSOR_BYTES", 100)
     asyncio.run(fill(PredictionLog(tmp_path / "large", 1.0, 10**9), 1))
     ((row,),) = [read(tmp_path / "large", "toy")]
     assert array_of(row["inputs"][0]) is None and row["inputs"][0]["shape"] == [1, 1000]

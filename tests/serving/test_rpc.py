@@ -86,7 +86,7 @@ def test_the_protocol_is_spoken(server: tuple[Running, int], made: list[Path]) -
             "ModelInfer",
             {"model_name": "toy", "inputs": [tensor()], "raw_input_contents": [b"12345678", b"1"]},
             grpc.StatusCode.INVALID_ARGUMENT,
-            "belong to no input",
+            "more entries than there are inputs",
         ),
         (
             "ModelInfer",

@@ -46,9 +46,9 @@ def test_a_bad_request_costs_its_own_line_alone(made: list[Path], tmp_path: Path
     bundle = open_bundle(made[0])
     scored = score(bundle, find_requests(tmp_path / "points.jsonl", bundle), tmp_path / "answers.jsonl", 8)
     told = lines(tmp_path / "answers.jsonl")
-    assert (scored.answered, scored.refused) == (2, 2) and "is no JSON" in told[1]["error"] and "two numbers" in told[2]["error"]
+    assert (scored.answered, scored.refused) == (2, 2) and "is not valid JSON" in told[1]["error"] and "two numbers" in told[2]["error"]
     assert told[0]["label"] in "ab" and told[3]["label"] in "ab"
-    assert str(scored).startswith("2 of 4 answered, 2 could not be answered")
+    assert str(scored).startswith("2 of 4 answered, 2 failed")
 
 
 def test_the_command_scores_a_folder(made: list[Path], tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_many_coroutines_ask_one_bundle(made: list[Path]) -> None:
             assert await asyncio.gather(*map(bundle.answer, POINTS)) == alone
             rows = await asyncio.gather(*(bundle.predict({"point": np.array([point], np.float32)}) for point in POINTS))
             assert [row["probabilities"].shape for row in rows] == [(1, 2)] * len(POINTS)
-            assert max(bundle.version.statistics.batches) > 1, "what waited was run together"
+            assert max(bundle.version.statistics.batches) > 1, "queued requests share a batch"
             with pytest.raises(BundleError, match="missing"):
                 await bundle.predict({})
         with pytest.raises(NotReady):

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import trustme
 
-from tasks.serving.app import PATIENCE, while_connected
+from tasks.serving.app import CLIENT_CHECK_SECONDS, while_connected
 from tasks.serving.bundle import open_bundle
 from tasks.serving.publishing import publish
 from tasks.serving.refusals import ClientDisconnected
@@ -152,7 +152,7 @@ def test_a_person_is_answered_in_words(server: Running) -> None:
         ("GET", "/v2/models/none", b"", 404, "There is no model 'none'; there is toy"),
         ("GET", "/v2/models/toy/versions/9", b"", 404, "no version '9'"),
         ("GET", "/v2/models/..%2f..%2fetc/config", b"", 404, ""),
-        ("POST", "/v2/models/toy/infer", b"{", 400, "is no JSON"),
+        ("POST", "/v2/models/toy/infer", b"{", 400, "is not valid JSON"),
         ("POST", "/v2/models/toy/infer", json.dumps(request([[1.0, 2.0]] * 65)).encode(), 413, "65 rows; 1 to 64"),
         ("POST", "/v2/models/toy/infer", b" " * 1_000_001, 413, "larger than the 1,000,000 bytes"),
         ("POST", "/v2/models/toy/infer", json.dumps(request(outputs=[{"name": "z"}])).encode(), 400, "There is no output 'z'"),
@@ -160,13 +160,13 @@ def test_a_person_is_answered_in_words(server: Running) -> None:
         ("POST", "/v1/models/toy:predict", b"", 400, "The body is empty"),
         ("POST", "/v2/repository/models/none/load", b"", 404, "The repository has no model 'none'"),
         ("POST", "/v2/repository/models/toy/rollback", b"", 400, "no version before 1"),
-        ("POST", "/v2/repository/models/toy/traffic", b'{"canery": "2"}', 400, "The body should be such as"),
+        ("POST", "/v2/repository/models/toy/traffic", b'{"canery": "2"}', 400, "The body has to be an object such as"),
         (
             "POST",
             "/v2/repository/models/toy/traffic",
             b'{"canary": ' + b"[" * 1000 + b"]" * 1000 + b"}",
             400,
-            "'canary' should be a version",
+            "'canary' has to be a version",
         ),
         ("GET", "/nowhere", b"", 404, ""),
     ],
@@ -349,7 +349,7 @@ def test_a_port_that_is_taken_is_said(server: Running) -> None:
     for setting in ("--port", "--grpc_port"):
         command = [sys.executable, "-m", "tasks.serving", str(server.repository), "--port", "0", setting, taken]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2 and f"{setting} {taken}: 127.0.0.1 cannot be listened at" in done.stderr
+        assert done.returncode == 2 and f"{setting} {taken}: cannot listen on 127.0.0.1" in done.stderr
 
 
 def test_work_for_a_client_that_left_is_dropped() -> None:
@@ -386,7 +386,7 @@ def test_a_client_that_leaves_as_its_answer_is_ready_disturbs_nothing_after() ->
                 return {"type": "http.disconnect"}
 
         async def work() -> str:
-            await asyncio.sleep(2 * PATIENCE)
+            await asyncio.sleep(2 * CLIENT_CHECK_SECONDS)
             ended.set()
             await asyncio.sleep(0)
             return "answered"
@@ -403,7 +403,7 @@ def test_a_client_that_leaves_as_its_answer_is_ready_disturbs_nothing_after() ->
         (["/nowhere"], "There is no folder /nowhere"),
         (["REPOSITORY", "--port", "99999"], "--port 99999"),
         (["REPOSITORY", "--keys", "/nowhere"], "The file of keys /nowhere cannot be read"),
-        (["REPOSITORY", "--certificate", "a.pem"], "belong together"),
+        (["REPOSITORY", "--certificate", "a.pem"], "have to be given together"),
         (["REPOSITORY", "--certificate", "a.pem", "--certificate_key", "b.pem"], "cannot be read"),
         (["REPOSITORY", "--device", "tpu"], "--device tpu"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.contract.errors import UserError
 from tasks.serving.refusals import Refusal, TooLarge
-from tasks.serving.tensors import DATATYPES, Inference, check_numbers, inflated, read_inference, write_answer
+from tasks.serving.tensors import DATATYPES, InferRequest, check_finite, decompress, read_request, write_response
 
 
 def tensor(**changes: Any) -> dict[str, Any]:
@@ -29,15 +29,15 @@ DEEP = b"[" * 1000 + b"]" * 1000
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_every_datatype_travels_as_json_and_as_raw_bytes(datatype: str) -> None:
     array = np.array([[0, 1, 1], [1, 0, 1]], dtype=DATATYPES[datatype])
-    nested = read_inference(body(tensor(shape=[2, 3], datatype=datatype, data=array.tolist())), None)
-    flat = read_inference(body(tensor(shape=[2, 3], datatype=datatype, data=array.ravel().tolist())), None)
+    nested = read_request(body(tensor(shape=[2, 3], datatype=datatype, data=array.tolist())), None)
+    flat = read_request(body(tensor(shape=[2, 3], datatype=datatype, data=array.ravel().tolist())), None)
     raw = array.tobytes()
     head = body({"name": "x", "shape": [2, 3], "datatype": datatype, "parameters": {"binary_data_size": len(raw)}})
-    binary = read_inference(head + raw, len(head))
+    binary = read_request(head + raw, len(head))
     for found in (nested, flat, binary):
         assert found.inputs["x"].dtype == array.dtype and (found.inputs["x"] == array).all()
     for all_binary in (False, True):
-        written, length = write_answer("m", "1", Inference("7", {}, all_binary=all_binary), {"y": array})
+        written, length = write_response("m", "1", InferRequest("7", {}, all_binary=all_binary), {"y": array})
         answer = json.loads(written[:length])
         assert answer["id"] == "7" and answer["outputs"][0]["shape"] == [2, 3] and answer["outputs"][0]["datatype"] == datatype
         told = np.frombuffer(written[length:], dtype=array.dtype) if all_binary else np.array(answer["outputs"][0]["data"])
@@ -45,29 +45,29 @@ def test_every_datatype_travels_as_json_and_as_raw_bytes(datatype: str) -> None:
 
 
 def test_outputs_are_chosen_and_written_as_was_asked() -> None:
-    asked = read_inference(
+    asked = read_request(
         body(
             tensor(), outputs=[{"name": "b", "parameters": {"binary_data": True}}, {"name": "a"}], parameters={"binary_data_output": True}
         ),
         None,
     )
     outputs = {"a": np.zeros((1, 1), np.float32), "b": np.ones((1, 2), np.int64), "c": np.ones((1, 2), np.int64)}
-    written, length = write_answer("m", "1", asked, outputs)
+    written, length = write_response("m", "1", asked, outputs)
     answer = json.loads(written[:length])
     assert [one["name"] for one in answer["outputs"]] == ["b", "a"] and answer["outputs"][1]["data"] == [0.0]
     assert len(written[length:]) == answer["outputs"][0]["parameters"]["binary_data_size"] == 16
     with pytest.raises(Refusal, match="There is no output 'z'; there is a, b, c"):
-        write_answer("m", "1", Inference("", {}, outputs=("z",)), outputs)
+        write_response("m", "1", InferRequest("", {}, outputs=("z",)), outputs)
 
 
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        (b"{", "is no JSON"),
-        (b"[]", "should be an object"),
-        (b"{}", "'inputs' should be a list of objects, one at least"),
+        (b"{", "is not valid JSON"),
+        (b"[]", "has to be a JSON object"),
+        (b"{}", "'inputs' has to be a list of objects, at least one"),
         (body(), "one at least"),
-        (body(tensor(name=3)), "'name' should be a text, not 3"),
+        (body(tensor(name=3)), "'name' has to be a string; found 3"),
         (body(tensor(), tensor()), "given twice"),
         (body(tensor(datatype="FP8")), "datatype 'FP8'; known are BOOL"),
         (body(tensor(datatype=["FP32"])), "known are BOOL"),
@@ -85,48 +85,56 @@ def test_outputs_are_chosen_and_written_as_was_asked() -> None:
         (body(tensor(datatype="INT64", data=[1, 2, 3, 4.5])), "not all of INT64"),
         (body(tensor(datatype="UINT8", data=[1, 2, 3, 256])), "do not fit into UINT8"),
         (body(tensor(datatype="BOOL", data=[1, 0, 1, 2])), "not all of BOOL"),
-        (body(tensor(parameters=3)), "'parameters' should be an object"),
+        (body(tensor(parameters=3)), "'parameters' has to be an object"),
         (body(tensor(data=["a" * 100_000] + [""] * 100_000)), "not all of FP32"),  # NumPy alone would need 40 GB for it
         (body(tensor(data=[[[[[[[[[1.0]]]]]]]]])), "not all of FP32"),
         (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
         (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
-        (DEEP.join((b'{"inputs": [{"name": ', b"}]}")), "'name' should be a text, not [["),
+        (DEEP.join((b'{"inputs": [{"name": ', b"}]}")), "'name' has to be a string; found [["),
         (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": ', b"}]}")), "has the datatype [["),
         (DEEP.join((b'{"inputs": [{"name": "x", "shape": ', b', "datatype": "FP32"}]}')), "has the shape [["),
         (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": ', b"}]}")), "not all of FP32"),
-        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "id": ', b"}")), "'id' should be a text"),
+        (
+            DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "id": ', b"}")),
+            "'id' has to be a string",
+        ),
         (body(tensor(parameters={"binary_data_size": 16})), "should have 16 raw bytes; 0 are left"),
         (body(tensor(parameters={"binary_data_size": -1})), "should have -1 raw bytes"),
-        (body(tensor(), outputs=[3]), "'outputs' should be a list of objects"),
+        (body(tensor(), outputs=[3]), "'outputs' has to be a list of objects"),
     ],
 )
 def test_what_is_wrong_is_said(sent: bytes, words: str) -> None:
     with pytest.raises(UserError) as refused:
-        read_inference(sent, None)
+        read_request(sent, None)
     assert words in str(refused.value)
 
 
 def test_raw_bytes_must_fit() -> None:
     head = body({"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": 4}})
     with pytest.raises(Refusal, match=r"has 4 raw bytes; FP32 of shape \[2\] has 8"):
-        read_inference(head + bytes(4), len(head))
-    with pytest.raises(Refusal, match="5 bytes after the JSON belong to no input"):
-        read_inference(body(tensor()) + bytes(5), len(body(tensor())))
+        read_request(head + bytes(4), len(head))
+    with pytest.raises(Refusal, match="5 bytes after the JSON part do not belong to any input"):
+        read_request(body(tensor()) + bytes(5), len(body(tensor())))
     with pytest.raises(Refusal, match="Inference-Header-Content-Length is 900"):
-        read_inference(body(tensor()), 900)
+        read_request(body(tensor()), 900)
     for wrong in (np.nan, np.inf):
-        with pytest.raises(Refusal, match="holds NaN or infinity"):
-            check_numbers({"x": np.array([1.0, wrong])})
+        with pytest.raises(Refusal, match="contains NaN or infinity"):
+            check_finite({"x": np.array([1.0, wrong])})
 
 
 def test_compressed_bodies_are_unpacked_and_bombs_are_not() -> None:
     text = b"abc" * 100
-    assert inflated(gzip.compress(text), "gzip", 1000) == inflated(zlib.compress(text), "deflate", 1000) == inflated(text, "", 10) == text
+    assert (
+        decompress(gzip.compress(text), "gzip", 1000)
+        == decompress(zlib.compress(text), "deflate", 1000)
+        == decompress(text, "", 10)
+        == text
+    )
     with pytest.raises(TooLarge, match="larger than the 1,000 bytes"):
-        inflated(gzip.compress(bytes(10_000_000)), "gzip", 1000)
+        decompress(gzip.compress(bytes(10_000_000)), "gzip", 1000)
     with pytest.raises(Refusal, match="no gzip, or damaged"):
-        inflated(text, "gzip", 1000)
+        decompress(text, "gzip", 1000)
     with pytest.raises(Refusal, match="ends too early"):
-        inflated(gzip.compress(text)[:-12], "gzip", 1000)
+        decompress(gzip.compress(text)[:-12], "gzip", 1000)
     with pytest.raises(Refusal, match="'br' is unknown"):
-        inflated(text, "br", 1000)
+        decompress(text, "br", 1000)
