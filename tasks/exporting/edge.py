@@ -24,7 +24,7 @@ from tasks.contract.errors import BundleError, SettingError, UserError
 from tasks.evaluation import memory
 from tasks.evaluation.measure import time_in_turns
 from tasks.exporting.export import TOLERANCE, difference, silence, untied
-from tasks.reporting.words import quantity
+from tasks.reporting.formatting import quantity
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import EDGE, GRAPH, read_graph, stored_graph
 

@@ -1,1 +1,1 @@
-"""What a person looks at: the report, the pictures, the terminal."""
+"""What people see of a run: the report, its charts, the terminal, and the artifacts in Prefect."""

@@ -1,4 +1,4 @@
-"""The blocks of `tasks.contract.blocks` as HTML."""
+"""Draws the blocks of `tasks.contract.blocks` as HTML."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ from typing import Any
 
 from tasks.contract.blocks import full_bar
 from tasks.reporting import charts
+from tasks.reporting.formatting import gauge_value, plain, with_unit
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import gauge_value, plain, with_unit
 
 Block = Mapping[str, Any]
-LONG = 16  # rows
-WIDE = 12  # columns of a matrix
-LABEL = 16  # letters beside a matrix
+MAX_ROWS = 16  # of a table that is shown in full height
+MAX_COLUMNS = 12  # of a matrix that is shown in one column of the page
+LABEL_LENGTH = 16  # characters of the labels of a matrix
 COLOUR = re.compile(r"#[0-9a-f]{6}")
 NUMBER = re.compile(r"–|[-+−]?[\d,]*\.?\d+ ?%?")
 
 
 def draw(block: Block) -> Markup:
-    """A block with its title and caption.
+    """Draw a block with its title and caption.
 
     Raises:
-        KeyError: there is no such kind of block, or it lacks a field.
+        KeyError: the kind of the block is unknown, or a field is missing.
     """
     caption = tag("p", block["caption"], class_="muted") if block.get("caption") else None
-    wide = block["kind"] in ("gallery", "words", "ranking") or (block["kind"] == "matrix" and len(block["values"]) > WIDE)
+    wide = block["kind"] in ("gallery", "words", "ranking") or (block["kind"] == "matrix" and len(block["values"]) > MAX_COLUMNS)
     return tag("article", tag("h3", block["title"]), caption, KINDS[block["kind"]](block), class_=wide and "wide")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], name: str, marked: int | None = None) -> Markup:
-    """A table that scrolls inside itself; columns of numbers are set right.
+    """A scrollable table; columns of numbers are aligned to the right.
 
-    With a `marked` row it becomes a list of cards where the screen is narrow: for tables that people compare by.
+    Args:
+        columns: headings.
+        rows: one value per column; `Markup` is inserted unescaped.
+        name: of the table, for screen readers.
+        marked: index of the row to highlight; with it, the table becomes a list of cards on narrow screens.
+
+    Returns:
+        The table.
     """
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
     cards = marked is not None
@@ -43,32 +50,41 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], name: str, m
         for number, row in enumerate(rows)
     ]
     drawn = tag("table", tag("thead", head), tag("tbody", body), class_=cards and "cards")
-    return scrolling(drawn, name, limited=len(rows) > LONG)
+    return scrolling(drawn, name, limited=len(rows) > MAX_ROWS)
 
 
 def scrolling(content: Markup, name: str, limited: bool = False) -> Markup:
-    """Content that may be wider than the screen, and with `limited` of limited height; reachable by keyboard."""
+    """A scrollable area that can be reached by keyboard.
+
+    Args:
+        content: which may be wider than the screen.
+        name: of the area, for screen readers.
+        limited: whether its height is limited.
+
+    Returns:
+        The area.
+    """
     return tag("div", content, class_="scroll limited" if limited else "scroll", tabindex=0, role="region", aria_label=name)
 
 
 def bars(items: Sequence[Mapping[str, Any]], unit: str = "") -> Markup:
-    """A horizontal bar for each item; an item without a value is a remark between bars."""
+    """A horizontal bar per item; an item without a value is shown as a remark."""
     longest = full_bar(items, unit)
     return tag("ul", [_bar(item["label"], item.get("value"), longest, unit) for item in items], class_="bars")
 
 
 def matrix(block: Block) -> Markup:
-    """A heat map as a table. With `diagonal`, agreement has a colour of its own and errors are scaled among themselves."""
+    """A heat map as a table. With `diagonal`, such as for a confusion matrix, the diagonal has its own colour and scale."""
     rows, columns = block.get("rows") or block["labels"], block.get("columns") or block["labels"]
-    apart = bool(block.get("diagonal"))
+    has_diagonal = bool(block.get("diagonal"))
     cells = [(i, j, float(value)) for i, row in enumerate(block["values"]) for j, value in enumerate(row)]
-    most = {on: max((v for i, j, v in cells if (apart and i == j) == on), default=0.0) or 1.0 for on in (True, False)}
+    maxima = {on: max((v for i, j, v in cells if (has_diagonal and i == j) == on), default=0.0) or 1.0 for on in (True, False)}
     head = tag("tr", tag("th"), [tag("th", tag("span", _shortened(label)), scope="col", title=label) for label in columns])
     body = [
         tag(
             "tr",
             tag("th", _shortened(label), scope="row", title=label),
-            [_heat(value, apart and i == j, most) for j, value in enumerate(row)],
+            [_heat(value, has_diagonal and i == j, maxima) for j, value in enumerate(row)],
         )
         for i, (label, row) in enumerate(zip(rows, block["values"], strict=True))
     ]
@@ -78,17 +94,17 @@ def matrix(block: Block) -> Markup:
 
 
 def gallery(items: Sequence[Mapping[str, Any]], large: bool = False) -> Markup:
-    """Pictures with a few lines of text each, small and square or `large` and of their own shape; only those inside the page are shown."""
+    """Images with a few lines of text each, small squares or `large` ones with their own aspect ratio; only data URIs are shown."""
     return tag("div", [_picture(item) for item in items], class_="gallery large" if large else "gallery")
 
 
 def words(items: Sequence[Mapping[str, Any]]) -> Markup:
-    """Texts with parts marked by weights in [-1, 1]: the stronger the colour the more; what has less than none is struck through."""
+    """Texts with highlighted parts. Weights are in [-1, 1]: larger ones have a stronger colour, and negative ones are struck through."""
     return tag("div", [_marked_text(item) for item in items], class_="texts")
 
 
 def ranking(items: Sequence[Mapping[str, Any]]) -> Markup:
-    """Rows, best first, with what they are called, their values and their ids."""
+    """A ranked list, best first, with labels, values and ids."""
     rows = [
         tag(
             "li",
@@ -102,14 +118,14 @@ def ranking(items: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def overlay(block: Block) -> Markup:
-    """The image, and below it the legend."""
+    """An image with its legend below."""
     image = str(block.get("image", ""))
     drawn = tag("img", src=image, alt=block["title"], loading="lazy") if image.startswith("data:image/") else None
     return tag("figure", drawn, tag("ul", [_region(item) for item in block["items"]], class_="regions"), class_="overlay")
 
 
 def gauge(block: Block) -> Markup:
-    """A scale with a needle, and a band of one deviation to both sides of it."""
+    """A scale with a needle, and a band of one standard deviation on both sides."""
     low, high, value, deviation = (float(block.get(name, 0.0)) for name in ("low", "high", "value", "deviation"))
 
     def place(at: float) -> float:
@@ -123,6 +139,7 @@ def gauge(block: Block) -> Markup:
 
 
 def note(block: Block) -> Markup:
+    """A paragraph, which may be a warning."""
     return tag("p", block.get("text", ""), class_="warning" if block.get("warning") else None)
 
 
@@ -136,7 +153,7 @@ def _region(item: Mapping[str, Any]) -> Markup:
 
 
 def _is_number(value: object) -> bool:
-    """Also one that was written for people, such as 1,024 or −3.1 %, and an empty cell."""
+    """Whether a cell is aligned as a number: also formatted numbers such as 1,024 or −3.1 %, and empty cells."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return NUMBER.fullmatch(value) is not None
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
@@ -155,13 +172,13 @@ def _bar(label: str, value: float | None, longest: float, unit: str) -> Markup:
 
 
 def _shortened(label: object) -> str:
-    """Both ends of a long label: numbered classes differ at the end."""
+    """Both ends of a long label, since numbered classes differ at the end."""
     text = str(label)
-    return text if len(text) <= LABEL else f"{text[: LABEL // 2]}…{text[-LABEL // 2 + 1 :]}"
+    return text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH // 2]}…{text[-LABEL_LENGTH // 2 + 1 :]}"
 
 
-def _heat(value: float, diagonal: bool, most: Mapping[bool, float]) -> Markup:
-    strength = value / most[diagonal]
+def _heat(value: float, diagonal: bool, maxima: Mapping[bool, float]) -> Markup:
+    strength = value / maxima[diagonal]
     shade = f"--a:{0.12 + 0.78 * strength:.2f}" if value else None
     names = " ".join(["right" if diagonal else "", "hot" if strength > 0.5 else ""]).strip()
     return tag("td", plain(value) if value % 1 else f"{int(value):,}" if value else "·", style=shade, class_=names or None)

@@ -1,4 +1,4 @@
-"""Lines and points as inline SVG. Colours are the page's variables, so that a picture follows light and dark."""
+"""Line charts and scatter plots as inline SVG. Colours are CSS variables of the page, so that charts follow its light or dark theme."""
 
 from __future__ import annotations
 
@@ -8,29 +8,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.reporting.formatting import quantity
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import quantity
 
 STYLE = Path(__file__).with_name("style.css")
 WIDTH, HEIGHT = 340, 220
 RIGHT, TOP, BOTTOM = 14, 26, 38
-COLOURS = 6  # --c0 to --c5 of the style sheet
+COLOURS = 6  # number of variables --c0, --c1, ... in the style sheet
 Range = tuple[float, float]
 
 
 def lines(series: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str) -> Markup:
-    """Curves over common axes; `name` is what a screen reader says. Points that are not finite are left out."""
+    """A line chart. Points that are not finite are left out.
+
+    Args:
+        series: each with `name`, `x`, `y`, and optionally `dashed`.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        name: of the chart, for screen readers.
+
+    Returns:
+        The chart, with a legend if there are several series.
+    """
     kept = [(index, one, _finite(one["x"], one["y"])) for index, one in enumerate(series)]
     points = [point for _, _, some in kept for point in some]
     if not points:
-        return tag("p", "There is nothing to draw.", class_="muted")
+        return tag("p", "There are no finite values to draw.", class_="muted")
     frame = Frame(points)
     drawn = [_curve(frame, some, index, bool(one.get("dashed"))) for index, one, some in kept]
     return tag("div", figure(frame, drawn, x_label, y_label, name), _legend(series) if len(series) > 1 else None)
 
 
 def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, name: str) -> Markup:
-    """Numbered discs, the area by `size`, the `strong` one filled."""
+    """A scatter plot of numbered discs.
+
+    Args:
+        points: each with `label`, `x`, `y`, and optionally `size`, to which the area of its disc is proportional, and `strong`, which fills it.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        name: of the chart, for screen readers.
+
+    Returns:
+        The chart.
+    """
     frame = Frame([(float(p["x"]), float(p["y"])) for p in points], margin=0.16)
     largest = max(float(p.get("size", 1)) for p in points) or 1.0
     order = sorted(range(len(points)), key=lambda i: (bool(points[i].get("strong")), -float(points[i].get("size", 1))))
@@ -39,7 +59,7 @@ def scatter(points: Sequence[Mapping[str, Any]], x_label: str, y_label: str, nam
 
 
 def data_uri(drawn: Markup) -> str:
-    """The picture in `drawn` as an image on its own, with the style that it has on the page."""
+    """The chart in `drawn` as a standalone image, as a data URI."""
     svg = drawn[drawn.index("<svg") : drawn.index("</svg>")]
     style = tag("style", Markup(STYLE.read_text(encoding="utf-8")))
     size = f'xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"'
@@ -47,9 +67,18 @@ def data_uri(drawn: Markup) -> str:
     return f"data:image/svg+xml;base64,{b64encode(standalone.encode()).decode()}"
 
 
-def ticks(low: float, high: float, smallest: float = 0) -> list[float]:
-    """Three to six round values within [low, high], in steps of 1, 2, 2.5 or 5 times a power of ten, at least `smallest`."""
-    raw = max((high - low) / 6, smallest)
+def ticks(low: float, high: float, min_step: float = 0) -> list[float]:
+    """Ticks of a linear axis, in steps of 1, 2, 2.5 or 5 times a power of ten.
+
+    Args:
+        low: lower end of the axis.
+        high: upper end of the axis.
+        min_step: smallest distance of two ticks.
+
+    Returns:
+        Three to six values within [low, high]; fewer if `min_step` is large.
+    """
+    raw = max((high - low) / 6, min_step)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -57,21 +86,21 @@ def ticks(low: float, high: float, smallest: float = 0) -> list[float]:
 
 
 def powers(low: float, high: float) -> list[float]:
-    """Round values between ten to the power of `low` and of `high`: powers of ten, and what halves their distance where they are few."""
+    """Ticks of a logarithmic axis from 10^low to 10^high: powers of ten, and also 2 and 5 times these if they are few."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     wanted = (1, 2, 5) if high - low < 2 else (1,)
     return [factor * 10.0**decade for decade in decades for factor in wanted if low <= math.log10(factor) + decade <= high]
 
 
 class Frame:
-    """From values to the picture's coordinates; with `logarithmic`, x by its logarithm."""
+    """Maps values to coordinates of the chart; with `logarithmic`, the x axis is logarithmic."""
 
     def __init__(self, points: Sequence[tuple[float, float]], margin: float = 0.05, logarithmic: bool = False) -> None:
         self.across = math.log10 if logarithmic else float
         self.x = _widened([self.across(x) for x, _ in points], margin)
         self.y = _widened([y for _, y in points], margin)
         whole = all(x == int(x) for x, _ in points) and self.x[1] - self.x[0] > 1
-        self.columns = powers(*self.x) if logarithmic else ticks(*self.x, smallest=1 if whole else 0)
+        self.columns = powers(*self.x) if logarithmic else ticks(*self.x, min_step=1 if whole else 0)
         self.rows = ticks(*self.y)
         self.left = 8 + 7 * max(len(_short(value)) for value in self.rows)
 
@@ -117,14 +146,26 @@ def _disc(frame: Frame, point: Mapping[str, Any], number: int, share: float) -> 
     return tag("g", title, disc, text, class_="disc strong" if point.get("strong") else "disc")
 
 
-def figure(frame: Frame, drawn: object, x_label: str, y_label: str, name: str, told: str | None = None) -> Markup:
-    """What was `drawn`, between its axes. A screen reader says `name` and then what is `told`."""
+def figure(frame: Frame, drawn: object, x_label: str, y_label: str, name: str, description: str | None = None) -> Markup:
+    """A chart with axes.
+
+    Args:
+        frame: maps values to coordinates.
+        drawn: markup of what is plotted.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        name: of the chart, for screen readers.
+        description: longer text for screen readers; None: none.
+
+    Returns:
+        The chart as SVG.
+    """
     axes = [*_rows(frame), *_columns(frame)]
     names = [
         tag("text", x_label, x=WIDTH - RIGHT, y=HEIGHT - 5, text_anchor="end", class_="axis"),
         tag("text", y_label, x=0, y=12, class_="axis"),
     ]
-    words = [tag("title", name), tag("desc", told) if told else None]
+    words = [tag("title", name), tag("desc", description) if description else None]
     return tag("svg", words, axes, names, drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
 
 

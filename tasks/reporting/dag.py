@@ -1,21 +1,21 @@
-"""The steps of a flow and what feeds what: in layers, without the arrows that longer ways imply."""
+"""The graph of the steps of a flow, drawn in layers, without edges that longer paths imply (transitive reduction)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tasks.reporting.facts import Step
+from tasks.reporting.formatting import duration
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import duration
 
 Place = tuple[float, float]
 BOX_WIDTH, BOX_HEIGHT = 118, 46
 GAP_WIDTH, GAP_HEIGHT = 30, 26
-LETTERS = 16  # that fit a box
+LETTERS = 16  # characters that fit into a box
 
 
 def edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
-    """(from, to) of the direct needs only: where a needs b and c, and b needs c, the arrow c to a is left out."""
+    """Edges (from, to) of the transitive reduction: if a needs b and c, and b needs c, the edge from c to a is left out."""
     needs = {step.name: set(step.needs) for step in steps}
 
     def ancestors(name: str) -> set[str]:
@@ -27,7 +27,7 @@ def edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
 
 
 def slots(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
-    """(layer, lane) of each step: the layer by the longest way to it, the lane that of a step it needs where that is free."""
+    """(layer, lane) of each step: the layer is the length of the longest path to it; the lane is that of a step that it needs, if it is free."""
     placed: dict[str, tuple[int, int]] = {}
     for step in steps:
         parents = [placed[start] for start, end in edges(steps) if end == step.name and start in placed]
@@ -38,7 +38,7 @@ def slots(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
 
 
 def drawing(steps: Sequence[Step], across: bool) -> Markup:
-    """Inline SVG, the layers from left to right (`across`, for wide screens) or from top to bottom."""
+    """The graph as inline SVG, with layers from left to right (`across`, for wide screens) or from top to bottom."""
     places = {name: _place(layer, lane, across) for name, (layer, lane) in slots(steps).items()}
     width = max(x for x, _ in places.values()) + BOX_WIDTH + 2
     height = max(y for _, y in places.values()) + BOX_HEIGHT + 2
@@ -70,7 +70,7 @@ def _box(step: Step, place: Place) -> Markup:
 
 
 def _arrow(start: Place, end: Place, across: bool) -> Markup:
-    """Along its own lane as far as it can, so that a long one does not run through the boxes between."""
+    """An arrow that stays in its lane as long as possible, so that it does not cross boxes."""
     if across:
         (x1, y1), (x2, y2) = (start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT / 2), (end[0] - 7, end[1] + BOX_HEIGHT / 2)
         bend, middle = x2 - GAP_WIDTH + 7, x2 - GAP_WIDTH / 2 + 4

@@ -1,4 +1,4 @@
-"""What a run leaves to be told: one record that the report, the terminal and Prefect's artifacts are drawn from."""
+"""The results of a run in one record, from which the report, the terminal and the artifacts in Prefect are made."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import Field
 
 from tasks.contract.artifacts import Evaluation, Rejection
 from tasks.contract.records import Record
-from tasks.reporting.words import interval, quantity, score, times
+from tasks.reporting.formatting import interval, quantity, score, times
 
 
 class Step(Record):
-    """One step of the flow as it ran."""
+    """A step of the flow that has run."""
 
     name: str
     seconds: float
     cached: bool = Field(default=False, description="served from the store")
-    needs: tuple[str, ...] = Field(default=(), description="names of the steps whose results it took")
+    needs: tuple[str, ...] = Field(default=(), description="names of the steps whose results it used")
     detail: str = ""
 
 
@@ -27,31 +27,31 @@ class Stage(Record):
 
     name: str
     monitor: str = Field(description="name of the validation score")
-    history: tuple[dict[str, Any], ...] = Field(description="a row per epoch: epoch, and numbers by name")
+    history: tuple[dict[str, Any], ...] = Field(description="one row per epoch: epoch, and numbers by name")
     seconds: float
-    scores: dict[str, float] = Field(description="on the validation split, with the kept weights")
-    precision: str = Field(default="", description="that it was trained in")
-    precision_gap: float = Field(default=0.0, description="monitored score in that precision minus the one in fp32")
+    scores: dict[str, float] = Field(description="on the validation split, with the weights that were kept")
+    precision: str = Field(default="", description="numerical precision of the training, such as bf16-mixed")
+    precision_gap: float = Field(default=0.0, description="monitored score in that precision minus the score in fp32")
     examples_per_second: float = 0.0
 
 
 class Facts(Record):
-    """Everything the report shows.
+    """Everything that the report shows.
 
-    `figures["blocks"]` and `answer` are blocks of `tasks.contract.blocks`, drawn without knowing the vertical.
+    `figures["blocks"]` and `answer` are blocks of `tasks.contract.blocks`, which can be drawn for any use case.
     """
 
     flow: str
-    settings: dict[str, dict[str, Any]] = Field(description="by argument of the flow: usecase, fit, budget, ...")
+    settings: dict[str, dict[str, Any]] = Field(description="by parameter of the flow: usecase, fit, budget, ...")
     card: dict[str, Any] = Field(description="of the data set, see `tasks.contract.artifacts.Dataset`")
     chosen: Evaluation
     reason: str
     rejected: tuple[Rejection, ...] = ()
-    reference: str = Field(default="fp32", description="label of the candidate that quality is held against")
+    reference: str = Field(default="fp32", description="label of the candidate with which quality is compared")
     seconds: float = Field(description="wall time of the whole run")
     steps: tuple[Step, ...] = ()
     stages: tuple[Stage, ...] = ()
-    recipes: tuple[dict[str, Any], ...] = Field(default=(), description="a row per quantisation tried, cells by column")
+    recipes: tuple[dict[str, Any], ...] = Field(default=(), description="one row per quantisation recipe that was tried, cells by column")
     figures: dict[str, Any] = Field(default_factory=dict, description="title and blocks, from the use case")
     answer: tuple[dict[str, Any], ...] = Field(default=(), description="blocks of the chosen bundle's answer to its example request")
     lineage: tuple[dict[str, Any], ...] = Field(default=(), description="manifests, the chosen bundle first")
@@ -67,7 +67,7 @@ class Facts(Record):
 
     @property
     def compared_with(self) -> Evaluation | None:
-        """What quality is held against."""
+        """The candidate with which quality is compared."""
         return next((e for e in self.evaluations if e.label == self.reference), None)
 
     @property
@@ -76,7 +76,7 @@ class Facts(Record):
 
 
 def measures(facts: Facts) -> dict[str, Callable[[Evaluation], str]]:
-    """What was measured beside quality, by the heading of its column; energy only where it is counted."""
+    """Measurements other than scores, by the headings of their columns; energy only if it was measured."""
     columns: dict[str, Callable[[Evaluation], str]] = {
         "p50 ms": lambda e: quantity(e.latency_ms.p50),
         "p95 ms": lambda e: quantity(e.latency_ms.p95),
@@ -90,7 +90,7 @@ def measures(facts: Facts) -> dict[str, Callable[[Evaluation], str]]:
 
 
 def verdict(facts: Facts) -> str:
-    """The outcome in two or three sentences; its scores are those on the test split."""
+    """The outcome in two or three sentences, with scores on the test split."""
     chosen, tested = facts.chosen, facts.card.get("sizes", {}).get("test")
     on = f"on {tested:,} test examples" if tested else "on the test split"
     return (
@@ -101,15 +101,15 @@ def verdict(facts: Facts) -> str:
 
 
 def against_reference(facts: Facts) -> str:
-    """What the choice costs and saves, in one sentence; scores are those on the test split."""
+    """The chosen candidate compared with the reference in one sentence, with scores on the test split."""
     reference, chosen = facts.compared_with, facts.chosen
     if reference is None:
         return "There was no other candidate to compare it with."
     if reference.label == chosen.label:
-        return "That is the best candidate that was not compressed."
+        return "It is the best candidate that was not compressed."
     change = chosen.scores[facts.monitor] - reference.scores[facts.monitor]
     quality = f"{facts.monitor} {change:+.4f}".replace("-", "−") if round(change, 4) else f"the same {facts.monitor}"
     noise = f" (95 % interval {interval(chosen.test_gain)})" if chosen.test_gain else ""
     speed = times(reference.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower")
     sized = times(reference.megabytes / chosen.megabytes, "smaller", "larger")
-    return f"Against {reference.label}, the best that was not compressed: {quality}{noise}, {speed}, {sized}."
+    return f"Compared with {reference.label}, the best candidate that was not compressed: {quality}{noise}, {speed}, {sized}."

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers, durations and settings for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def duration(seconds: float) -> str:
-    """0.04 s, 12.3 s, 3 min 20 s, 1 h 05 min."""
+    """A duration such as 0.04 s, 12.3 s, 3 min 20 s or 1 h 05 min."""
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 59.95:
@@ -23,13 +23,13 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """0:07, 12:30, 1:05:00: of one width while it counts down."""
+    """A duration such as 0:07, 12:30 or 1:05:00, whose width hardly changes during a countdown."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def quantity(value: float) -> str:
-    """About three significant digits, without exponents for what has a size or takes a while."""
+    """A number with about three significant digits, without an exponent except for very small ones."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
@@ -40,16 +40,17 @@ def quantity(value: float) -> str:
 
 
 def score(value: float | None) -> str:
+    """A score with four decimals; a dash for None."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def with_unit(value: float, unit: str) -> str:
-    """A number with its unit; of the unit "share" as a percentage."""
+    """A number with its unit; the unit "share" is written as a percentage."""
     return f"{100 * value:.1f} %" if unit == "share" else f"{plain(value)} {unit}".strip()
 
 
 def gauge_value(gauge: Mapping[str, Any]) -> str:
-    """The number of a gauge to a thousandth of its scale: `+0.120 ± 0.050` from −1 to 1, `312 ± 15 €` from 0 to 1000."""
+    """The value of a gauge, rounded to a thousandth of its scale: `+0.120 ± 0.050` from −1 to 1, `312 ± 15 €` from 0 to 1000."""
     low, high = float(gauge["low"]), float(gauge["high"])
     decimals = min(max(3 - math.floor(math.log10((high - low) or 1.0)), 0), 6)
     number = f"{gauge['value']:{'+' if low < 0 else ''}.{decimals}f}"
@@ -58,12 +59,21 @@ def gauge_value(gauge: Mapping[str, Any]) -> str:
 
 
 def interval(gain: Interval | None) -> str:
-    """The bounds of a difference of scores: `−0.0071 to +0.0031`; empty without one."""
+    """The bounds of an interval, such as `−0.0071 to +0.0031`; empty for None."""
     return "" if gain is None else f"{gain.low:+.4f} to {gain.high:+.4f}".replace("-", "−")
 
 
 def times(ratio: float, more: str, less: str) -> str:
-    """A ratio as a comparison: `times(2.1, "faster", "slower")` is "2.1× faster"."""
+    """A ratio as a comparison: `times(2.1, "faster", "slower")` is "2.1× faster".
+
+    Args:
+        ratio: above 0; close to 1 is written as no difference.
+        more: word for ratios above 1.
+        less: word for ratios below 1.
+
+    Returns:
+        The comparison.
+    """
     if ratio >= 1.05:
         return f"{round(ratio, 1):g}× {more}"
     if 0 < ratio <= 1 / 1.05:
@@ -72,7 +82,7 @@ def times(ratio: float, more: str, less: str) -> str:
 
 
 def plain(value: object) -> str:
-    """Any setting or cell of a table: numbers short, lists by commas, nothing as a dash."""
+    """Any setting or cell of a table as text: short numbers, lists separated by commas, a dash for empty values."""
     if value is None or value == "" or value == () or value == []:
         return "–"
     if isinstance(value, bool):

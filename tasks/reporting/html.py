@@ -1,4 +1,4 @@
-"""HTML and SVG by calls: whatever is not markup already is escaped when it is put into a tag."""
+"""HTML and SVG from function calls: text is escaped unless it is `Markup`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ VOID = ("img", "meta", "br")
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """A string that is HTML or SVG already and is not escaped."""
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """`tag("td", label, class_="num", data_x=1)`: a trailing `_` is dropped, others become `-`; None and False are left out."""
+    """An element, such as `tag("td", label, class_="num", data_x=1)`: a trailing `_` of an attribute is dropped, others become `-`.
+
+    Attributes that are None or False are left out.
+    """
     kept = {key: value for key, value in attributes.items() if value is not None and value is not False}
     written = "".join(f' {_attribute(key)}="{escape(str(value))}"' for key, value in kept.items())
     if name in VOID:
@@ -21,7 +24,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 
 def join(children: object) -> Markup:
-    """Markup as it is, text escaped, lists one after another, None as nothing."""
+    """Concatenate children: `Markup` unchanged, text escaped, lists flattened, None as empty."""
     if isinstance(children, Markup):
         return children
     if isinstance(children, list | tuple):

@@ -1,4 +1,4 @@
-"""The report's sections on what a model was made from: data, lineage, environment, settings."""
+"""The sections of the report on the origin of a model: data, lineage, environment, settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from tasks.reporting import blocks
 from tasks.reporting.facts import Facts
+from tasks.reporting.formatting import duration, plain
 from tasks.reporting.html import Markup, join, tag
-from tasks.reporting.words import duration, plain
 
 CLASSES_SHOWN = 20
 
 
 def data(facts: Facts) -> Markup:
-    """Splits, class counts and what the check of the data found."""
+    """Splits, class counts and findings of the data check."""
     card = facts.card
     sizes = [{"label": split, "value": size} for split, size in card.get("sizes", {}).items()]
     labels = card.get("labels", [])
@@ -26,8 +26,8 @@ def data(facts: Facts) -> Markup:
     )
     if card.get("facts"):
         rows = [[name, value] for name, value in card["facts"].items()]
-        parts += [tag("article", tag("h3", "In figures"), blocks.table(["What", "Value"], rows, "The data in figures"))]
-    parts += [tag("article", tag("h3", "What the check found"), _findings(card.get("findings", [])), class_="wide")]
+        parts += [tag("article", tag("h3", "Statistics"), blocks.table(["Statistic", "Value"], rows, "Statistics of the data"))]
+    parts += [tag("article", tag("h3", "Findings of the data check"), _findings(card.get("findings", [])), class_="wide")]
     return join([tag("p", words), tag("div", parts, class_="grid two")])
 
 
@@ -43,18 +43,18 @@ def _classes(counts: dict[str, int]) -> Markup:
 
 def _findings(findings: list[dict[str, Any]]) -> Markup:
     if not findings:
-        return tag("p", "Nothing: every example could be used as it is.")
+        return tag("p", "No findings: every example could be used unchanged.")
     rows = [[f["kind"], f["count"], f["action"], tag("div", ", ".join(f["examples"]), class_="why")] for f in findings]
-    return blocks.table(["Finding", "Count", "What was done", "For example"], rows, "Findings of the data check")
+    return blocks.table(["Finding", "Count", "Action", "Examples"], rows, "Findings of the data check")
 
 
 def lineage(facts: Facts) -> Markup | None:
-    """From the bundle back to the data; None where no manifest is known."""
+    """The artifacts from the bundle back to the data; None if there are no manifests."""
     if not facts.lineage:
         return None
     rows = [_ancestor(manifest) for manifest in facts.lineage]
-    words = "From the bundle back to the data. A digest is the sha256 of the content; an artifact lies in the store under its first 16 characters."
-    return join([tag("p", words, class_="muted"), blocks.table(["Kind", "Digest", "Made from", "Made", "Took"], rows, "Lineage")])
+    words = "The artifacts from the bundle back to the data. A digest is the SHA-256 of the content; the folder of an artifact in the store is named by its first 16 characters."
+    return join([tag("p", words, class_="muted"), blocks.table(["Kind", "Digest", "Made from", "Created", "Duration"], rows, "Lineage")])
 
 
 def _ancestor(manifest: dict[str, Any]) -> list[object]:
@@ -65,15 +65,15 @@ def _ancestor(manifest: dict[str, Any]) -> list[object]:
 
 
 def environment(facts: Facts) -> Markup:
-    """The machine and the libraries that made and measured the chosen model."""
+    """The machine on which the chosen model was made and measured, and the versions of the libraries."""
     newest: dict[str, Any] = facts.lineage[0] if facts.lineage else {}
     known = {"CPU": facts.chosen.cpu, "threads": facts.chosen.threads, "host": newest.get("host"), "Python": newest.get("python")}
     rows = [[name, value] for name, value in {**known, **newest.get("libraries", {})}.items() if value is not None]
-    return blocks.table(["What", "Value"], rows, "Environment")
+    return blocks.table(["Property", "Value"], rows, "Environment")
 
 
 def settings(facts: Facts) -> Markup | None:
-    """Every setting, by argument of the flow."""
+    """All settings by parameter of the flow."""
     groups = [
         tag("details", tag("summary", name), blocks.table(["Setting", "Value"], [[key, value] for key, value in group.items()], name))
         for name, group in facts.settings.items()

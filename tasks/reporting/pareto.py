@@ -1,4 +1,4 @@
-"""Candidates in the plane of what is wanted and what it costs: the Pareto front, what is beaten, what the budget allows."""
+"""Plots of candidates by cost and quality, with the Pareto front and the limits of the budget."""
 
 from __future__ import annotations
 
@@ -7,49 +7,62 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.reporting.charts import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH, Frame, figure
+from tasks.reporting.formatting import quantity, score
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import quantity, score
 
 Place = tuple[float, float]
 Point = Mapping[str, Any]
 RADIUS, DOT = 9.0, 2.5
-APART = 2 * RADIUS + 2  # of two discs
-WIDE = 20  # times that the largest cost is the smallest: a logarithmic axis from there on
-NEAR = 2  # times the largest cost that a limit may be and still be drawn
+MIN_DISTANCE = 2 * RADIUS + 2  # of the centres of two discs
+LOG_RATIO = 20  # ratio of the largest to the smallest cost above which the axis is logarithmic
+MAX_LIMIT = 2  # times the largest cost; a higher limit is not drawn
 ANGLES = [math.radians(degrees) for degrees in (-45, -135, 45, 135, -90, 90, 0, 180, -20, -160, 20, 160, -70, -110, 70, 110)]
 
 
-def front(places: Sequence[Place]) -> list[int]:
-    """The places (cost, worth) that no other beats: none costs as little and is worth as much, one of both more so. By rising cost."""
+def pareto_front(places: Sequence[Place]) -> list[int]:
+    """Indices of the points (cost, quality) that no other point dominates, by rising cost."""
 
-    def beaten(mine: Place) -> bool:
+    def dominated(mine: Place) -> bool:
         return any(other != mine and other[0] <= mine[0] and other[1] >= mine[1] for other in places)
 
-    return sorted((i for i, place in enumerate(places) if not beaten(place)), key=lambda i: places[i])
+    return sorted((i for i, place in enumerate(places) if not dominated(place)), key=lambda i: places[i])
 
 
-def plane(points: Sequence[Point], x_label: str, y_label: str, name: str, floor: float | None = None, limit: float | None = None) -> Markup:
-    """Discs that bear their numbers, from 1; the front as steps, what it beats in grey, the `strong` one filled.
+def pareto_plot(
+    points: Sequence[Point], x_label: str, y_label: str, name: str, floor: float | None = None, limit: float | None = None
+) -> Markup:
+    """A plot of candidates as numbered discs, with their Pareto front as a step line.
 
-    Shaded is what lies below the `floor` or beyond the `limit`. A disc that would cover another stands aside, on a leash.
+    Discs that would overlap are moved aside, with a line to their true position.
+
+    Args:
+        points: each with `label`, `x` (the cost), `y` (the quality), and optionally `strong`, which fills its disc.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        name: of the chart, for screen readers.
+        floor: lowest quality that the budget allows; the area below is shaded; None: no limit.
+        limit: highest cost that the budget allows; the area beyond is shaded; None: no limit.
+
+    Returns:
+        The chart.
     """
     places = [(float(point["x"]), float(point["y"])) for point in points]
     costs = [cost for cost, _ in places]
-    shown = limit if limit is not None and limit <= NEAR * max(costs) else None
+    shown = limit if limit is not None and limit <= MAX_LIMIT * max(costs) else None
     corner = (shown if shown is not None else costs[0], floor if floor is not None else places[0][1])
-    logarithmic = min(costs) > 0 and max(costs) > WIDE * min(costs)
+    logarithmic = min(costs) > 0 and max(costs) > LOG_RATIO * min(costs)
     frame = Frame([*places, corner], margin=0.12, logarithmic=logarithmic)
-    best = front(places)
+    best = pareto_front(places)
     order = sorted(range(len(points)), key=lambda i: (not points[i].get("strong"), i not in best, i))
     spots = dict(zip(order, _spread([frame.at(*places[i]) for i in order], frame), strict=True))
     discs = [_disc(points[i], i + 1, frame.at(*places[i]), spots[i], i in best) for i in reversed(order)]
     drawn = [*_outside(frame, floor, shown), _steps([frame.at(*places[i]) for i in best]), *discs]
     axis = f"{x_label}, logarithmic" if logarithmic else x_label
-    return figure(frame, drawn, axis, y_label, name, _told(points, best, x_label, y_label))
+    return figure(frame, drawn, axis, y_label, name, _description(points, best, x_label, y_label))
 
 
 def _spread(places: Sequence[Place], frame: Frame) -> list[Place]:
-    """Where the discs stand: at their places, the first ones rather, else at the nearest spot that is free and covers nobody's place."""
+    """Positions of the discs: their true positions, or else the nearest free spot that covers no true position. Earlier discs take precedence."""
     taken: list[Place] = []
 
     def free(spot: Place) -> bool:
@@ -57,7 +70,7 @@ def _spread(places: Sequence[Place], frame: Frame) -> list[Place]:
         return inside and all(math.dist(spot, place) > RADIUS + DOT for place in places) and apart(spot)
 
     def apart(spot: Place) -> bool:
-        return all(math.dist(spot, other) >= APART for other in taken)
+        return all(math.dist(spot, other) >= MIN_DISTANCE for other in taken)
 
     for x, y in places:
         around = ((x + way * math.cos(angle), y + way * math.sin(angle)) for way in range(20, 120, 5) for angle in ANGLES)
@@ -65,7 +78,7 @@ def _spread(places: Sequence[Place], frame: Frame) -> list[Place]:
     return taken
 
 
-def _disc(point: Point, number: int, place: Place, spot: Place, unbeaten: bool) -> Markup:
+def _disc(point: Point, number: int, place: Place, spot: Place, on_front: bool) -> Markup:
     x, y = round(spot[0], 1), round(spot[1], 1)
     aside = [
         tag("line", x1=place[0], y1=place[1], x2=x, y2=y, class_="leash"),
@@ -74,7 +87,7 @@ def _disc(point: Point, number: int, place: Place, spot: Place, unbeaten: bool) 
     ring = tag("circle", cx=x, cy=y, r=RADIUS + 3, class_="ring") if point.get("strong") else None
     disc = tag("circle", cx=x, cy=y, r=RADIUS)
     text = tag("text", number, x=x, y=y, dy="0.36em", text_anchor="middle")
-    kind = "strong" if point.get("strong") else "" if unbeaten else "beaten"
+    kind = "strong" if point.get("strong") else "" if on_front else "beaten"
     title = tag("title", f"{point['label']}: {quantity(point['x'])}, {score(point['y'])}")
     return tag("g", title, aside if spot != place else None, ring, disc, text, class_=f"disc {kind}".strip())
 
@@ -96,11 +109,11 @@ def _outside(frame: Frame, floor: float | None, limit: float | None) -> list[Mar
     return [tag("path", d=shaded, class_="outside"), *lines] if lines else []
 
 
-def _told(points: Sequence[Point], best: Sequence[int], x_label: str, y_label: str) -> str:
-    """The picture for those who do not see it."""
+def _description(points: Sequence[Point], best: Sequence[int], x_label: str, y_label: str) -> str:
+    """The plot as text, for screen readers."""
     lines = [
         f"{number}, {point['label']}: {y_label} {score(point['y'])}, {x_label} {quantity(point['x'])}"
-        f"{', chosen' if point.get('strong') else ''}, {'on the front' if number - 1 in best else 'beaten'}."
+        f"{', chosen' if point.get('strong') else ''}, {'on the Pareto front' if number - 1 in best else 'dominated'}."
         for number, point in enumerate(points, 1)
     ]
     return " ".join(lines)

@@ -1,4 +1,4 @@
-"""The facts of a run as Markdown, for the artifacts that Prefect's pages show."""
+"""The results of a run as Markdown, for artifacts in Prefect."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from tasks.contract.artifacts import Interval
 from tasks.reporting import charts, dag, training
 from tasks.reporting.facts import Facts, Stage, Step, measures, verdict
-from tasks.reporting.words import duration, interval, plain, score
+from tasks.reporting.formatting import duration, interval, plain, score
 
 
 def artifacts(facts: Facts) -> dict[str, str]:
-    """All of them, by a name that suits an artifact's key."""
+    """All texts, by names that are valid as keys of artifacts."""
     return {
         "summary": summary_text(facts),
         "data": data_text(facts.card),
@@ -23,9 +23,12 @@ def artifacts(facts: Facts) -> dict[str, str]:
 
 
 def summary_text(facts: Facts) -> str:
-    """The verdict and every candidate, the chosen one first; in brackets the 95 % interval of a score's difference from the reference."""
+    """The verdict and a table of all candidates, the chosen one first.
+
+    The 95 % interval of the difference from the reference is in brackets after each score.
+    """
     measured = measures(facts)
-    columns = ["", "candidate", f"{facts.monitor} on validation (decides)", "on test (reported)", *measured, "why"]
+    columns = ["", "candidate", f"{facts.monitor} on validation (decides)", "on test (reported)", *measured, "reason"]
     reasons = [facts.reason, *(rejection.reason for rejection in facts.rejected)]
     rows = [
         [
@@ -46,21 +49,21 @@ def _with_interval(value: float | None, gain: Interval | None) -> str:
 
 
 def data_text(card: dict[str, Any]) -> str:
-    """What the data check found, the splits, and the extremes of the class counts."""
+    """The findings of the data check, the splits, and the largest and smallest class."""
     sizes = _table(["split", "examples"], [[split, size] for split, size in card.get("sizes", {}).items()])
     found = [[f["kind"], f["count"], f["action"], ", ".join(f["examples"])] for f in card.get("findings", [])]
-    findings = _table(["finding", "count", "what was done", "for example"], found) if found else "Every example could be used as it is."
+    findings = _table(["finding", "count", "action", "examples"], found) if found else "No findings: every example could be used unchanged."
     return f"Layout: {_escaped(plain(card.get('layout')))}. {_extremes(card)}\n\n{sizes}\n\n{findings}\n"
 
 
 def training_text(stages: Sequence[Stage]) -> str:
-    """Each training in words and in curves, as pictures inside the text."""
-    parts = [f"### {stage.name}\n\n{_escaped(training.words(stage))}\n\n{_pictures(stage)}\n" for stage in stages]
+    """A description and the curves of each training; curves are embedded images."""
+    parts = [f"### {stage.name}\n\n{_escaped(training.description(stage))}\n\n{_pictures(stage)}\n" for stage in stages]
     return "\n".join(parts) or "Nothing was trained.\n"
 
 
 def steps_text(steps: Sequence[Step]) -> str:
-    """The steps as they ran, as a Mermaid graph; a dashed one was served from the store."""
+    """The steps as a Mermaid graph; dashed steps were found in the store."""
     order = {step.name: number for number, step in enumerate(steps)}
     nodes = [f'  s{order[step.name]}["{_in_mermaid(step.name)}<br/>{dag.took(step)}"]' for step in steps]
     arrows = [f"  s{order[start]} --> s{order[end]}" for start, end in dag.edges(steps)]
@@ -69,16 +72,16 @@ def steps_text(steps: Sequence[Step]) -> str:
 
 
 def lineage_text(manifests: Sequence[dict[str, Any]]) -> str:
-    """From the bundle back to the data."""
+    """The artifacts from the bundle back to the data."""
     rows = [
         [m["kind"], f"`{m['digest'][:16]}`", ", ".join(f"`{d[:8]}`" for d in m["made_from"]), m["made"], duration(m["seconds"])]
         for m in manifests
     ]
-    return _table(["kind", "digest", "made from", "made", "took"], rows) + "\n"
+    return _table(["kind", "digest", "made from", "created", "duration"], rows) + "\n"
 
 
 def _pictures(stage: Stage) -> str:
-    return "\n".join(f"![a curve of {stage.name}]({charts.data_uri(curve)})" for curve in training.curves(stage) if "<svg" in curve)
+    return "\n".join(f"![curve of {stage.name}]({charts.data_uri(curve)})" for curve in training.curves(stage) if "<svg" in curve)
 
 
 def _extremes(card: dict[str, Any]) -> str:
@@ -96,7 +99,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Data may hold what Markdown or HTML would take for its own."""
+    """Escape characters that have a meaning in Markdown or HTML."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("[", "&#91;")
     return " ".join(text.split())
 

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside itself, neither a host nor a script."""
+"""The report of a run: one self-contained HTML file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.contract.artifacts import Evaluation
-from tasks.reporting import blocks, charts, dag, origins, plane, training
+from tasks.reporting import blocks, charts, dag, origins, pareto, training
 from tasks.reporting.facts import Facts, measures, verdict
+from tasks.reporting.formatting import duration, interval, plain, quantity, score, times
 from tasks.reporting.html import Markup, join, tag
-from tasks.reporting.words import duration, interval, plain, quantity, score, times
 from tasks.settings import Budget
 
-SPLITS = "The validation split decides which candidate is released; the test split is reported and decides nothing."
-NOISE = (
-    "Below a score is the 95 % interval of its difference from the best candidate on validation that was not compressed (paired bootstrap)."
-)
+SPLITS = "The candidate is chosen on the validation split; scores on the test split are only reported."
+NOISE = "Below each score is the 95 % interval of its difference from the reference, the best candidate on validation that was not compressed (paired bootstrap)."
 
 
 def write_report(facts: Facts, path: Path) -> Path:
-    """Write the report of a run to `path` and return it."""
+    """Write the report of a run to `path`, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(facts), encoding="utf-8")
     return path
 
 
 def page(facts: Facts) -> str:
-    """The whole page. What comes from data is escaped; sections that have nothing to say are left out."""
+    """The report as HTML. Text from data is escaped; empty sections are left out."""
     title = f"{facts.flow.replace('_', ' ').capitalize()}: {facts.chosen.label}"
     sections = [(name, body) for name, body in _sections(facts) if body]
     head = tag(
@@ -46,7 +44,10 @@ def page(facts: Facts) -> str:
         tag("nav", tag("ul", links), aria_label="Sections"),
     )
     main = tag("main", [tag("section", tag("h2", name), body, id=_anchor(name)) for name, body in sections])
-    foot = tag("footer", tag("p", f"The run took {duration(facts.seconds)}. Every number was measured on the very graph that is served."))
+    foot = tag(
+        "footer",
+        tag("p", f"The run took {duration(facts.seconds)}. All scores and measurements are those of the exported graph that is served."),
+    )
     return f"<!doctype html>\n{tag('html', head, tag('body', top, main, foot), lang='en')}\n"
 
 
@@ -54,11 +55,11 @@ def _sections(facts: Facts) -> list[tuple[str, Markup | None]]:
     return [
         ("Candidates", _candidates(facts)),
         ("Use it", _next(facts)),
-        ("What ran", _steps(facts)),
+        ("Steps", _steps(facts)),
         ("Training", join([training.section(stage) for stage in facts.stages])),
         ("Quantisation", _recipes(facts)),
         ("Data", origins.data(facts)),
-        (facts.figures.get("title", "A closer look"), _blocks(facts.figures.get("blocks", []))),
+        (facts.figures.get("title", "Details"), _blocks(facts.figures.get("blocks", []))),
         ("Lineage", origins.lineage(facts)),
         ("Environment", origins.environment(facts)),
         ("Settings", origins.settings(facts)),
@@ -75,23 +76,31 @@ def _blocks(listed: list[blocks.Block]) -> Markup | None:
 
 # -- the outcome ---------------------------------------------------------------------------------------------------
 def _tiles(facts: Facts) -> Markup:
-    chosen, full = facts.chosen, facts.compared_with
-    beside = full if full is not None and full.label != chosen.label else None
+    chosen, compared = facts.chosen, facts.compared_with
+    reference = compared if compared is not None and compared.label != chosen.label else None
     tiles = [
         (
             f"{facts.monitor}, test",
             score(chosen.scores.get(facts.monitor)),
-            beside and f"{beside.label}: {score(beside.scores.get(facts.monitor))}",
+            reference and f"{reference.label}: {score(reference.scores.get(facts.monitor))}",
         ),
         (
             "Latency p50",
             f"{quantity(chosen.latency_ms.p50)} ms",
-            beside and times(beside.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower"),
+            reference and times(reference.latency_ms.p50 / chosen.latency_ms.p50, "faster", "slower"),
         ),
-        ("Latency p95", f"{quantity(chosen.latency_ms.p95)} ms", beside and f"{beside.label}: {quantity(beside.latency_ms.p95)} ms"),
-        ("Throughput", f"{quantity(chosen.throughput)}/s", beside and f"{beside.label}: {quantity(beside.throughput)}/s"),
-        ("Size", f"{quantity(chosen.megabytes)} MB", beside and times(beside.megabytes / chosen.megabytes, "smaller", "larger")),
-        ("Memory", f"{quantity(chosen.memory_megabytes)} MB", beside and f"{beside.label}: {quantity(beside.memory_megabytes)} MB"),
+        (
+            "Latency p95",
+            f"{quantity(chosen.latency_ms.p95)} ms",
+            reference and f"{reference.label}: {quantity(reference.latency_ms.p95)} ms",
+        ),
+        ("Throughput", f"{quantity(chosen.throughput)}/s", reference and f"{reference.label}: {quantity(reference.throughput)}/s"),
+        ("Size", f"{quantity(chosen.megabytes)} MB", reference and times(reference.megabytes / chosen.megabytes, "smaller", "larger")),
+        (
+            "Memory",
+            f"{quantity(chosen.memory_megabytes)} MB",
+            reference and f"{reference.label}: {quantity(reference.memory_megabytes)} MB",
+        ),
     ]
     return tag(
         "dl",
@@ -101,18 +110,18 @@ def _tiles(facts: Facts) -> Markup:
 
 
 def _candidates(facts: Facts) -> Markup:
-    columns = ["#", "Candidate, and why", f"{facts.monitor} on validation", "on test", *measures(facts)]
+    columns = ["#", "Candidate and reason", f"{facts.monitor} on validation", "on test", *measures(facts)]
     reasons = [f"Chosen. {facts.reason}", *(rejection.reason for rejection in facts.rejected)]
     pairs = list(zip(facts.evaluations, reasons, strict=True))
     rows = [_candidate(number, evaluation, reason, facts) for number, (evaluation, reason) in enumerate(pairs, 1)]
-    words = tag("p", _meant(facts), class_="muted")
+    words = tag("p", _explained_columns(facts), class_="muted")
     return join([blocks.table(columns, rows, "All candidates", marked=0), words, _planes(facts), _adapted(facts), _all_scores(facts)])
 
 
-def _meant(facts: Facts) -> str:
-    memory = "Memory is the peak that a fresh process needs to open the bundle and answer one request, beyond what it had before."
+def _explained_columns(facts: Facts) -> str:
+    memory = "Memory is the additional peak memory of a new process that opens the bundle and answers one request."
     noise = NOISE if any(e.gain or e.test_gain for e in facts.evaluations) else ""
-    energy = "mJ is what the whole processor takes for one example." if "mJ" in measures(facts) else ""
+    energy = "mJ is the energy that the whole processor uses per example." if "mJ" in measures(facts) else ""
     return " ".join(filter(None, (SPLITS, noise, memory, energy)))
 
 
@@ -125,7 +134,7 @@ def _candidate(number: int, evaluation: Evaluation, reason: str, facts: Facts) -
 
 
 def _adapted(facts: Facts) -> Markup | None:
-    """What adapting to a part of the data gained there, and what of the rest was forgotten."""
+    """Scores before and after the adaptation, on the part it is for and on the rest."""
     before = next((e for e in facts.evaluations if e.model.role == "before"), None)
     if before is None:
         return None
@@ -136,7 +145,7 @@ def _adapted(facts: Facts) -> Markup | None:
         [name, score(before.scores[name]), *(_changed(e.scores.get(name), before.scores[name]) for e in after)]
         for name in sorted(names, key=lambda name: (name != facts.monitor, name != base, name))
     ]
-    title = "What adapting gained, and what was forgotten"
+    title = "Effect of the adaptation"
     return join([tag("h3", title, class_="apart"), blocks.table(["Test split", before.label, *(e.label for e in after)], rows, title)])
 
 
@@ -151,14 +160,14 @@ def _all_scores(facts: Facts) -> Markup | None:
     rows = [[e.label, *(score(e.scores.get(name)) for name in names)] for e in facts.evaluations]
     return join(
         [
-            tag("h3", "Every score on the test split", class_="apart"),
-            blocks.table(["Candidate", *names], rows, "Every score on the test split"),
+            tag("h3", "All scores on the test split", class_="apart"),
+            blocks.table(["Candidate", *names], rows, "All scores on the test split"),
         ]
     )
 
 
 def _planes(facts: Facts) -> Markup:
-    """Quality against what a request and what a copy costs, by the percentile that the budget limits where it limits one."""
+    """Plots of quality against latency and against size. The latency is the p95 if the budget limits it, otherwise the p50."""
     budget = facts.settings.get("budget", {})
     percentile = "p95" if budget.get("max_latency_ms") else "p50"
     latency = [getattr(e.latency_ms, percentile) for e in facts.evaluations]
@@ -176,13 +185,13 @@ def _plane(facts: Facts, title: str, costs: Sequence[float], label: str, limit: 
     ]
     quality = f"validation {facts.monitor}"
     name = f"{quality} against {label} of every candidate"
-    return tag("article", tag("h3", title), plane.plane(placed, label, quality, name, _floor(facts), limit or None))
+    return tag("article", tag("h3", title), pareto.pareto_plot(placed, label, quality, name, _floor(facts), limit or None))
 
 
 def _key(facts: Facts) -> Markup:
     if not facts.rejected:
         return tag("article", tag("p", _outside(facts), class_="muted"), class_="wide")
-    words = "The filled disc was chosen. The line joins what no other candidate beats in both; the grey ones are beaten."
+    words = "The filled disc is the chosen candidate. The line is the Pareto front; grey candidates are dominated by others."
     names = [tag("li", tag("span", number, class_="number"), e.label) for number, e in enumerate(facts.evaluations, 1)]
     return tag("article", tag("p", f"{words} {_outside(facts)}", class_="muted"), tag("ol", names, class_="key-list"), class_="wide")
 
@@ -192,11 +201,11 @@ def _outside(facts: Facts) -> str:
     parts = [f"validation {facts.monitor} below {floor:.4f}"] if floor is not None else []
     parts += [f"a p95 over {budget['max_latency_ms']:g} ms"] if budget.get("max_latency_ms") else []
     parts += [f"more than {budget['max_megabytes']:g} MB"] if budget.get("max_megabytes") else []
-    return f"What the budget does not allow is shaded: {', '.join(parts)}." if parts else ""
+    return f"The shaded area is outside the budget: {', '.join(parts)}." if parts else ""
 
 
 def _floor(facts: Facts) -> float | None:
-    """The lowest score on validation that is within the budget in any case."""
+    """The lowest score on validation that is within the budget regardless of its interval."""
     budget, reference = facts.settings.get("budget"), facts.compared_with
     if budget is None or reference is None:
         return None
@@ -207,8 +216,8 @@ def _floor(facts: Facts) -> float | None:
 def _next(facts: Facts) -> Markup | None:
     if not facts.next_commands:
         return None
-    where = tag("p", "The bundle is a folder that can be copied to another machine and served there: ", tag("code", facts.bundle))
-    answer = join([tag("h3", "Its answer to the example request that is in the bundle", class_="apart"), _blocks(list(facts.answer))])
+    where = tag("p", "The bundle, a folder that can be copied to another machine and served there: ", tag("code", facts.bundle))
+    answer = join([tag("h3", "Answer to the example request of the bundle", class_="apart"), _blocks(list(facts.answer))])
     return join([where, tag("pre", "\n".join(facts.next_commands)), answer if facts.answer else None])
 
 
@@ -219,9 +228,11 @@ def _steps(facts: Facts) -> Markup | None:
     drawn = [tag("div", dag.drawing(facts.steps, across), class_="across" if across else "tall") for across in (True, False)]
     rows = [[s.name, dag.took(s), ", ".join(s.needs), s.detail] for s in facts.steps]
     caption = tag(
-        "p", "An arrow means that a result is used; dashed steps were served from the store, with nothing done again.", class_="muted"
+        "p",
+        "An arrow points to a step that uses the result. Results of dashed steps were found in the store and not computed again.",
+        class_="muted",
     )
-    return join([caption, *drawn, tag("p"), blocks.table(["Step", "Took", "Needs", "Outcome"], rows, "Steps")])
+    return join([caption, *drawn, tag("p"), blocks.table(["Step", "Duration", "Needs", "Result"], rows, "Steps")])
 
 
 def _recipes(facts: Facts) -> Markup | None:
@@ -229,4 +240,4 @@ def _recipes(facts: Facts) -> Markup | None:
         return None
     columns = list(dict.fromkeys(name for row in facts.recipes for name in row))
     rows = [[row.get(name) for name in columns] for row in facts.recipes]
-    return blocks.table([name.replace("_", " ") for name in columns], rows, "Quantisation recipes tried")
+    return blocks.table([name.replace("_", " ") for name in columns], rows, "Quantisation recipes that were tried")

@@ -1,4 +1,4 @@
-"""What a person sees while a flow runs. All of it goes to standard error: standard output is for what was asked for."""
+"""The terminal output of a running flow. It is written to standard error; standard output is for results."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from tasks.contract.artifacts import Evaluation, Release, home
 from tasks.contract.errors import TrainingError
 from tasks.contract.types import Say, silently
 from tasks.reporting.facts import Step
-from tasks.reporting.words import clock, duration, interval, quantity, score
+from tasks.reporting.formatting import clock, duration, interval, quantity, score
 from tasks.store.uses import Uses, noted
 
 Row = Mapping[str, Any]
-FITTING = ((80, 6), (66, 5), (0, 3))  # columns of the terminal, and numbers beside a candidate that fit it
-CONSOLE = Console(stderr=True, highlight=False)  # one for all: rich moves concurrent lines out of each other's way
+FITTING = ((80, 6), (66, 5), (0, 3))  # width of the terminal, and the number of columns after the name of a candidate that fit
+CONSOLE = Console(stderr=True, highlight=False)  # shared, so that rich can coordinate concurrent output
 _steps: dict[str, Step] = {}
-_givers: dict[str, str] = {}  # by the identity of a record, the step of this run that gave it
+_givers: dict[str, str] = {}  # identity of a record -> name of the step of this run that returned it
 
 
 @dataclass
-class Seen:
-    """What a step says about itself before it ends."""
+class StepProgress:
+    """The state of a step that is running."""
 
     uses: Uses
-    """The records that the step takes and gives; the store notes those that it finds or files away."""
+    """The records that the step takes and returns; the store adds those that it finds or saves."""
     cached: bool = False
     detail: str = ""
     say: Say = silently
-    """Shows beside the spinner what the step is at."""
+    """Shows a text next to the spinner."""
     update: Callable[[Row], None] = lambda row: None
     """Takes the progress rows of a training: phase, epoch, epochs, step, steps, loss, score, monitor, examples_per_second,
-    seconds_left, learning_rate. What is not known yet may be absent or None."""
+    seconds_left, learning_rate. Values that are not known yet are absent or None."""
 
 
-def step(name: str) -> AbstractContextManager[Seen]:
-    """A step of the flow: a spinner while it lasts, then one line with its duration."""
+def step(name: str) -> AbstractContextManager[StepProgress]:
+    """A step of the flow: shows a spinner while it runs, then one line with its duration."""
     status = CONSOLE.status(Text(name))
-    return _step(name, Seen(Uses(), say=lambda text: status.update(Text.assemble(name, (f"  {text}", "dim")))), status)
+    return _step(name, StepProgress(Uses(), say=lambda text: status.update(Text.assemble(name, (f"  {text}", "dim")))), status)
 
 
-def training_progress(name: str) -> AbstractContextManager[Seen]:
-    """A step that trains: a progress bar on a terminal; elsewhere, such as in a log file, one line per epoch."""
+def training_progress(name: str) -> AbstractContextManager[StepProgress]:
+    """A training step: shows a progress bar on a terminal, and one line per epoch elsewhere, such as in a log file."""
     if not CONSOLE.is_terminal:
         epochs = _EpochLines(name)
-        return _step(name, Seen(Uses(), update=epochs.update), epochs)
+        return _step(name, StepProgress(Uses(), update=epochs.update), epochs)
     bar = _TrainingBar(name)
-    return _step(name, Seen(Uses(), update=bar.update), bar.progress)
+    return _step(name, StepProgress(Uses(), update=bar.update), bar.progress)
 
 
 def remark(text: str) -> None:
-    """Something to know about the step that has just ended; the report tells it, too."""
+    """Print a remark on the step that has just ended; it is also added to the report."""
     if _steps:
         name, last = next(reversed(_steps.items()))
         _steps[name] = last.model_copy(update={"detail": "; ".join(filter(None, (last.detail, text)))})
@@ -67,7 +67,7 @@ def remark(text: str) -> None:
 
 
 def take_steps() -> tuple[Step, ...]:
-    """The steps this process has ended since it was last asked, in their order; forgets them."""
+    """The steps that ended since the last call, in order; they are removed from the list."""
     global _steps
     taken, _steps = tuple(_steps.values()), {}
     _givers.clear()
@@ -75,7 +75,7 @@ def take_steps() -> tuple[Step, ...]:
 
 
 def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
-    """The outcome: every candidate and why it lost, the report, and what to do next."""
+    """Print the result: all candidates, the reasons of the choice, the path of the report, and the next commands."""
     CONSOLE.print()
     CONSOLE.print(_candidates(release))
     for rejection in release.rejected:
@@ -90,25 +90,25 @@ def summary(release: Release, next_commands: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def _step(name: str, seen: Seen, display: AbstractContextManager[Any]) -> Iterator[Seen]:
-    started, steps = time.monotonic(), _steps  # a step that is still open when they are taken belongs to no later run
+def _step(name: str, progress: StepProgress, display: AbstractContextManager[Any]) -> Iterator[StepProgress]:
+    started, steps = time.monotonic(), _steps  # a step that is still open when the steps are taken does not belong to a later run
     try:
-        with display, noted() as seen.uses:
-            yield seen
+        with display, noted() as progress.uses:
+            yield progress
     except BaseException as error:
         stopped = f"  stopped after {duration(time.monotonic() - started)}"
         CONSOLE.print(Text.assemble(("✗ ", "red"), name, (stopped, "dim")))
-        if isinstance(error, TrainingError):  # the step may be tried again, and what was wrong would be lost
+        if isinstance(error, TrainingError):  # the step may be retried, and the message would be lost
             CONSOLE.print(Padding(Text(str(error)), (0, 0, 0, 2)), soft_wrap=True)
         raise
     seconds = time.monotonic() - started
-    took = "from cache" if seen.cached else duration(seconds)
-    CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<16}", (f" {took:>12}", "dim"), f"  {seen.detail}"))
+    took = "from cache" if progress.cached else duration(seconds)
+    CONSOLE.print(Text.assemble(("✓ ", "green"), f"{name:<16}", (f" {took:>12}", "dim"), f"  {progress.detail}"))
     steps.pop(name, None)
-    needs = {_givers[identity] for identity in seen.uses.taken if identity in _givers}
-    _givers.update(dict.fromkeys(seen.uses.given, name))
+    needs = {_givers[identity] for identity in progress.uses.taken if identity in _givers}
+    _givers.update(dict.fromkeys(progress.uses.given, name))
     in_order = tuple(one for one in steps if one in needs)
-    steps[name] = Step(name=name, seconds=seconds, cached=seen.cached, needs=in_order, detail=seen.detail)
+    steps[name] = Step(name=name, seconds=seconds, cached=progress.cached, needs=in_order, detail=progress.detail)
 
 
 class _TrainingBar:
@@ -128,7 +128,7 @@ class _TrainingBar:
 
 
 class _EpochLines(AbstractContextManager["_EpochLines"]):
-    """Prints what is known at the end of each epoch, which shows when the next one begins or all ends."""
+    """Prints a line at the end of each epoch, that is when the next one begins or the training ends."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -148,7 +148,7 @@ class _EpochLines(AbstractContextManager["_EpochLines"]):
 
 
 def _merged(known: Row, row: Row) -> Row:
-    """Not every row says everything: what was last said holds."""
+    """Merge a progress row into the known values; a row may have only some of them."""
     return {**known, **{name: value for name, value in row.items() if value is not None}}
 
 
@@ -185,12 +185,12 @@ def _numbers(evaluation: Evaluation, monitor: str) -> tuple[str, ...]:
 
 
 def _tested(chosen: Evaluation) -> str:
-    """The chosen candidate on the test split, which decided nothing."""
+    """The score of the chosen candidate on the test split."""
     monitor = chosen.model.usecase.monitor
     noise = f" (95 % interval of the difference from the reference: {interval(chosen.test_gain)})" if chosen.test_gain else ""
     return f"{monitor} {score(chosen.scores.get(monitor))}{noise}"
 
 
 def _line(title: str, value: str) -> None:
-    """Never broken by us, so that a path or a command can be copied whole."""
+    """Print a line without wrapping, so that paths and commands can be copied."""
     CONSOLE.print(Text.assemble((title, "dim"), value), soft_wrap=True)

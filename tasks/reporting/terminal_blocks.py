@@ -1,4 +1,4 @@
-"""The blocks of an answer as lines for a terminal, and as one line for a log."""
+"""The blocks of an answer as lines for a terminal, and as a one-line summary."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from rich.text import Text
 
 from tasks.contract.blocks import AnswerBlock, Bars, Gauge, Mark, Note, Overlay, Ranking, Words, full_bar
-from tasks.reporting.words import gauge_value, with_unit
+from tasks.reporting.formatting import gauge_value, with_unit
 
-BAR, SCALE = 24, 41  # columns of a full bar, and of the scale of a gauge
-STRONGEST = 5  # words that are listed below a text
-CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), " ")  # a text must not steer the terminal
+BAR, SCALE = 24, 41  # widths of a full bar and of the scale of a gauge, in characters
+MAX_MARKS = 5  # marks without a label that are listed below a text, by weight
+CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), " ")  # control characters, which must not reach the terminal
 
 
 def terminal_lines(block: AnswerBlock) -> list[Text]:
-    """A block with its title and caption, to be printed without wrapping.
+    """A block with its title and caption, as lines to print without wrapping.
 
     Raises:
-        KeyError: there is no such kind of block, or it lacks a field.
+        KeyError: the kind of the block is unknown, or a field is missing.
     """
     title = Text(_safe(block["title"]), "bold red" if block.get("warning") else "bold")
     caption = block.get("caption", "")
@@ -29,7 +29,7 @@ def terminal_lines(block: AnswerBlock) -> list[Text]:
 
 
 def one_line(blocks: Iterable[AnswerBlock], width: int = 60) -> str:
-    """What matters most of an answer, "cat 97.3 %"."""
+    """A one-line summary of an answer, such as "cat 97.3 %"."""
     parts = [SUMMARIES[block["kind"]](block) for block in blocks]
     return textwrap.shorten("; ".join(_safe(part) for part in parts if part), width, placeholder=" …")
 
@@ -53,7 +53,7 @@ def _words(block: Words) -> Iterator[Text]:
             yield Text(_safe(title), "underline")
         yield _marked(item["text"], item["marks"])
         unnamed = [mark for mark in item["marks"] if not mark.get("label")]
-        for mark in sorted(unnamed, key=lambda mark: -abs(mark["weight"]))[:STRONGEST]:
+        for mark in sorted(unnamed, key=lambda mark: -abs(mark["weight"]))[:MAX_MARKS]:
             yield Text(f"{mark['weight']:+9.2f}  {_safe(item['text'][mark['start'] : mark['end']])}")
 
 
@@ -78,7 +78,7 @@ def _ranking(block: Ranking) -> Iterator[Text]:
 
 def _overlay(block: Overlay) -> Iterator[Text]:
     if block.get("image"):
-        yield Text("(an image: the page of the server shows it)", "dim")
+        yield Text("(an image, which the web page of the server shows)", "dim")
     for item in block["items"]:
         box = ", ".join(f"{side:g}" for side in item.get("box", ()))
         yield Text.assemble(

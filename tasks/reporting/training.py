@@ -1,29 +1,31 @@
-"""A training as curves and words."""
+"""The description and the curves of a training."""
 
 from __future__ import annotations
 
 from tasks.reporting import charts
 from tasks.reporting.facts import Stage
+from tasks.reporting.formatting import duration, plain, quantity, score
 from tasks.reporting.html import Markup, tag
-from tasks.reporting.words import duration, plain, quantity, score
 
 
 def section(stage: Stage) -> Markup:
-    """Its words and its curves, for a page."""
+    """The description and the curves of a training, for the report."""
     pictures = [tag("article", curve) for curve in curves(stage)]
-    return tag("div", tag("h3", stage.name), tag("p", words(stage)), tag("div", pictures, class_="grid"), class_="stage")
+    return tag("div", tag("h3", stage.name), tag("p", description(stage)), tag("div", pictures, class_="grid"), class_="stage")
 
 
-def words(stage: Stage) -> str:
-    """How long, how fast, how good, and what mixed precision changed."""
-    speed = f", {quantity(stage.examples_per_second)} examples a second" if stage.examples_per_second else ""
+def description(stage: Stage) -> str:
+    """Duration, speed and scores of a training, and the effect of mixed precision."""
+    speed = f", {quantity(stage.examples_per_second)} examples per second" if stage.examples_per_second else ""
     scores = ", ".join(f"{name} {score(value)}" for name, value in stage.scores.items())
-    told = f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}{speed}. On validation, with the kept weights: {scores}."
+    text = (
+        f"{plain(len(stage.history))} epochs in {duration(stage.seconds)}{speed}. On validation, with the weights that were kept: {scores}."
+    )
     if stage.precision.endswith("mixed"):
         gap = round(stage.precision_gap, 4)
-        told += f" Trained in {stage.precision} precision; computed so, {stage.monitor} is "
-        told += f"{gap:+.4f} off what fp32 gives." if gap else "what fp32 gives."
-    return told
+        text += f" Trained in {stage.precision} precision, in which {stage.monitor} "
+        text += f"differs from fp32 by {gap:+.4f}." if gap else "is the same as in fp32."
+    return text
 
 
 def curves(stage: Stage) -> list[Markup]:

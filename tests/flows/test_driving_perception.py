@@ -53,7 +53,7 @@ def test_the_report_shows_roads(release: dict[str, Any]) -> None:
     for word in (
         "Class by class",
         "By scenario",
-        "What adapting gained",
+        "Effect of the adaptation",
         "The worst of some frames",
         "Object by object",
         "What a class is seen by",

@@ -89,7 +89,7 @@ def test_the_report_shows_the_answer_to_the_example_request(facts: Facts) -> Non
     assert "example request" not in page(facts)
     written = page(facts.model_copy(update={"answer": tuple(EVERY)}))
     assert TRAP not in written and not re.search(r"https?:", written)
-    assert "Its answer to the example request" in Reader(written).text and "-0.120 ± 0.050" in Reader(written).text
+    assert "Answer to the example request" in Reader(written).text and "-0.120 ± 0.050" in Reader(written).text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.contract.artifacts import Evaluation, Interval, Rejection
-from tasks.reporting import charts, dag, plane
+from tasks.reporting import charts, dag, pareto
 from tasks.reporting.blocks import draw
 from tasks.reporting.facts import Facts, Step, verdict
 from tasks.reporting.html import Markup, tag
@@ -72,7 +72,7 @@ def test_every_candidate_stands_with_its_reason(facts: Facts) -> None:
 def test_the_verdict_gives_the_test_figures(facts: Facts) -> None:
     assert verdict(facts) == (
         "int8 static was chosen on validation: accuracy 0.9500 on 20 test examples, 0.2 ms per request (p95 0.3 ms), 0.3 MB. "
-        "Against fp32, the best that was not compressed: accuracy −0.0020, 2× faster, 4× smaller."
+        "Compared with fp32, the best candidate that was not compressed: accuracy −0.0020, 2× faster, 4× smaller."
     )
     uncertain = facts.chosen.model_copy(update={"test_gain": Interval(measured=-0.002, low=-0.0071, high=0.0031)})
     assert "accuracy −0.0020 (95 % interval −0.0071 to +0.0031), 2× faster" in verdict(facts.model_copy(update={"chosen": uncertain}))
@@ -94,21 +94,21 @@ def test_what_adapting_gained_and_forgot_is_told_slice_by_slice(facts: Facts) ->
 
     before = scored(facts.rejected[0].evaluation, 0.5, 0.9, role="before", label="before adapting")
     rejected = (Rejection(evaluation=before, reason="It was before."), *facts.rejected[1:])
-    assert "What adapting gained" not in page(facts)
+    assert "Effect of the adaptation" not in page(facts)
     text = page(facts.model_copy(update={"chosen": scored(facts.chosen, 0.62, 0.87), "rejected": rejected}))
-    assert "What adapting gained, and what was forgotten" in text and "0.6200 (+12.0)" in text and "0.8700 (−3.0)" in text
+    assert "Effect of the adaptation" in text and "0.6200 (+12.0)" in text and "0.8700 (−3.0)" in text
 
 
 def test_the_front_is_what_no_other_beats_in_both() -> None:
-    assert plane.front([(2, 0.9), (1, 0.8), (1, 0.7), (3, 0.9), (2, 0.9), (9, 0.95)]) == [1, 0, 4, 5]
-    assert plane.front([(5, 0.1)]) == [0]
+    assert pareto.pareto_front([(2, 0.9), (1, 0.8), (1, 0.7), (3, 0.9), (2, 0.9), (9, 0.95)]) == [1, 0, 4, 5]
+    assert pareto.pareto_front([(5, 0.1)]) == [0]
 
 
 def test_the_planes_tell_the_front_the_chosen_and_the_budget(facts: Facts) -> None:
     text = Reader(page(facts)).text
-    assert "1, int8 static: validation accuracy 0.9600, p50 latency, ms 0.2, chosen, on the front." in text
-    assert "3, int8 dynamic: validation accuracy 0.9100, p50 latency, ms 0.3, beaten." in text
-    assert "does not allow is shaded: validation accuracy below 0.9570." in text
+    assert "1, int8 static: validation accuracy 0.9600, p50 latency, ms 0.2, chosen, on the Pareto front." in text
+    assert "3, int8 dynamic: validation accuracy 0.9100, p50 latency, ms 0.3, dominated." in text
+    assert "The shaded area is outside the budget: validation accuracy below 0.9570." in text
     limited = facts.model_copy(update={"settings": {"budget": {"max_loss": 0.005, "max_latency_ms": 0.5, "max_megabytes": 1.0}}})
     text = Reader(page(limited)).text
     assert "validation accuracy against p95 latency, ms of every candidate" in text, "the percentile that is limited"
@@ -118,7 +118,7 @@ def test_the_planes_tell_the_front_the_chosen_and_the_budget(facts: Facts) -> No
 @pytest.mark.parametrize("costs", [[1.0] * 10, [1 + i / 1000 for i in range(10)], [10.0**-i for i in range(10)]])
 def test_discs_never_cover_each_other(costs: list[float]) -> None:
     points = [{"label": f"candidate {i}", "x": x, "y": 0.9 + i / 10_000, "strong": i == 0} for i, x in enumerate(costs)]
-    drawn = plane.plane(points, "cost", "worth", "plane", floor=0.895, limit=2.0)
+    drawn = pareto.pareto_plot(points, "cost", "worth", "plane", floor=0.895, limit=2.0)
     texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" dy="0.36em" text-anchor="middle">\d+<', drawn)
     spots = [(float(x), float(y)) for x, y in texts]
     assert len(spots) == 10
