@@ -1,1 +1,1 @@
-"""How: reusable Prefect tasks (the modules) and the engines behind them (the sub-packages)."""
+"""Reusable Prefect tasks (the modules), and the engines that they call (the sub-packages)."""

@@ -1,4 +1,4 @@
-"""What needs no training: computed in seconds, and what a trained network must beat to be released."""
+"""Baselines that need no training: computed in seconds, and candidates for the release like trained networks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ from tasks.reporting.terminal import step
 
 @task(persist_result=False)
 def baselines(dataset: Dataset) -> dict[str, Checkpoint]:
-    """The use case's baselines by name, each filled in from the training split and scored on validation."""
+    """The baselines of the use case by name, each fitted on the training split and scored on the validation split."""
     usecase = dataset.usecase
     simple = usecase.baselines() if isinstance(usecase, HasBaselines) else {}
-    with step("baselines") as seen:
+    with step("baselines") as progress:
         found: dict[str, Checkpoint] = {}
         for name, baseline in simple.items():
-            seen.say(name)
-            found[name], seen.cached = compute(name, baseline, dataset)
+            progress.say(name)
+            found[name], progress.cached = compute(name, baseline, dataset)
         monitor = usecase.monitor
-        seen.detail = ", ".join(f"{name} {checkpoint.scores[monitor]:.4f}" for name, checkpoint in found.items())
+        progress.detail = ", ".join(f"{name} {checkpoint.scores[monitor]:.4f}" for name, checkpoint in found.items())
     return found
 
 
 def compute(name: str, usecase: UseCase, dataset: Dataset) -> tuple[Checkpoint, bool]:
-    """The checkpoint of one baseline, and whether it was found in the store."""
+    """Fit and score a baseline, or find it in the store.
+
+    Args:
+        name: of the baseline.
+        usecase: of the baseline.
+        dataset: to fit it on.
+
+    Returns:
+        The checkpoint, and whether it was found in the store.
+    """
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.computed import compute

@@ -1,4 +1,4 @@
-"""The search for the fastest or smallest network within the budget: one method after the other, each on what the one before it made."""
+"""The search for the fastest or smallest network within the budget; each method is applied to the result of the one before it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tasks.reporting.terminal import remark
 from tasks.settings import Budget
 from tasks.shrink import shrink
 
-MAX_NEAR = 4  # budgets: a network that loses less than so many times what is allowed may recover with more training
+MAX_NEAR = 4  # times the allowed loss: a network that loses less may recover with more training
 
 __all__ = ["Compression", "compress"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network and its name among the candidates; the one before compression has none."""
+    """A trained network and the label of its candidate; the label is empty before compression."""
 
     checkpoint: Checkpoint
     label: str = ""
@@ -36,17 +36,23 @@ class Network:
 
 @task(persist_result=False)
 def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compression: Compression, budget: Budget) -> list[OnnxModel]:
-    """Candidates from a trained network: quantised as it is, and after each method of `compression`.
+    """Candidates from a trained network: quantised without compression, and after each method of `compression`.
 
-    The strongest level of each method is looked for that keeps the budget of quality on validation, and the next method goes on from
-    there. A method that recovers quality is first tried on what the one before it made a little too small. All that keeps the budget
-    becomes a candidate, in full precision and quantised.
+    For each method, the search finds the strongest level that is within the budget on the validation split, and the next method starts
+    from there. A method that recovers quality is first tried on networks that the method before made slightly too small. Every network
+    within the budget becomes a candidate, in full precision and quantised.
 
-    Nothing is trained or measured twice: a search that was ended continues where it was, and with more time it goes further.
+    Results are found in the store: an interrupted search continues, and one with more time goes further.
 
     Args:
         checkpoint: the trained network.
-        full: the same, exported.
+        full: the exported network.
+        dataset: to recover and measure on.
+        compression: the methods and how to recover.
+        budget: the loss of quality that is allowed.
+
+    Returns:
+        The candidates, without `full` itself.
     """
     search = Search(checkpoint, full, dataset, compression, budget)
     found = latest = quantize(full, dataset, budget)
@@ -66,7 +72,7 @@ def compress(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compress
 
 @dataclass(frozen=True)
 class Search:
-    """What the attempts of one search share."""
+    """The state of a search."""
 
     whole: Checkpoint
     full: OnnxModel
@@ -76,9 +82,18 @@ class Search:
     started: float = field(default_factory=time.monotonic)
 
     def starts(self, method: Method, best: Network, near: Sequence[Network], latest: Sequence[OnnxModel]) -> Iterator[Network]:
-        """The networks to try a method on, until one keeps the budget.
+        """The networks to try a method on, until one is within the budget.
 
-        A method that recovers quality is not tried unasked where the smallest network so far keeps the budget in int8.
+        A method that recovers quality is skipped if no methods were requested and the smallest network so far is within the budget in int8.
+
+        Args:
+            method: to try.
+            best: the smallest network within the budget so far.
+            near: networks slightly outside the budget.
+            latest: candidates from `best`.
+
+        Yields:
+            Networks to start from.
         """
         quantised = [model for model in latest if model.label != best.label]
         if method.recovers:
@@ -88,16 +103,25 @@ class Search:
         yield best
 
     def attempt(self, name: str, method: Method, start: Network) -> tuple[list[Network], list[Network]]:
-        """What keeps the budget on the way to the strongest level that does, the weakest first; and the weakest near miss, if any."""
+        """Search for the strongest level of a method that is within the budget.
+
+        Args:
+            name: of the method.
+            method: with its settings.
+            start: the network to compress.
+
+        Returns:
+            The networks within the budget, by increasing level, and at most one network slightly outside it, with the lowest level.
+        """
         kept, missed = dict[float, Network](), dict[float, Network]()
 
-        def is_fine(level: float) -> bool:
+        def is_within_budget(level: float) -> bool:
             label = f"{start.label} {method.label(level)}".strip()
             if self.is_over():
                 return False
             try:
                 made = shrink(name, method, level, start.checkpoint, self.whole, self.dataset, self.compression.recovery())
-            except (TrainingError, SettingError) as error:  # what was found so far is not lost by it
+            except (TrainingError, SettingError) as error:  # keeps the results so far
                 remark(f"{label}: {error}")
                 return False
             lost = self.lost(Network(made, label))
@@ -109,7 +133,7 @@ class Search:
 
         levels = method.levels
         if levels and not self.is_over() and method.is_applicable(start.checkpoint, self.dataset):
-            strongest(levels, is_fine)
+            strongest(levels, is_within_budget)
         ordered = [[by_level[level] for level in levels if level in by_level] for by_level in (kept, missed)]
         return ordered[0], ordered[1][:1]
 
@@ -122,14 +146,14 @@ class Search:
         return [exported, *quantize(exported, self.dataset, self.budget)]
 
     def lost(self, made: Network) -> float:
-        """The loss of quality on validation as a share of what is allowed; at most 1 where chance may explain it (see `Comparison`)."""
+        """The loss of quality on validation, divided by the allowed loss; at most 1 if chance may explain the loss (see `Comparison`)."""
         monitor = self.whole.usecase.monitor
-        lost, allowed = self.whole.scores[monitor] - made.checkpoint.scores[monitor], self.allowed
-        share = max(0.0, lost) / allowed if allowed else float("inf") if lost > 0 else 0.0
+        loss, allowed = self.whole.scores[monitor] - made.checkpoint.scores[monitor], self.allowed
+        share = max(0.0, loss) / allowed if allowed else float("inf") if loss > 0 else 0.0
         if 1 < share <= MAX_CHANCE and self.keeps_quality(export(made.checkpoint, self.dataset, made.label, "compressed")):
             share = 1.0
-        verdict = "is kept" if share <= 1 else "may recover" if share < MAX_NEAR else "is not followed up"
-        remark(f"{made.label}: {monitor} {-lost:+.4f} on validation, a loss of {allowed:.4f} is allowed: {verdict}")
+        verdict = "within the budget" if share <= 1 else "may recover" if share < MAX_NEAR else "outside the budget"
+        remark(f"{made.label}: {monitor} {-loss:+.4f} on validation; a loss of {allowed:.4f} is allowed: {verdict}")
         return share
 
     @property
@@ -137,10 +161,10 @@ class Search:
         return self.budget.allowed(self.whole.scores[self.whole.usecase.monitor])
 
     def keeps_quality(self, model: OnnxModel) -> bool:
-        """Whether a candidate is within the budget of quality on validation."""
+        """Whether the loss of quality of a candidate on validation is within the budget."""
 
         def measured() -> Comparison:
             return compare_bundles(model, self.full, self.dataset)
 
-        known, _ = store.remember(Comparison, {}, measured, (model, self.full, self.dataset))
-        return known.is_within(self.allowed)
+        comparison, _ = store.remember(Comparison, {}, measured, (model, self.full, self.dataset))
+        return comparison.is_within(self.allowed)

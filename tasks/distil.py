@@ -1,4 +1,4 @@
-"""A small student, taught by the trained network."""
+"""Distillation of a small student from the trained network."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from tasks.train import fit_network, training_task
 
 @training_task
 def distil(teacher: Checkpoint, dataset: Dataset, fit: Fit, distillation: Distillation = Distillation()) -> Checkpoint | None:
-    """A student of the use case's smaller settings; None where the use case has none.
+    """Train a student with the smaller settings of the use case.
+
+    Args:
+        teacher: the trained network.
+        dataset: to train on.
+        fit: how to train.
+        distillation: how the student learns from the teacher.
+
+    Returns:
+        The student; None if the use case has no student.
 
     Raises:
-        SettingError: the bundle that is to teach cannot, or there is no student.
-        TrainingError: with the root cause of the rank that failed first.
+        SettingError: the bundle cannot be a teacher, or there is no student.
+        TrainingError: the training failed; the message has the root cause of the first rank that failed.
     """
     usecase = teacher.usecase
     smaller = usecase.student_usecase() if isinstance(usecase, Distillable) else None
     if distillation.bundle and smaller is None:
-        raise SettingError(f"--distillation.bundle {distillation.bundle} has nobody to teach: ask for a student by --usecase.student.")
-    fit = fit.model_copy(update={"lora": 0})  # a student begins too far from its end for changes of a low rank
+        raise SettingError(f"--distillation.bundle {distillation.bundle} needs a student. Set --usecase.student.")
+    fit = fit.model_copy(update={"lora": 0})  # a new student needs larger changes than LoRA can make
     digest = store.content_digest(Path(distillation.bundle)) if distillation.bundle and Path(distillation.bundle).is_dir() else ""
     technique = KnowledgeDistillation(teacher=teacher, bundle_digest=digest, **distillation.model_dump())
     return fit_network("distil", smaller, dataset, fit, technique=technique) if smaller else None

@@ -1,4 +1,4 @@
-"""Measure the very graphs that would be served."""
+"""Measure the exported graphs, which are those that are served."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from tasks.reporting.terminal import step
 
 
 class Evaluations(Record):
-    """Measured together, so that they can be compared."""
+    """Evaluations that were made in one run, so that they can be compared."""
 
     each: tuple[Evaluation, ...] = Field(description="in the order of the candidates")
 
 
 @task(persist_result=False)
 def evaluate(models: Sequence[OnnxModel], dataset: Dataset) -> list[Evaluation]:
-    """Quality on the validation and the test split, latency, throughput, size, memory, energy and load time of each candidate, on this machine."""
+    """Measure scores on validation and test, latency, throughput, size, memory, energy and load time of each candidate on this machine."""
 
     def measured() -> Evaluations:
-        return Evaluations(each=tuple(measure(models, dataset, seen.say)))
+        return Evaluations(each=tuple(measure(models, dataset, progress.say)))
 
     labels = [model.label for model in models]
-    with step("evaluate") as seen:
-        found, seen.cached = store.remember(Evaluations, {"labels": labels}, measured, (*models, dataset), step="evaluate", machine=True)
-        seen.uses.give(*found.each)
-        seen.detail = f"{len(models)} candidates"
+    with step("evaluate") as progress:
+        found, progress.cached = store.remember(
+            Evaluations, {"labels": labels}, measured, (*models, dataset), step="evaluate", machine=True
+        )
+        progress.uses.give(*found.each)
+        progress.detail = f"{len(models)} candidates"
     return list(found.each)

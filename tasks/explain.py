@@ -1,4 +1,4 @@
-"""What a trained network looks at."""
+"""Attributions of a trained network for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.reporting.terminal import step
 
 @task(persist_result=False)
 def explain(checkpoint: Checkpoint, dataset: Dataset) -> Explanation:
-    """Blocks for the report that only the network itself can tell, such as gradients and attention."""
+    """Blocks for the report that need the network itself, such as gradients and attention."""
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.checkpoints import load_network
@@ -26,7 +26,7 @@ def explain(checkpoint: Checkpoint, dataset: Dataset) -> Explanation:
         (work / "blocks.json").write_text(json.dumps(blocks, ensure_ascii=False), encoding="utf-8")
         return {"usecase": checkpoint.usecase}
 
-    with step("explain") as seen:
-        explanation, seen.cached = store.make(Explanation, {}, build, (checkpoint, dataset), step="explain")
-        seen.detail = f"{len(explanation.read('blocks.json'))} views"
+    with step("explain") as progress:
+        explanation, progress.cached = store.make(Explanation, {}, build, (checkpoint, dataset), step="explain")
+        progress.detail = f"{len(explanation.read('blocks.json'))} views"
     return explanation

@@ -1,4 +1,4 @@
-"""From a checkpoint to a checked ONNX graph in a bundle."""
+"""Export of a checkpoint to a bundle with an ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ Role = Literal["full", "compressed", "baseline", "before"]
 
 @task(persist_result=False)
 def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: Role = "full") -> OnnxModel:
-    """The checkpoint as an ONNX graph with a symbolic batch, equal to torch on real examples, in a bundle that serves itself.
+    """Export a checkpoint to a bundle, with a dynamic batch size, and check its outputs against the network on real examples.
 
-    `label` is the name of the candidate, `role` what it is among them.
+    Args:
+        checkpoint: the trained network.
+        dataset: for the codec and the examples.
+        label: name of the candidate.
+        role: kind of the candidate.
+
+    Returns:
+        The exported model.
     """
 
     def build(work: Path) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def export(checkpoint: Checkpoint, dataset: Dataset, label: str = "fp32", role: 
         return {**export_graph(checkpoint, dataset, work, label), "role": role}
 
     name = "export" if role == "full" else f"export {label}"
-    with step(name) as seen:
-        model, seen.cached = store.make(OnnxModel, {"label": label, "role": role}, build, (checkpoint, dataset), step=name)
-        seen.detail = f"{model.megabytes:.2f} MB"
+    with step(name) as progress:
+        model, progress.cached = store.make(OnnxModel, {"label": label, "role": role}, build, (checkpoint, dataset), step=name)
+        progress.detail = f"{model.megabytes:.2f} MB"
     return model

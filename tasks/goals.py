@@ -1,4 +1,4 @@
-"""A budget in a sentence: "at most 1 % worse, as fast as possible", "under 5 MB", "under 8 ms p95"."""
+"""Parses a budget from a sentence: "at most 1 % worse, as fast as possible", "under 5 MB", "under 8 ms p95"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-NUMBER = r"((?![1-9]\d{0,2}[.,]\d{3}(?!\d))\d+(?:[.,]\d+)?)"  # "1,500" may be thousands or a fraction: not understood
+NUMBER = r"((?![1-9]\d{0,2}[.,]\d{3}(?!\d))\d+(?:[.,]\d+)?)"  # "1,500" is ambiguous (thousands or a fraction) and not accepted
 LIMIT = r"(?:under|below|less than|at most|no more than|up to|within|max(?:imum)?(?: of)?)"
 MEGABYTES = {"kb": 1e-3, "mb": 1.0, "gb": 1e3}
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -24,7 +24,7 @@ def _relative(loss: float) -> Fields:
 
 
 def _absolute(loss: float) -> Fields:
-    """Also says that the relative loss, which would be preferred, is not the one that counts."""
+    """The fields of an absolute loss; they unset the relative loss, which would take precedence."""
     return {"max_loss": loss, "max_relative_loss": 0.0}
 
 
@@ -40,7 +40,7 @@ PHRASES: list[tuple[str, Callable[[re.Match[str]], Fields]]] = [
 
 
 def read_goal(sentence: str) -> Fields:
-    """The fields of a `Budget` that a sentence speaks of. A sentence is understood as a whole or refused.
+    """The fields of a `Budget` that a sentence sets. The sentence is refused unless all of it is understood.
 
     Raises:
         ValueError: a part of it is not understood, two parts contradict each other, or a value is out of range. The message names what was
@@ -53,7 +53,7 @@ def read_goal(sentence: str) -> Fields:
         if fields is None:
             problems.append(f"not understood: {part!r}")
         elif fields.keys() & understood.keys():
-            problems.append(f"says something else of the same: {part!r}")
+            problems.append(f"contradicts another part: {part!r}")
         elif not _is_possible(fields):
             problems.append(f"out of range: {part!r}")
         else:
@@ -69,5 +69,5 @@ def _read_part(part: str) -> Fields | None:
 
 
 def _is_possible(fields: Fields) -> bool:
-    """Whether limits of latency and size, for which 0 would mean none, are above 0, and a relative loss is below 100 %."""
+    """Whether limits of latency and size are above 0 (0 would mean no limit), and a relative loss is below 100 %."""
     return all(fields.get(name, 1) for name in ("max_megabytes", "max_latency_ms")) and fields.get("max_relative_loss", 0) < 1

@@ -1,4 +1,4 @@
-"""What this machine is."""
+"""The description of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INT8_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp
 
 
 def cpu() -> str:
-    """The model of this CPU and the flags that decide the speed, and with some the result, of int8."""
+    """The model of the CPU, and the flags that determine the speed of int8, and with some kernels its results."""
     try:
         facts = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     except OSError:

@@ -20,17 +20,19 @@ def prepare(usecase: UseCase) -> Dataset:
     """The prepared data set of a use case.
 
     Raises:
-        DataError: with the file, the reason and what to do; nothing was trained yet.
+        DataError: the data cannot be used; the message has the file, the reason and what to do.
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        card = usecase.prepare(folder, seen.say)
+        card = usecase.prepare(folder, progress.say)
         (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
         return {"usecase": usecase, "sizes": card["sizes"]}
 
     read = usecase.model_dump(mode="json", include=usecase.prepare_settings())
     settings = {"usecase": type(usecase), "read": read, "data": usecase.data_digest()}
-    with step("prepare") as seen:
-        dataset, seen.cached = store.make(Dataset, settings, build, step="prepare")
-        seen.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
-    return dataset.model_copy(update={"usecase": resolved(usecase, dataset.card)})  # the data may serve several settings of the network
+    with step("prepare") as progress:
+        dataset, progress.cached = store.make(Dataset, settings, build, step="prepare")
+        progress.detail = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
+    return dataset.model_copy(
+        update={"usecase": resolved(usecase, dataset.card)}
+    )  # the prepared data may be shared by several settings of the network

@@ -1,4 +1,4 @@
-"""Smaller number formats: the fastest recipes that a measured search finds."""
+"""Quantisation, with recipes that are found by measuring."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ from tasks.settings import Budget
 
 @task(persist_result=False)
 def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxModel]:
-    """The best of each kind of quantisation of a model, by quality on validation and latency on this CPU."""
+    """Search for the best recipe of each kind of quantisation, by quality on validation and latency on this CPU.
+
+    Args:
+        model: to quantise.
+        dataset: for calibration and scores.
+        budget: the loss of quality that is allowed, and the target processor.
+
+    Returns:
+        The quantised models.
+    """
 
     def measured() -> Search:
         from tasks.compression.search import search
 
-        return search(model, dataset, budget, seen.say)
+        return search(model, dataset, budget, progress.say)
 
     def build(recipe: Recipe, work: Path) -> dict[str, Any]:
         from tasks.compression.quantize import quantize as write_quantized
@@ -30,14 +39,14 @@ def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxMod
         return write_quantized(model, dataset, recipe, found.tried, work)
 
     name = "quantize" if model.role == "full" else f"quantize {model.label}"
-    asked = budget.model_dump(mode="json", exclude={"max_latency_ms"})
-    with step(name) as seen:
-        found, seen.cached = store.remember(Search, {"budget": asked}, measured, (model, dataset), step=name, machine=True)
+    settings = budget.model_dump(mode="json", exclude={"max_latency_ms"})
+    with step(name) as progress:
+        found, progress.cached = store.remember(Search, {"budget": settings}, measured, (model, dataset), step=name, machine=True)
         made = []
         for recipe in found.recipes:
             quantized, _ = store.make(OnnxModel, {"recipe": recipe}, partial(build, recipe), (model, dataset), step=name, machine=True)
             made.append(quantized)
-        seen.detail = ", ".join(m.label for m in made)
+        progress.detail = ", ".join(m.label for m in made)
         if not is_here(budget.target):
-            seen.detail += f"; timed on this machine's CPU, not on {budget.target}"
+            progress.detail += f"; timed on this machine's CPU, not on {budget.target}"
     return made

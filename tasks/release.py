@@ -1,4 +1,4 @@
-"""Choose what is served, let it answer one real request, and tell the whole run in a report."""
+"""Choose the candidate that is served, answer an example request, and write the report of the run."""
 
 from __future__ import annotations
 
@@ -28,22 +28,32 @@ from tasks.serving.bundle import example_path, open_bundle
 from tasks.serving.graph_files import TABLE
 from tasks.settings import Budget
 
-KEPT_VERSIONS = 10  # of a model in the repository of `make serve`
+KEPT_VERSIONS = 10  # of each model in the repository that `make serve` serves
 
 
 @task(persist_result=False)
 def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Release:
-    """The chosen candidate, why, why not the others, and its answer to the example request that travels with it."""
+    """Choose a candidate, publish its bundle, and write the report.
+
+    Args:
+        evaluations: of all candidates.
+        dataset: that they were trained and evaluated on.
+        budget: limits and objective of the choice.
+        explanation: attributions of the trained network for the report; None: none.
+
+    Returns:
+        The chosen candidate with the reason, the rejected ones with theirs, and the answer to the example request.
+    """
     usecase = dataset.usecase
-    with step("choose") as seen:
-        seen.uses.take(*evaluations)
+    with step("choose") as progress:
+        progress.uses.take(*evaluations)
         chosen, reason, rejected = choose(evaluations, usecase.monitor, budget)
-        seen.uses.give(chosen)
-        seen.detail = chosen.label
-    with step("answer") as seen:
-        seen.uses.take(chosen)
+        progress.uses.give(chosen)
+        progress.detail = chosen.label
+    with step("answer") as progress:
+        progress.uses.take(chosen)
         answer, blocks = answer_example(chosen.model.folder)
-        seen.detail = one_line(blocks)
+        progress.detail = one_line(blocks)
     report = Path("reports") / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
     released = Release(
         chosen=chosen,
@@ -54,8 +64,8 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         answer=answer,
         seconds=_seconds_so_far(),
     )
-    with step("report") as seen:
-        seen.uses.take(chosen)
+    with step("report") as progress:
+        progress.uses.take(chosen)
         facts = gather(released, dataset, budget, explanation).model_copy(update={"answer": tuple(blocks)})
         write_report(facts, store.home() / report)
         publish(facts)
@@ -64,14 +74,14 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
 
 
 def register(model: OnnxModel) -> Path:
-    """The bundle as the newest version of its vertical's model, ready to be served; long-forgotten versions go."""
+    """Publish a bundle as the newest version of the model of its vertical, and remove old versions."""
     version = publishing.publish(model.folder, store.home() / "models", model.usecase.name)
     publishing.remove_old(version.parent, KEPT_VERSIONS)
     return version
 
 
 def answer_example(bundle: Path) -> tuple[dict[str, Any], list[AnswerBlock]]:
-    """The bundle's answer to the request that travels with it, and what a person sees of it."""
+    """The answer of a bundle to its example request, and the blocks that show it."""
     opened = open_bundle(bundle)
     request = opened.example_request()
     (answer,) = opened.answer([request])
@@ -79,7 +89,17 @@ def answer_example(bundle: Path) -> tuple[dict[str, Any], list[AnswerBlock]]:
 
 
 def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Facts:
-    """All that the report tells, read back from the artifacts of the run."""
+    """Collect the contents of the report from the artifacts of the run.
+
+    Args:
+        released: the choice.
+        dataset: of the run.
+        budget: of the run.
+        explanation: attributions of the trained network; None: none.
+
+    Returns:
+        The contents of the report, without the answer to the example request.
+    """
     chosen, evaluations = released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
     manifests = store.lineage(chosen.digest)
     stages = tuple(_stage(manifest) for manifest in reversed(manifests) if manifest["kind"] == "checkpoint")
@@ -103,7 +123,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
 
 
 def _figures(chosen: OnnxModel, dataset: Dataset, explanation: Explanation | None) -> dict[str, Any]:
-    """Of the model that is served, and of the trained network where it was explained."""
+    """Figures of the served model, followed by the attributions of the trained network."""
     usecase = chosen.usecase
     served = usecase.figures(open_bundle(chosen.folder, threads=0).predict, dataset.folder) if isinstance(usecase, HasFigures) else {}
     inside = explanation.read("blocks.json") if explanation else []
@@ -136,19 +156,19 @@ def _next_commands(released: Release) -> tuple[str, ...]:
     python, flow = _from_here(Path(sys.executable)), type(released.chosen.model.usecase).__module__.rpartition(".")[2]
     return (
         f"{python} -m tasks.serving predict {_from_here(released.bundle)} {_from_here(example)}",
-        "make serve    # answers at http://127.0.0.1:8000, a page to try it out and its API",
+        "make serve    # serves the model, its web page and its API docs at http://127.0.0.1:8000",
         f"{python} -m flows.{flow} --usecase.data YOUR_DATA --preset default",
-        "make up    # the same flow on a schedule and on a worker",
+        "make up    # runs the same flow on a schedule and on a worker",
     )
 
 
 def _from_here(path: Path) -> str:
-    """As a person in this folder would type it."""
+    """A path relative to the working folder, if it is inside."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def publish(facts: Facts) -> None:
-    """The same facts as artifacts in Prefect."""
+    """Create artifacts in Prefect with the contents of the report."""
     prefix = facts.flow.replace("_", "-")
     for name, markdown in prefect_text.artifacts(facts).items():
         create_markdown_artifact(markdown, key=f"{prefix}-{name}")

@@ -1,4 +1,4 @@
-"""A compression method applied to a trained network."""
+"""Applies a compression method to a trained network."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from tasks.training.technique import Technique
 
 @training_task
 def shrink(name: str, method: Method, level: float, trained: Checkpoint, whole: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint:
-    """The network after one method of `tasks.compression.methods`, recovered.
+    """Apply a method of `tasks.compression.methods` to a network, and train it to recover quality.
 
     Args:
-        name: of the method in the table.
+        name: of the method in `METHODS`.
         method: with its settings.
         level: its strength, one of `method.levels`.
-        trained: the network that is made smaller; it is not changed.
+        trained: the network to compress; it is not modified.
         whole: the network before any compression, which may be the teacher.
+        dataset: to train on.
         fit: how to recover.
 
+    Returns:
+        The compressed network.
+
     Raises:
-        SettingError: the network has nothing that the method could change.
-        TrainingError: with the root cause of the rank that failed first.
+        SettingError: the method does not apply to the network.
+        TrainingError: the training failed; the message has the root cause of the first rank that failed.
     """
 
     def train(technique: Technique) -> Checkpoint:

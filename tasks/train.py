@@ -1,4 +1,4 @@
-"""Fit a network to a data set, in processes of its own."""
+"""Training of networks, in separate processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UPDATE_SECONDS = 3.0
 
 
 async def _worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """A lost process is; an error in code, data or memory would come again."""
+    """Whether to retry: a lost process is retried; an error in code, data or memory would occur again."""
     return isinstance(await state.aresult(raise_on_failure=False), Infrastructure)
 
 
@@ -39,9 +39,9 @@ training_task = task(persist_result=False, retries=2, retry_delay_seconds=2, ret
 
 @training_task
 def pretrain(dataset: Dataset, fit: Fit) -> Checkpoint | None:
-    """A backbone that has seen the data but no labels; None where the use case or `fit.epochs` says to skip it."""
+    """Pretrain the backbone without labels; None if the use case has no pretraining or `fit.epochs` is 0."""
     if fit.lora:
-        raise SettingError(f"--pretraining.lora {fit.lora}: pretraining learns all weights. Give --fit.lora, which is of fine-tuning.")
+        raise SettingError(f"--pretraining.lora {fit.lora}: pretraining trains all weights. Use --fit.lora for fine-tuning.")
     usecase = dataset.usecase
     broad = usecase.pretraining() if isinstance(usecase, Pretrainable) else None
     return fit_network("pretrain", broad, dataset, fit) if broad and fit.epochs else None
@@ -49,22 +49,39 @@ def pretrain(dataset: Dataset, fit: Fit) -> Checkpoint | None:
 
 @training_task
 def fine_tune(start: Checkpoint | None, dataset: Dataset, fit: Fit) -> Checkpoint:
-    """The use case's network, started from a pretrained backbone where there is one.
+    """Train the network of the use case.
+
+    Args:
+        start: the pretrained backbone; None: start from random or pretrained weights of the use case.
+        dataset: to train on.
+        fit: how to train.
+
+    Returns:
+        The trained network.
 
     Raises:
-        TrainingError: with the root cause of the rank that failed first.
+        SettingError: `fit.epochs` is 0.
+        TrainingError: the training failed; the message has the root cause of the first rank that failed.
     """
     if not fit.epochs:
-        raise SettingError("--fit.epochs is 0: there would be nothing to release. Give at least 1.")
+        raise SettingError("--fit.epochs is 0, which would leave the network untrained. Set at least 1.")
     return fit_network("fine_tune", dataset.usecase, dataset, fit, start, LoRA(rank=fit.lora) if fit.lora else None)
 
 
 @training_task
 def adapt(checkpoint: Checkpoint, dataset: Dataset, adaptation: Adaptation) -> Checkpoint:
-    """The trained network, fine-tuned for the part of the data that the use case names; as it is where it names none.
+    """Fine-tune the trained network for the part of the data that the use case focuses on.
+
+    Args:
+        checkpoint: the trained network.
+        dataset: to train on.
+        adaptation: how to train.
+
+    Returns:
+        The adapted network; `checkpoint` itself if the use case has no focus or `adaptation.epochs` is 0.
 
     Raises:
-        TrainingError: with the root cause of the rank that failed first.
+        TrainingError: the training failed; the message has the root cause of the first rank that failed.
     """
     usecase = dataset.usecase
     if not adaptation.epochs or not isinstance(usecase, Adaptable) or usecase.focus(dataset.folder) is None:
@@ -81,7 +98,22 @@ def fit_network(
     start: Checkpoint | None = None,
     technique: Technique | None = None,
 ) -> Checkpoint:
-    """Train in a supervised process, or find the same training in the store; a killed one resumes."""
+    """Train in a supervised process, resume an interrupted training, or find the result in the store.
+
+    Args:
+        name: of the step.
+        usecase: whose network is trained.
+        dataset: to train on.
+        fit: how to train.
+        start: checkpoint to start from; None: none.
+        technique: how the training differs from a plain one, such as distillation; None: not at all.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        TrainingError: the training failed; the message has the root cause of the first rank that failed.
+    """
 
     def build(work: Path) -> dict[str, Any]:
         from tasks.training.launch import fit as run_training
@@ -89,42 +121,42 @@ def fit_network(
         in_prefect = _prefect_bar(name)
 
         def show(row: dict[str, Any]) -> None:
-            seen.update(row)
+            progress.update(row)
             in_prefect(row)
 
         outcome = run_training(usecase, dataset.folder, fit, work, start.folder if start else None, show, technique)
-        told = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
-        return {"usecase": usecase, **outcome.model_dump(include=told)}
+        fields = {"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"}
+        return {"usecase": usecase, **outcome.model_dump(include=fields)}
 
     settings = {"usecase": usecase, "fit": fit, "technique": technique, "weights": usecase.weights_digest()}
     inputs = (dataset, *([start] if start else []), *(technique.inputs() if technique else ()))
-    with training_progress(name) as seen:
-        checkpoint, seen.cached = store.make(Checkpoint, settings, build, inputs, step=name)
+    with training_progress(name) as progress:
+        checkpoint, progress.cached = store.make(Checkpoint, settings, build, inputs, step=name)
         gain = technique.gain() if technique else ""
-        seen.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", gain)))
+        progress.detail = "; ".join(filter(None, (f"{usecase.monitor} {checkpoint.scores[usecase.monitor]:.4f} on validation", gain)))
     return checkpoint
 
 
 def _prefect_bar(name: str) -> Callable[[Row], None]:
-    """Takes a training's progress rows to a progress artifact of the running task; outside of a task to nothing."""
+    """A function that shows progress rows in an artifact of the running Prefect task; outside of a task it does nothing."""
     if TaskRunContext.get() is None:
         return lambda row: None
     artifact = cast(
         UUID, create_progress_artifact(progress=0.0, key=re.sub("[^a-z0-9]+", "-", name).strip("-"), description=f"{name}: starting")
     )
-    told = time.monotonic()
+    updated = time.monotonic()
 
     def update(row: Row) -> None:
-        nonlocal told
-        if "epoch" not in row or time.monotonic() - told < UPDATE_SECONDS:
+        nonlocal updated
+        if "epoch" not in row or time.monotonic() - updated < UPDATE_SECONDS:
             return
-        told = time.monotonic()
+        updated = time.monotonic()
         done = (row["epoch"] - 1 + row["step"] / row["steps"]) / row["epochs"]
-        update_progress_artifact(artifact, progress=round(100 * done, 1), description=_in_words(name, row))
+        update_progress_artifact(artifact, progress=round(100 * done, 1), description=_description(name, row))
 
     return update
 
 
-def _in_words(name: str, row: Row) -> str:
+def _description(name: str, row: Row) -> str:
     scored = f", {row['monitor']} {row['score']:.4f} on validation" if row.get("score") is not None else ""
     return f"{name}: epoch {row['epoch']} of {row['epochs']}{scored}"
