@@ -1,9 +1,9 @@
-"""What is released when validation decides, and what was released when the test split decided, from the same runs.
+"""Compares two rules of choice on the same runs: choosing on validation, and choosing on the test split.
 
     python -m flows.nlp --preset smoke --json > nlp.json
     python -m benchmarks.choice nlp.json [MORE.json ...] [--max-loss 0.005]
 
-Each file is what a flow prints with `--json`: the evaluations hold the scores and intervals of both splits.
+Each file is the output of a flow with `--json`, whose evaluations have the scores and intervals of both splits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.settings import Budget
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="+", type=Path)
-    parser.add_argument("--max-loss", type=float, default=Budget().max_loss, help="of the budget that the flows ran with")
+    parser.add_argument("--max-loss", type=float, default=Budget().max_loss, help="max_loss of the budget of the flows")
     parser.add_argument("--objective", choices=("latency", "size"), default="latency")
     arguments = parser.parse_args()
     for path in arguments.releases:
@@ -33,23 +33,23 @@ def main() -> None:
 
 
 def compare(evaluations: Sequence[Evaluation], budget: Budget) -> None:
-    """Print what both rules choose, each with its scores on both splits."""
+    """Print the choice of both rules, with scores on both splits."""
     monitor = evaluations[0].model.usecase.monitor
     places = {e.model.digest: e for e in evaluations}
-    for rule, seen in (("validation decides", evaluations), ("the test split decided", by_test(evaluations, monitor))):
-        chosen, reason, _ = choose(seen, monitor, budget)
-        reference = reference_of(seen, monitor)
-        print(f"  {rule}: {chosen.label}, against {reference.label}")
+    for rule, ranked in (("chosen on validation", evaluations), ("chosen on test", by_test(evaluations, monitor))):
+        chosen, reason, _ = choose(ranked, monitor, budget)
+        reference = reference_of(ranked, monitor)
+        print(f"  {rule}: {chosen.label}, compared with {reference.label}")
         for label, of in {chosen.label: chosen, reference.label: reference}.items():
             print(f"    {label}: {figures(places[of.model.digest], monitor)}")
         print(f"    {reason}", flush=True)
 
 
 def by_test(evaluations: Sequence[Evaluation], monitor: str) -> list[Evaluation]:
-    """As the rule saw them before: the test split in the place of validation, and no folds.
+    """The evaluations with the test split in place of validation, and without folds.
 
-    The intervals on the test split are against the reference that validation names. Where the test split names another one they say
-    nothing about it, and are left out.
+    The intervals on the test split are differences from the reference that is best on validation. If another one is best on the test split,
+    they do not apply and are left out.
     """
     swapped = [e.model_copy(update={"validation": e.scores, "gain": e.test_gain, "folds": ()}) for e in evaluations]
     if reference_of(swapped, monitor).model.digest == reference_of(evaluations, monitor).model.digest:

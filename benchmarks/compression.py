@@ -1,9 +1,9 @@
-"""What compression makes of a trained network: quality, speed and size beside fp32 in ONNX Runtime and eager PyTorch, at batch 1.
+"""Quality, speed and size of compressed networks, compared with fp32 in ONNX Runtime and with eager PyTorch at batch size 1.
 
     python -m benchmarks.compression DIGEST [DIGEST ...] --epochs 8 --goal "at most 2 % worse, as fast as possible"
-    python -m benchmarks.compression --grid         # the search beside the exhaustive grid, on the embedded digits
+    python -m benchmarks.compression --grid         # the search compared with an exhaustive grid, on the embedded digits
 
-DIGEST is a checkpoint of the store, whose data is there, too. What was made of it before is taken from the store.
+DIGEST is a checkpoint in the store, which also has its data. Earlier results are taken from the store.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def main() -> None:
         kind = str if get_origin(field.annotation) is Literal else field.annotation
         if kind in (int, float, str):
             parser.add_argument(f"--{name}", type=kind, default=field.default)  # pyright: ignore[reportArgumentType]
-    parser.add_argument("--methods", type=lambda text: tuple(text.split(",")), default=(), help="with commas between")
+    parser.add_argument("--methods", type=lambda text: tuple(text.split(",")), default=(), help="names separated by commas")
     shares = Pruning().shares
     parser.add_argument(
-        "--shares", type=lambda text: tuple(map(float, text.split(","))), default=shares, help="to prune, with commas between"
+        "--shares", type=lambda text: tuple(map(float, text.split(","))), default=shares, help="shares to prune, separated by commas"
     )
     given = vars(parser.parse_args())
     given["prune"] = Pruning(shares=given.pop("shares"))
@@ -67,14 +67,17 @@ def measure(checkpoint: Checkpoint, compression: Compression, budget: Budget) ->
     found = evaluate([full, *compress(checkpoint, full, dataset, compression, budget)], dataset)
     chosen, reason, _ = choose(found, checkpoint.usecase.monitor, budget)
     int8 = max((e for e in found if e.label.startswith("int8")), key=lambda e: e.throughput, default=chosen)
-    told(checkpoint, found, chosen, reason)
-    eager, *others = beside_eager(checkpoint, dataset, [full, int8.model, chosen.model])
+    print_candidates(checkpoint, found, chosen, reason)
+    eager, *others = compare_with_eager(checkpoint, dataset, [full, int8.model, chosen.model])
     print(f"eager PyTorch, batch 1, {THREADS} thread: {eager.p50:.3f} ms", flush=True)
     for name, latency in zip(("fp32", int8.label, f"chosen: {chosen.label}"), others, strict=True):
-        print(f"  {eager.p50 / latency.p50:5.2f} x as fast, {others[0].p50 / latency.p50:5.2f} x fp32: {name}", flush=True)
+        print(
+            f"  {eager.p50 / latency.p50:5.2f} x the speed of eager, {others[0].p50 / latency.p50:5.2f} x the speed of fp32: {name}",
+            flush=True,
+        )
 
 
-def told(checkpoint: Checkpoint, found: Sequence[Evaluation], chosen: Evaluation, reason: str) -> None:
+def print_candidates(checkpoint: Checkpoint, found: Sequence[Evaluation], chosen: Evaluation, reason: str) -> None:
     full, monitor = found[0], checkpoint.usecase.monitor
     print(f"\n{checkpoint.digest[:16]} {checkpoint.usecase.name}, {monitor}", flush=True)
     for e in found:
@@ -90,18 +93,21 @@ def told(checkpoint: Checkpoint, found: Sequence[Evaluation], chosen: Evaluation
     print(reason, flush=True)
 
 
-def beside_eager(checkpoint: Checkpoint, dataset: Dataset, models: Sequence[OnnxModel]) -> list[Latency]:
-    """Of the network in eager PyTorch, and of each model, in turns on one thread."""
+def compare_with_eager(checkpoint: Checkpoint, dataset: Dataset, models: Sequence[OnnxModel]) -> list[Latency]:
+    """Latencies of the network in eager PyTorch and of each model, measured in turns on one thread."""
     torch.set_num_threads(THREADS)
     eager, inputs = torch_predict(checkpoint.usecase, load_network(checkpoint)), real_inputs(models[0], dataset, 1)
     bundles = [open_bundle(model.folder, THREADS, spinning=True) for model in models]
     return time_in_turns([partial(eager, inputs), *(partial(bundle.predict, inputs) for bundle in bundles)])
 
 
-# -- the search beside the grid ---------------------------------------------------------------------------------------
+# -- the search and the grid ------------------------------------------------------------------------------------------
 @flow(persist_result=False)
 def against_grid(compression: Compression, budget: Budget) -> None:
-    """Every share, with and without learning to live with int8, by every recipe; fits of another seed, so that nothing is remembered."""
+    """Compare the search with a grid of every share, with and without QAT, and every recipe.
+
+    The grid trains with another seed, so that nothing is found in the store.
+    """
     dataset = prepare(ImageClassification())
     checkpoint = fine_tune(None, dataset, Fit(epochs=20, batch_size=64))
     full = export(checkpoint, dataset)
@@ -116,7 +122,7 @@ def against_grid(compression: Compression, budget: Budget) -> None:
     grid_best, _, _ = choose([found[0], *found[len(grown) + 1 :]], checkpoint.usecase.monitor, budget)
     for name, one, took in (("search", best, seconds), ("grid", grid_best, grid_seconds)):
         print(f"{name}: {took:.0f} s, {one.latency_ms.p50:.4f} ms, {one.scores}: {one.label}", flush=True)
-    print(f"time {seconds / grid_seconds:.2f} of the grid's, latency {best.latency_ms.p50 / grid_best.latency_ms.p50:.2f} of its best")
+    print(f"search / grid: time {seconds / grid_seconds:.2f}, latency {best.latency_ms.p50 / grid_best.latency_ms.p50:.2f}")
 
 
 def exhaustive(checkpoint: Checkpoint, full: OnnxModel, dataset: Dataset, compression: Compression, budget: Budget) -> list[OnnxModel]:

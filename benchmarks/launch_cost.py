@@ -1,9 +1,9 @@
-"""What it costs that training runs in processes of its own: seconds of a flow's second fit beside the same fit in this very process.
+"""The overhead of training in a separate process: seconds of the second training of a flow, and of the same training in this process.
 
     python -m benchmarks.launch_cost --rounds 5
 
-Both fit the same small network to the embedded digits for one epoch. The supervisor is warm, as it is for every fit of a flow but the first;
-what this process must import to fit is imported before the clock starts.
+Both fit the same small network to the embedded digits for one epoch. The supervisor is warm, as it is for all
+trainings of a flow except the first one; imports of this process are not timed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main() -> None:
             launched.append(seconds_of_launched(usecase, data, Path(scratch) / f"launched-{turn}"))
             inside.append(seconds_of_own(usecase, data, Path(scratch) / f"inside-{turn}"))
     second, own = statistics.median(launched), statistics.median(inside)
-    print(f"first fit of a flow {first:.2f} s; a later one {second:.2f} s, in the flow's own process {own:.2f} s: {second - own:+.2f} s")
+    print(
+        f"first training of a flow {first:.2f} s; later ones {second:.2f} s, in the process of the flow {own:.2f} s: overhead {second - own:+.2f} s"
+    )
 
 
 def seconds_of_launched(usecase: ImageClassification, data: Path, work: Path) -> float:

@@ -1,9 +1,9 @@
-"""The search for a quantisation as it grows, beside the whole grid: seconds, recipes tried, and the latency of what each would release.
+"""The incremental search for a quantisation recipe compared with the whole grid: seconds, recipes tried, and the best latency.
 
     python -m benchmarks.quantization_search
-    python -m benchmarks.quantization_search --bundle DIGEST    # a full-precision bundle that is in the store, with its data
+    python -m benchmarks.quantization_search --bundle DIGEST    # a full-precision bundle in the store, with its data
 
-By default on the embedded digits, a small CNN fitted here for a few epochs.
+By default, a small CNN is trained on the embedded digits for a few epochs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ FIT = Fit(epochs=5, accelerator="cpu")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="")
-    parser.add_argument("--rounds", type=int, default=3, help="of both in turns; the median is told")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of both in turns; medians are reported")
     parser.add_argument("--max-loss", type=float, default=Budget().max_loss)
     arguments = parser.parse_args()
     budget = Budget(max_loss=arguments.max_loss)
     with tempfile.TemporaryDirectory() as scratch:
         model, dataset = from_store(arguments.bundle) if arguments.bundle else on_digits(Path(scratch))
-        search(model, dataset, Budget(max_loss=1))  # imports and warms what both need
+        search(model, dataset, Budget(max_loss=1))  # imports and warm-up
         seconds, found = {"grown": [], "grid": []}, {}
         for _ in range(arguments.rounds):
             for name in seconds:
@@ -43,10 +43,10 @@ def main() -> None:
                 found[name] = search(model, dataset, budget, exhaustive=name == "grid")
                 seconds[name].append(time.perf_counter() - started)
         for name, times in seconds.items():
-            print(f"{name}: {told(found[name], statistics.median(times))}", flush=True)
+            print(f"{name}: {description(found[name], statistics.median(times))}", flush=True)
 
 
-def told(found: Search, seconds: float) -> str:
+def description(found: Search, seconds: float) -> str:
     best = found.tried[0]
     figures = ", ".join(f"{name} {value}" for name, value in best.items() if name != "label")
     return f"{seconds:.1f} s, {len(found.tried)} tried, {len(found.skipped)} skipped; first: {best['label']} ({figures})"
@@ -58,7 +58,7 @@ def from_store(digest: str) -> tuple[OnnxModel, Dataset]:
 
 
 def on_digits(scratch: Path) -> tuple[OnnxModel, Dataset]:
-    """A small CNN in a store of its own, which is thrown away."""
+    """A small CNN, trained in a temporary folder."""
     usecase = ImageClassification(data="sample")
     data, fitted, bundle = (scratch / name for name in ("data", "fitted", "bundle"))
     for folder in (data, fitted, bundle):
@@ -67,8 +67,8 @@ def on_digits(scratch: Path) -> tuple[OnnxModel, Dataset]:
     (data / "card.json").write_text(json.dumps(card))
     dataset = Dataset(digest="data", usecase=usecase, sizes=card["sizes"]).at(data)
     outcome = launch.fit(usecase, data, FIT, fitted)
-    told = outcome.model_dump(include={"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"})
-    checkpoint = Checkpoint(digest="fitted", usecase=usecase, **told).at(fitted)
+    fields = outcome.model_dump(include={"scores", "seconds", "epochs", "precision", "precision_gap", "examples_per_second"})
+    checkpoint = Checkpoint(digest="fitted", usecase=usecase, **fields).at(fitted)
     return OnnxModel(digest="bundle", **export(checkpoint, dataset, bundle)).at(bundle), dataset
 
 

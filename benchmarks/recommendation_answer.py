@@ -1,10 +1,10 @@
-"""Milliseconds for one answer, history in and titles out, in process on one core; and what the approximate index finds.
+"""Latency of a recommendation, from history to titles, in process on one core; and recall of the approximate index.
 
     python -m benchmarks.recommendation_answer --items 10000 1000000
 
-The network is SASRec's shape with random weights and items in kinds, since only sizes decide the time; history 50, width 64. fp32 and
-int8 and, from 100,000 items on, the approximate index take turns on the same requests. recall is the share of the exact search's
-first ten, over 640 requests.
+The network has the shape of SASRec with random weights and clustered items, since the time depends on sizes only; history 50, width 64.
+fp32, int8 and, from 100,000 items on, the approximate index are measured in turns on the same requests. recall@10 is the fraction of the
+ten best items of the exact search that are found, over 640 requests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tasks.serving.graph_files import stored_graph
 from usecases.recommendation import Recommendation
 from usecases.recommendation.network import NextItem
 
-KINDS, LENGTH = 200, 50
+CLUSTERS, LENGTH = 200, 50
 DYNAMIC = Recipe(kind="dynamic", operators=(*MATMULS, "Gather"))
 
 
@@ -50,9 +50,9 @@ def measure(items: int, work: Path) -> None:
     torch.manual_seed(0)
     network = usecase.network(assets).eval()
     assert isinstance(network, NextItem)
-    kinds = torch.randn(KINDS, usecase.width)
+    centres = torch.randn(CLUSTERS, usecase.width)
     with torch.no_grad():
-        network.backbone.item.weight[1:] = kinds[torch.randint(KINDS, (items,))] + 0.5 * torch.randn(items, usecase.width)
+        network.backbone.item.weight[1:] = centres[torch.randint(CLUSTERS, (items,))] + 0.5 * torch.randn(items, usecase.width)
     bundles = {"fp32": bundle(usecase, network, assets, work / "fp32")}
     near = usecase.approximation(assets)
     if near:

@@ -1,11 +1,11 @@
-"""Seconds of training to the same ndcg@10 (validation, full ranking): ours beside a public SASRec in PyTorch, on the same cores.
+"""Seconds of training to the same ndcg@10 (validation, full ranking), compared with a public SASRec in PyTorch on the same cores.
 
     git clone https://github.com/pmixer/SASRec.pytorch ../SASRec.pytorch
     python -m benchmarks.recommendation_training --peer ../SASRec.pytorch/python --data ../ml-1m/ml-1m.txt --minutes 10
 
-The peer trains as its own main.py does (its sampler, its network, binary cross-entropy with one negative, Adam), its settings its
-defaults; its scoring is not counted, ours is. Both are scored by our evaluator on the same questions, and the time that counts is
-the one in which each reaches the best that the peer comes to within the minutes.
+The peer trains as in its main.py (its sampler, its network, binary cross-entropy with one negative, Adam) with its default settings. Its
+time excludes scoring; ours includes it. Both are scored by our evaluator on the same queries. The result is the time in which each
+reaches the best score of the peer within the given minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def reaching(curve: Curve, score: float) -> float:
-    """Seconds until a score is reached; infinite where it is not."""
+    """Seconds until a score is reached; infinite if it is not."""
     return min((seconds for seconds, found in curve if found >= score), default=float("inf"))
 
 
@@ -67,7 +67,7 @@ def our_curve(usecase: Recommendation, data: Path, minutes: float, work: Path) -
 
 
 def their_curve(checkout: Path, usecase: Recommendation, data: Path, minutes: float) -> Curve:
-    """The loop of the peer's main.py over our events, without its printing."""
+    """The training loop of the main.py of the peer over our events, without its output."""
     import torch
 
     sys.path.insert(0, str(checkout))
@@ -94,9 +94,9 @@ def their_curve(checkout: Path, usecase: Recommendation, data: Path, minutes: fl
         for _ in range((len(histories) - 1) // 128 + 1):
             users, sequence, right, wrong = map(np.array, sampler.next_batch())
             found, other = network(users, sequence, right, wrong)
-            known = np.where(right != 0)
+            mask = np.where(right != 0)
             optimizer.zero_grad()
-            loss = criterion(found[known], torch.ones_like(found[known])) + criterion(other[known], torch.zeros_like(other[known]))
+            loss = criterion(found[mask], torch.ones_like(found[mask])) + criterion(other[mask], torch.zeros_like(other[mask]))
             loss.backward()
             optimizer.step()
         trained, epoch = trained + time.monotonic() - started, epoch + 1
@@ -123,9 +123,9 @@ def their_score(network: Any, usecase: Recommendation, data: Path) -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", required=True, help="folder with the peer's model.py and utils.py")
-    parser.add_argument("--data", required=True, help="a log in a standard layout")
-    parser.add_argument("--minutes", type=float, default=10, help="of training, for each")
+    parser.add_argument("--peer", required=True, help="folder with model.py and utils.py of the peer")
+    parser.add_argument("--data", required=True, help="an interaction log in a standard layout")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes of training for each")
     parser.add_argument("--width", type=int, default=64)
     return parser.parse_args()
 

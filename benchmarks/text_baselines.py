@@ -1,9 +1,9 @@
-"""Accuracy of our linear baseline beside fastText on the same splits.
+"""Accuracy of the linear baseline compared with fastText on the same splits.
 
     pip install fasttext-wheel        # or fasttext, built from source
     python -m benchmarks.text_baselines ../reviews ../questions --usecase '{"label_part": "coarse"}'
 
-fastText has its own settings for each data set found by its autotuning on the validation split, for as many seconds as said.
+The settings of fastText are found for each data set by its autotuning on the validation split, within the given seconds.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def fasttext(folder: Path, seconds: int) -> float:
 
 
 def split_into_words(text: str) -> str:
-    """fastText splits at spaces only."""
+    """The words of a text separated by spaces, since fastText splits only at spaces."""
     return " ".join(text[start:end] for start, end in words(text.lower()))
 
 
@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="texts with classes, in a standard layout")
     parser.add_argument("--usecase", default="{}", help="more settings, as JSON")
-    parser.add_argument("--seconds", type=int, default=60, help="that fastText may tune itself")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds of autotuning of fastText")
     return parser.parse_args()
 
 

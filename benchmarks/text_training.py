@@ -1,11 +1,11 @@
-"""Texts per second of our fine-tuning beside Hugging Face's Trainer with its default padding: same encoder, data, batch size, precision.
+"""Texts per second of fine-tuning compared with the Trainer of Hugging Face with its default padding: same encoder, data, batch, precision.
 
-    pip install accelerate            # which the Trainer asks for; in an environment of its own if you like
+    pip install accelerate            # required by the Trainer; may be in a separate environment
     python -m benchmarks.text_training --data ../reviews --encoder minilm --seconds 60 --rounds 3
 
-The Trainer draws batches at random and pads each to its longest text; ours brings texts of similar length together. The two
-take turns in processes of their own, since the machine's speed drifts; the ratio is of their medians. The first seconds of
-each, in which kernels are chosen, are not counted.
+The Trainer draws random batches and pads each to its longest text; ours groups texts of similar length. The two are measured in turns
+in separate processes, since the speed of the machine drifts; the ratio is that of the medians. The first steps of each, in which kernels
+are chosen, are not counted.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def our_training(usecase: TextClassification, data: Path, work: Path, options: a
 
 
 def trainer(data: Path, options: argparse.Namespace) -> float:
-    """What the field's tutorials do."""
+    """Fine-tune with the Trainer as tutorials do; returns texts per second."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedTokenizerFast, Trainer, TrainerCallback
@@ -78,12 +78,12 @@ def trainer(data: Path, options: argparse.Namespace) -> float:
     encoded = tokenizer(texts.texts(range(len(texts))), truncation=True, max_length=options.length)
     rows = Dataset.from_dict({"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": label})
     model = AutoModelForSequenceClassification.from_pretrained(data / "encoder", num_labels=len(card["labels"]))
-    told: list[float] = []
+    step_times: list[float] = []
 
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            told.append(time.monotonic())
-            control.should_training_stop = len(told) > WARM_STEPS and told[-1] - told[WARM_STEPS] > options.seconds
+            step_times.append(time.monotonic())
+            control.should_training_stop = len(step_times) > WARM_STEPS and step_times[-1] - step_times[WARM_STEPS] > options.seconds
 
     with tempfile.TemporaryDirectory() as work:
         settings = Arguments(
@@ -100,7 +100,7 @@ def trainer(data: Path, options: argparse.Namespace) -> float:
         Trainer(
             model, settings, train_dataset=cast(Any, rows), data_collator=DataCollatorWithPadding(tokenizer), callbacks=[Stop()]
         ).train()
-    return options.batch_size * (len(told) - 1 - WARM_STEPS) / float(np.subtract(told[-1], told[WARM_STEPS]))
+    return options.batch_size * (len(step_times) - 1 - WARM_STEPS) / float(np.subtract(step_times[-1], step_times[WARM_STEPS]))
 
 
 def _options() -> argparse.Namespace:
@@ -109,10 +109,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="mixed precision for the Trainer too, as ours has it"
-    )
-    parser.add_argument("--seconds", type=float, default=60, help="of training per turn")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="mixed precision for the Trainer, as in ours")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of training per turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trainer", default="", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -1,8 +1,8 @@
-"""Images per second of our training process beside a plain PyTorch loop: same data, network, batch, augmentation, precision.
+"""Images per second of training compared with a plain PyTorch loop: same data, network, batch, augmentation, precision.
 
     python -m benchmarks.training_throughput --data ../photos --seconds 30 --rounds 3
 
-The two take turns in processes of their own, since the machine's speed drifts; the ratio is of their medians.
+The two are measured in turns in separate processes, since the speed of the machine drifts; the ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def our_training(usecase: ImageClassification, data: Path, work: Path, batch_siz
 
 
 def plain_loop(data: Path, width: int, batch_size: int, seconds: float) -> float:
-    """What a person would write for this one network."""
+    """A plain training loop for this network; returns images per second."""
     import torch
 
     from tasks.contract.cores import cores
@@ -83,7 +83,7 @@ def plain_loop(data: Path, width: int, batch_size: int, seconds: float) -> float
             optimizer.step()
             loss.item()
             steps += 1
-            if steps == 5:  # the first choose kernels
+            if steps == 5:  # kernels are chosen in the first steps
                 started = time.monotonic()
             if steps > 5 and time.monotonic() - started > seconds:
                 break
@@ -95,7 +95,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", default="sample", help="images in a standard layout")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=20, help="of training per turn")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds of training per turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
