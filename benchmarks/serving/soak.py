@@ -108,7 +108,7 @@ class Client:
 
     async def explained(self, one: Valid) -> None:
         status, _, body = await self.ask(one.as_example("?explain=true"), {200, 400, 503, 504})
-        if (status == 200 and "explanation" not in json.loads(body)) or (status == 400 and b"explain" not in body):
+        if (status == 200 and "explanation" not in json.loads(body)) or (status == 400 and b"explanations" not in body):
             raise Wrong(f"{status} {body[:200]!r}")
 
     async def disconnected(self, one: Valid) -> None:

@@ -81,7 +81,7 @@ def test_the_verdict_gives_the_test_figures(facts: Facts) -> None:
 def test_both_splits_are_shown_with_their_intervals(facts: Facts) -> None:
     text = Reader(page(facts)).text
     assert "95 % interval" not in text
-    assert "accuracy on validation" in text and "The validation split decides which candidate is released" in text
+    assert "accuracy on validation" in text and "The candidate is chosen on the validation split" in text
     gains = {"gain": Interval(measured=-0.002, low=-0.0071, high=0.0031), "test_gain": Interval(measured=0, low=-0.01, high=0.02)}
     text = Reader(page(facts.model_copy(update={"chosen": facts.chosen.model_copy(update=gains)}))).text
     assert "0.9600−0.0071 to +0.0031" in text and "0.9500−0.0100 to +0.0200" in text and "(paired bootstrap)" in text

@@ -42,13 +42,13 @@ def rewrite(name: str, text: str) -> Callable[[Path], Any]:
     ("damage", "words"),
     [
         (lambda f: (f / "model.onnx").unlink(), "The bundle has no graph"),
-        (lambda f: (f / "model.onnx").write_bytes((f / "model.onnx").read_bytes()[:200]), "cannot be opened, it is damaged"),
-        (lambda f: (f / "usecase.json").unlink(), "this is no bundle, or an incomplete copy"),
-        (rewrite("usecase.json", "{"), "is not readable as JSON"),
+        (lambda f: (f / "model.onnx").write_bytes((f / "model.onnx").read_bytes()[:200]), "cannot be opened because it is damaged"),
+        (lambda f: (f / "usecase.json").unlink(), "the folder is not a bundle, or an incomplete copy"),
+        (rewrite("usecase.json", "{"), "is not valid JSON"),
         (rewrite("usecase.json", '{"type": "os:system"}'), "entry point in verticals.usecases"),
-        (rewrite("usecase.json", '{"type": "tasks.settings:Fit"}'), "names Fit, which is no use case"),
-        (rewrite("usecase.json", '{"type": "tests.toy:ToyUseCase", "novelty": 1}'), "holds settings of another version"),
-        (lambda f: (f / "usecase.json").write_bytes(b" " * 1_000_001), "settings are never that large"),
+        (rewrite("usecase.json", '{"type": "tasks.settings:Fit"}'), "names Fit, which is not a use case"),
+        (rewrite("usecase.json", '{"type": "tests.toy:ToyUseCase", "novelty": 1}'), "has settings of another version"),
+        (lambda f: (f / "usecase.json").write_bytes(b" " * 1_000_001), "at most 1,000,000 were expected"),
     ],
 )
 def test_a_broken_bundle_is_refused(damage: Callable[[Path], Any], words: str, folder: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_broken_bundle_is_refused(damage: Callable[[Path], Any], words: str, f
     [
         ({}, "The input 'point' is missing; found no inputs"),
         ({"point": np.zeros((1, 2))}, "has the type float64; expected float32"),
-        ({"point": np.zeros((1, 3), np.float32)}, "should have the shape"),
-        ({"point": np.zeros(2, np.float32)}, "should have the shape"),
+        ({"point": np.zeros((1, 3), np.float32)}, "has the shape"),
+        ({"point": np.zeros(2, np.float32)}, "has the shape"),
     ],
 )
 def test_a_wrong_input_is_refused(inputs: dict[str, np.ndarray], words: str, folder: Path) -> None:

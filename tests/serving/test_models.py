@@ -157,7 +157,7 @@ def test_a_canary_gets_its_share_and_a_shadow_copies_of_all(made: list[Path], re
             while models.get("toy", "2").statistics.requests < before + 20:
                 await asyncio.sleep(0.01)
         assert models.get("toy", "2").statistics.requests == before + 20
-        with pytest.raises(Refusal, match="lies between 0 and 1"):
+        with pytest.raises(Refusal, match="a number between 0 and 1 was expected"):
             await models.split_traffic("toy", canary="2", share=1.5)
         with pytest.raises(Unknown, match="no version '9'"):
             await models.split_traffic("toy", canary="9", share=0.1)
@@ -200,7 +200,7 @@ def test_requests_that_do_not_fit_are_refused_and_counted(repository: Path) -> N
         served = models.get("toy")
         wrong = [
             ({}, BundleError, "'point' is missing"),
-            ({"point": np.zeros((1, 3), np.float32)}, BundleError, "should have the shape"),
+            ({"point": np.zeros((1, 3), np.float32)}, BundleError, "has the shape"),
             ({"point": np.zeros((1, 2), np.float64)}, BundleError, "expected float32"),
             ({**POINT, "more": np.zeros((1, 2), np.float32)}, Refusal, "There is no input 'more'"),
             ({"point": np.zeros((0, 2), np.float32)}, TooLarge, "has 0 rows"),
@@ -212,7 +212,7 @@ def test_requests_that_do_not_fit_are_refused_and_counted(repository: Path) -> N
         assert served.statistics.failed == len(wrong) and served.statistics.requests == 0
         with pytest.raises(Unknown, match=r"There is no model '\.\./toy'"):
             models.get("../toy")
-        with pytest.raises(Unknown, match="no version '7'"):
+        with pytest.raises(Unknown, match="no loaded version '7'"):
             models.get("toy", "7")
 
     serving(repository, test, Serving(max_rows=8))
@@ -311,7 +311,7 @@ def test_publishing_counts_up_and_leaves_no_half_copy(made: list[Path], tmp_path
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [".lock", "1", "2", "3", "config.pbtxt"]
     config = (tmp_path / "m" / "config.pbtxt").read_text()
     assert 'platform: "onnxruntime_onnx"' in config and 'name: "point" data_type: TYPE_FP32 dims: [ 2 ]' in config
-    with pytest.raises(SettingError, match="no name of a model"):
+    with pytest.raises(SettingError, match="not a valid name of a model"):
         publish(made[0], tmp_path, "../m")
 
 

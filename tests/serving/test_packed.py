@@ -106,7 +106,7 @@ def packed(content: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
         (packed(lambda stored: b"no gzip at all"), "it is damaged"),
         (packed(lambda stored: stored[:-8] + bytes(8)), "it is damaged"),
         (packed(lambda stored: gzip.compress(b"no graph at all")), "it is damaged or of another version"),
-        (packed(lambda stored: gzip.compress(bytes(50_000_000))), "no graph does: not opened"),
+        (packed(lambda stored: gzip.compress(bytes(50_000_000))), "graphs of this project do not: not opened"),
     ],
 )
 def test_what_is_damaged_or_would_fill_the_memory_is_refused(damage: Callable[[Path], Any], words: str, folder: Path) -> None:

@@ -94,7 +94,7 @@ def test_the_protocol_is_spoken(server: tuple[Running, int], made: list[Path]) -
             grpc.StatusCode.INVALID_ARGUMENT,
             "99 rows; 1 to 64",
         ),
-        ("ModelMetadata", {"name": "toy", "version": "9"}, grpc.StatusCode.NOT_FOUND, "no version '9'"),
+        ("ModelMetadata", {"name": "toy", "version": "9"}, grpc.StatusCode.NOT_FOUND, "no loaded version '9'"),
         ("RepositoryModelLoad", {"model_name": "../x"}, grpc.StatusCode.NOT_FOUND, "has no model"),
     ],
 )
@@ -111,7 +111,7 @@ def test_bytes_that_are_no_message_are_refused(server: tuple[Running, int]) -> N
     with grpc.insecure_channel(f"127.0.0.1:{server[1]}") as channel, pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary(f"/{SERVICE}/ModelConfig")(b"L", timeout=20)
     error: Any = refused.value
-    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and error.details() == "The bytes are no ModelConfigRequest."
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and error.details() == "The bytes are not a valid ModelConfigRequest."
 
 
 def test_versions_are_swapped_and_keys_are_asked_for(made: list[Path], tmp_path: Path) -> None:

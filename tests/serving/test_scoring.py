@@ -60,7 +60,7 @@ def test_the_command_scores_a_folder(made: list[Path], tmp_path: Path) -> None:
     assert done.returncode == 0 and "5 of 5 answered" in done.stdout, done.stderr
     assert [line["request"] for line in lines(tmp_path / "answers.jsonl")] == ["0/0.json", "0/2.json", "0/4.json", "1/1.json", "1/3.json"]
     gone = subprocess.run([*command[:5], "/nowhere", "x"], cwd=ROOT, capture_output=True, text=True)
-    assert gone.returncode == 2 and "There is nothing at /nowhere" in gone.stderr
+    assert gone.returncode == 2 and "/nowhere does not exist" in gone.stderr
 
 
 def test_the_task_scores_what_was_released(made: list[Path], tmp_path: Path) -> None:

@@ -143,23 +143,23 @@ def test_a_person_is_answered_in_words(server: Running) -> None:
         assert displayed[0].json() == displayed[2].json() == {**answer.json(), "blocks": blocks}
         assert [(block["kind"], block["title"]) for block in blocks] == [("bars", answer.json()["label"])]
         refused = http.post("/v1/models/toy:predict?explain=true", json=POINT[0])
-        assert refused.status_code == 400 and "does not explain" in refused.json()["error"]
+        assert refused.status_code == 400 and "has no explanations" in refused.json()["error"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "content", "status", "words"),
     [
-        ("GET", "/v2/models/none", b"", 404, "There is no model 'none'; there is toy"),
-        ("GET", "/v2/models/toy/versions/9", b"", 404, "no version '9'"),
+        ("GET", "/v2/models/none", b"", 404, "There is no model 'none'. Loaded models: toy"),
+        ("GET", "/v2/models/toy/versions/9", b"", 404, "no loaded version '9'"),
         ("GET", "/v2/models/..%2f..%2fetc/config", b"", 404, ""),
         ("POST", "/v2/models/toy/infer", b"{", 400, "is not valid JSON"),
         ("POST", "/v2/models/toy/infer", json.dumps(request([[1.0, 2.0]] * 65)).encode(), 413, "65 rows; 1 to 64"),
-        ("POST", "/v2/models/toy/infer", b" " * 1_000_001, 413, "larger than the 1,000,000 bytes"),
+        ("POST", "/v2/models/toy/infer", b" " * 1_000_001, 413, "larger than 1,000,000 bytes"),
         ("POST", "/v2/models/toy/infer", json.dumps(request(outputs=[{"name": "z"}])).encode(), 400, "There is no output 'z'"),
-        ("POST", "/v2/models/toy/infer", json.dumps(request(parameters={"timeout": -3})).encode(), 400, "over before it began"),
+        ("POST", "/v2/models/toy/infer", json.dumps(request(parameters={"timeout": -3})).encode(), 400, "has to be above 0"),
         ("POST", "/v1/models/toy:predict", b"", 400, "The body is empty"),
         ("POST", "/v2/repository/models/none/load", b"", 404, "The repository has no model 'none'"),
-        ("POST", "/v2/repository/models/toy/rollback", b"", 400, "no version before 1"),
+        ("POST", "/v2/repository/models/toy/rollback", b"", 400, "no previous version to 1"),
         ("POST", "/v2/repository/models/toy/traffic", b'{"canery": "2"}', 400, "The body has to be an object such as"),
         (
             "POST",

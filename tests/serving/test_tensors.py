@@ -56,7 +56,7 @@ def test_outputs_are_chosen_and_written_as_was_asked() -> None:
     answer = json.loads(written[:length])
     assert [one["name"] for one in answer["outputs"]] == ["b", "a"] and answer["outputs"][1]["data"] == [0.0]
     assert len(written[length:]) == answer["outputs"][0]["parameters"]["binary_data_size"] == 16
-    with pytest.raises(Refusal, match="There is no output 'z'; there is a, b, c"):
+    with pytest.raises(Refusal, match="There is no output 'z'. Outputs of the model: a, b, c"):
         write_response("m", "1", InferRequest("", {}, outputs=("z",)), outputs)
 
 
@@ -66,40 +66,40 @@ def test_outputs_are_chosen_and_written_as_was_asked() -> None:
         (b"{", "is not valid JSON"),
         (b"[]", "has to be a JSON object"),
         (b"{}", "'inputs' has to be a list of objects, at least one"),
-        (body(), "one at least"),
+        (body(), "at least one"),
         (body(tensor(name=3)), "'name' has to be a string; found 3"),
         (body(tensor(), tensor()), "given twice"),
-        (body(tensor(datatype="FP8")), "datatype 'FP8'; known are BOOL"),
-        (body(tensor(datatype=["FP32"])), "known are BOOL"),
-        (body(tensor(shape=[2, 3])), "has 4 numbers; shape [2, 3] has 6"),
-        (body(tensor(shape=[-2, -2])), "whole numbers were expected"),
-        (body(tensor(shape=[2**40, 2**40])), "whole numbers were expected"),
-        (body(tensor(shape=[True, 4])), "whole numbers were expected"),
-        (body(tensor(shape=[])), "whole numbers were expected"),
+        (body(tensor(datatype="FP8")), "datatype 'FP8'; expected one of BOOL"),
+        (body(tensor(datatype=["FP32"])), "expected one of BOOL"),
+        (body(tensor(shape=[2, 3])), "has 4 values; the shape [2, 3] needs 6"),
+        (body(tensor(shape=[-2, -2])), "whole numbers was expected"),
+        (body(tensor(shape=[2**40, 2**40])), "whole numbers was expected"),
+        (body(tensor(shape=[True, 4])), "whole numbers was expected"),
+        (body(tensor(shape=[])), "whole numbers was expected"),
         (body(tensor(shape=[1] * 9)), "1 to 8 whole numbers"),
         (body(tensor(data=[[1, 2], [3]])), "rows of different lengths"),
-        (body(tensor(data=["a", "b", "c", "d"])), "not all of FP32"),
-        (body(tensor(data=[1, 2, None, 4])), "not all of FP32"),
-        (body(tensor(data={"a": 1})), "not all of FP32"),
+        (body(tensor(data=["a", "b", "c", "d"])), "not all FP32"),
+        (body(tensor(data=[1, 2, None, 4])), "not all FP32"),
+        (body(tensor(data={"a": 1})), "not all FP32"),
         (body({"name": "x", "shape": [1], "datatype": "FP32"}), "has no data"),
-        (body(tensor(datatype="INT64", data=[1, 2, 3, 4.5])), "not all of INT64"),
-        (body(tensor(datatype="UINT8", data=[1, 2, 3, 256])), "do not fit into UINT8"),
-        (body(tensor(datatype="BOOL", data=[1, 0, 1, 2])), "not all of BOOL"),
+        (body(tensor(datatype="INT64", data=[1, 2, 3, 4.5])), "not all INT64"),
+        (body(tensor(datatype="UINT8", data=[1, 2, 3, 256])), "are out of range for UINT8"),
+        (body(tensor(datatype="BOOL", data=[1, 0, 1, 2])), "not all BOOL"),
         (body(tensor(parameters=3)), "'parameters' has to be an object"),
-        (body(tensor(data=["a" * 100_000] + [""] * 100_000)), "not all of FP32"),  # NumPy alone would need 40 GB for it
-        (body(tensor(data=[[[[[[[[[1.0]]]]]]]]])), "not all of FP32"),
+        (body(tensor(data=["a" * 100_000] + [""] * 100_000)), "not all FP32"),  # NumPy alone would need 40 GB for it
+        (body(tensor(data=[[[[[[[[[1.0]]]]]]]]])), "not all FP32"),
         (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
         (body(tensor(shape=[0, 2**31 - 1, 2**31 - 1], data=[])), "which is too large"),
         (DEEP.join((b'{"inputs": [{"name": ', b"}]}")), "'name' has to be a string; found [["),
         (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": ', b"}]}")), "has the datatype [["),
         (DEEP.join((b'{"inputs": [{"name": "x", "shape": ', b', "datatype": "FP32"}]}')), "has the shape [["),
-        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": ', b"}]}")), "not all of FP32"),
+        (DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": ', b"}]}")), "not all FP32"),
         (
             DEEP.join((b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "id": ', b"}")),
             "'id' has to be a string",
         ),
-        (body(tensor(parameters={"binary_data_size": 16})), "should have 16 raw bytes; 0 are left"),
-        (body(tensor(parameters={"binary_data_size": -1})), "should have -1 raw bytes"),
+        (body(tensor(parameters={"binary_data_size": 16})), "has binary_data_size 16; 0 bytes of the body are left"),
+        (body(tensor(parameters={"binary_data_size": -1})), "has binary_data_size -1"),
         (body(tensor(), outputs=[3]), "'outputs' has to be a list of objects"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_said(sent: bytes, words: str) -> None:
 
 def test_raw_bytes_must_fit() -> None:
     head = body({"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": 4}})
-    with pytest.raises(Refusal, match=r"has 4 raw bytes; FP32 of shape \[2\] has 8"):
+    with pytest.raises(Refusal, match=r"has 4 raw bytes; FP32 of shape \[2\] needs 8"):
         read_request(head + bytes(4), len(head))
     with pytest.raises(Refusal, match="5 bytes after the JSON part do not belong to any input"):
         read_request(body(tensor()) + bytes(5), len(body(tensor())))
@@ -130,11 +130,11 @@ def test_compressed_bodies_are_unpacked_and_bombs_are_not() -> None:
         == decompress(text, "", 10)
         == text
     )
-    with pytest.raises(TooLarge, match="larger than the 1,000 bytes"):
+    with pytest.raises(TooLarge, match="larger than 1,000 bytes"):
         decompress(gzip.compress(bytes(10_000_000)), "gzip", 1000)
-    with pytest.raises(Refusal, match="no gzip, or damaged"):
+    with pytest.raises(Refusal, match="is not valid gzip"):
         decompress(text, "gzip", 1000)
-    with pytest.raises(Refusal, match="ends too early"):
+    with pytest.raises(Refusal, match="is truncated"):
         decompress(gzip.compress(text)[:-12], "gzip", 1000)
-    with pytest.raises(Refusal, match="'br' is unknown"):
+    with pytest.raises(Refusal, match="'br' is not supported"):
         decompress(text, "br", 1000)
