@@ -56,7 +56,7 @@ def test_outputs_are_chosen_and_written_as_was_asked() -> None:
     answer = json.loads(written[:length])
     assert [one["name"] for one in answer["outputs"]] == ["b", "a"] and answer["outputs"][1]["data"] == [0.0]
     assert len(written[length:]) == answer["outputs"][0]["parameters"]["binary_data_size"] == 16
-    with pytest.raises(Refusal, match="There is no output 'z'. Outputs of the model: a, b, c"):
+    with pytest.raises(Refusal, match=r"There is no output 'z'\. Outputs of the model: a, b, c"):
         write_response("m", "1", InferRequest("", {}, outputs=("z",)), outputs)
 
 
