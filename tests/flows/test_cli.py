@@ -45,7 +45,7 @@ def test_methods_are_named_with_commas_between() -> None:
         (["--compression.prune.share", "0.5"], "Did you mean --compression.prune.shares?"),
         (["--compression.methods", "prune,factorize"], "no compression method 'factorize'. Did you mean factorise? There are: prune, "),
         (["--compression.methods", "prune,prune"], "a method is named twice"),
-        (["--compression.sparsify.pattern", "2:4"], "Give --compression.sparsify.shares 0.5"),
+        (["--compression.sparsify.pattern", "2:4"], "Set --compression.sparsify.shares 0.5"),
         (["--compression.prune.shares", "0.5,1.5"], "--compression.prune.shares.1: Input should be less than 1 (it was 1.5)."),
     ],
 )
