@@ -42,7 +42,10 @@ class Serving(Record):
         default=0.0, ge=0, description="interval in seconds at which new versions in the repository are loaded; 0: only on request"
     )
     log_share: float = Field(
-        default=0.0, ge=0, le=1, description="fraction of the requests that are logged, without their content; failed requests always are"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="fraction of the requests that are logged, without their content; answers with a status of 5xx always are",
     )
     predictions: str = Field(default="", description="folder for a sample of requests and answers in Parquet files; empty: no sample")
     predictions_share: float = Field(default=0.01, ge=0, le=1, description="fraction of the predictions in that sample")
