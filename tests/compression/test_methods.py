@@ -191,7 +191,7 @@ def shrunk(name: str, method: Method, level: float, trained: tuple[Dataset, Chec
 
 
 def test_settings_that_do_not_fit_are_refused(trained: tuple[Dataset, Checkpoint]) -> None:
-    with pytest.raises(ValidationError, match=r"Give --compression.sparsify.shares 0\.5"):
+    with pytest.raises(ValidationError, match=r"Set --compression.sparsify.shares 0\.5"):
         Sparsification(pattern="2:4")
     with pytest.raises(SettingError, match="early stopping could keep an epoch before"):
         shrunk("sparsify", Sparsification(), 0.8, trained, patience=2)
