@@ -217,7 +217,7 @@ def test_recurrent_layers_are_refused_with_a_reason(usecase: UseCase) -> None:
 
 
 def test_a_layer_keeps_a_multiple_of_16_channels_and_loses_whole_heads() -> None:
-    with pytest.raises(SettingError, match="every layer keeps 16 channels"):
+    with pytest.raises(SettingError, match="each layer keeps a multiple of 16 channels"):
         prune_channels(*ready(ToyUseCase(hidden=8)), SHARE)
     assert len(least_important(torch.rand(40), 0.99)) == 24
     assert least_important(torch.tensor([5.0, 5, 1, 1, 3, 3]), 0.4, unit=2) == [2, 3]
