@@ -16,7 +16,7 @@ from usecases.reading.arrow import class_names, hub_splits, open_parquet
 from usecases.reading.class_folders import Item, Source
 from usecases.reading.encodings import TextFile
 from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell
-from usecases.reading.tables import Found, Table, separated
+from usecases.reading.tables import DataFile, Table, separated
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
@@ -34,7 +34,7 @@ def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[I
         DataError: the file is empty, or the column of paths or of labels cannot be told.
     """
     text = TextFile(path, settings.encoding, findings)
-    table = separated(Found(path, path.name), text, lambda rows: not any(map(_is_image_name, rows[0])), EXPECTED)
+    table = separated(DataFile(path, path.name), text, lambda rows: not any(map(_is_image_name, rows[0])), EXPECTED)
     image, label, split = _columns(path, table, settings)
     items = []
     for where, row in table.rows():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract.errors import DataError
 from usecases.reading.splits import split_of
-from usecases.reading.tables import Found, Rows, Table
+from usecases.reading.tables import DataFile, Rows, Table
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BATCH = 1000
 
 
-def parquet(found: Found) -> Table:
+def parquet(found: DataFile) -> Table:
     """A parquet file; names of classes are read from its metadata, where the hub keeps them.
 
     Raises:

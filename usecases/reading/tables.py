@@ -26,7 +26,7 @@ LONGEST_RECORD = 5000  # lines; a record of more is a quote that was never close
 
 
 @dataclass(frozen=True)
-class Found:
+class DataFile:
     """A file of a data set: its name in reports, and the split that its name or its folder's speaks of."""
 
     path: Path
@@ -66,11 +66,11 @@ class Table:
 
 
 # -- separated values -------------------------------------------------------------------------------------------------
-def separated(found: Found, file: TextFile, is_header: IsHeader, expected: str) -> Table:
+def separated(data_file: DataFile, file: TextFile, is_header: IsHeader, expected: str) -> Table:
     """A CSV, TSV or the like.
 
     Args:
-        found: the file.
+        data_file: the file.
         file: its text.
         is_header: whether the first of some rows holds the names of the columns.
         expected: what the file should hold, as a sentence for the error.
@@ -79,12 +79,12 @@ def separated(found: Found, file: TextFile, is_header: IsHeader, expected: str) 
         DataError: it is empty.
     """
     dialect = dialect_of(file.head)
-    first = [row for _, row in _first(_records(found, file, dialect, 0), SNIFFED)]
+    first = [row for _, row in _first(_records(data_file, file, dialect, 0), SNIFFED)]
     if not first:
-        raise DataError(f"{found.path} is empty. {expected}")
+        raise DataError(f"{data_file.path} is empty. {expected}")
     headed = is_header(first)
     columns = [name.strip() or str(i) for i, name in enumerate(first[0])] if headed else [str(i) for i in range(_width(first))]
-    return Table(found.name, columns, lambda: _records(found, file, dialect, int(headed)), found.split, headless=not headed)
+    return Table(data_file.name, columns, lambda: _records(data_file, file, dialect, int(headed)), data_file.split, headless=not headed)
 
 
 def named_rows(path: Path, encoding: str, findings: Findings, dialect: Dialect | None = None) -> Iterator[dict[str, str]]:
@@ -98,7 +98,7 @@ def named_rows(path: Path, encoding: str, findings: Findings, dialect: Dialect |
     """
     file = TextFile(path, encoding, findings)
     names: list[str] = []
-    for _, row in _records(Found(path, path.name), file, dialect or dialect_of(file.head), 0):
+    for _, row in _records(DataFile(path, path.name), file, dialect or dialect_of(file.head), 0):
         if names:
             yield dict(zip(names, row, strict=False))
         else:
@@ -143,7 +143,7 @@ def _is_quoted(lines: Sequence[str], separator: str) -> bool:
     return not equal or (bool(cells) and all(len(cell) > 1 and cell.endswith('"') for cell in cells))
 
 
-def _records(found: Found, file: TextFile, dialect: Dialect, skip: int) -> Rows:
+def _records(data_file: DataFile, file: TextFile, dialect: Dialect, skip: int) -> Rows:
     csv.field_size_limit(sys.maxsize)  # of the process; texts are longer than its default
     start, number, marks = 1, 0, 0
 
@@ -157,10 +157,10 @@ def _records(found: Found, file: TextFile, dialect: Dialect, skip: int) -> Rows:
     for row in reader:
         several = reader.line_num - start
         if several > LONGEST_RECORD or (several and marks % 2):  # an odd one is left open until the end of the file
-            raise DataError(f"{found.path} line {start} opens a quotation mark that is not closed where its text ends. Close it.")
+            raise DataError(f"{data_file.path} line {start} opens a quotation mark that is not closed where its text ends. Close it.")
         if any(cell.strip() for cell in row):
             if number >= skip:
-                yield f"{found.name} line {start}", row
+                yield f"{data_file.name} line {start}", row
             number += 1
         start, marks = reader.line_num + 1, 0
 
@@ -203,7 +203,7 @@ def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
-def json_lines(found: Found, file: TextFile, findings: Findings) -> Table:
+def json_lines(data_file: DataFile, file: TextFile, findings: Findings) -> Table:
     """An object, or a list of cells, per line."""
     reported = False
 
@@ -211,7 +211,7 @@ def json_lines(found: Found, file: TextFile, findings: Findings) -> Table:
         nonlocal reported
         report, reported = not reported, True
         for number, line in file.numbered():
-            name = f"{found.name} line {number}"
+            name = f"{data_file.name} line {number}"
             try:
                 value = json.loads(line)
             except ValueError as error:
@@ -221,10 +221,10 @@ def json_lines(found: Found, file: TextFile, findings: Findings) -> Table:
             elif report:
                 findings.set_aside("line that is no JSON object", value if isinstance(value, str) else name)
 
-    return _of_objects(found.name, rows, found.split)
+    return _of_objects(data_file.name, rows, data_file.split)
 
 
-def json_document(found: Found, file: TextFile) -> list[Table]:
+def json_document(data_file: DataFile, file: TextFile) -> list[Table]:
     """A list of objects or of lists, bare or under one key; or one such list per split, under the splits' names.
 
     Raises:
@@ -233,12 +233,12 @@ def json_document(found: Found, file: TextFile) -> list[Table]:
     try:
         content = json.loads(file.text())
     except ValueError as error:
-        raise DataError(f"{found.path} cannot be read as JSON: {error}.") from None
+        raise DataError(f"{data_file.path} cannot be read as JSON: {error}.") from None
     lists = {"": content} if isinstance(content, list) else {k: v for k, v in content.items() if _is_rows(v)}
     if not lists or not any(lists.values()):
-        raise DataError(f"{found.path} holds no list of texts. It should be a list of objects with a text and a label each.")
+        raise DataError(f"{data_file.path} holds no list of texts. It should be a list of objects with a text and a label each.")
     return [
-        _of_objects(found.name, _numbered(f"{found.name} {key}".strip(), value), split_of(key) or found.split)
+        _of_objects(data_file.name, _numbered(f"{data_file.name} {key}".strip(), value), split_of(key) or data_file.split)
         for key, value in lists.items()
     ]
 

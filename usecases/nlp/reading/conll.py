@@ -13,7 +13,7 @@ from tasks.contract.findings import NAMED, Findings
 from usecases.nlp.reading.schemes import Decoder, is_tag
 from usecases.nlp.sources import Item, Source, Span
 from usecases.reading.encodings import TextFile
-from usecases.reading.tables import Found
+from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -131,7 +131,7 @@ def _are_bare(values: Sequence[str]) -> bool:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-def read_conll(files: Sequence[tuple[Found, TextFile]], settings: TextSettings, findings: Findings) -> Source:
+def read_conll(files: Sequence[tuple[DataFile, TextFile]], settings: TextSettings, findings: Findings) -> Source:
     """Sentences of column files.
 
     Raises:
@@ -167,7 +167,7 @@ def _token_column(rows: list[list[str]], tag: int, asked: str) -> int:
     return first if words[first] * 3 >= words[most] else most
 
 
-def _sentences(found: Found, file: TextFile) -> Iterator[tuple[str, list[list[str]]]]:
+def _sentences(found: DataFile, file: TextFile) -> Iterator[tuple[str, list[list[str]]]]:
     separator = _separator(file.head)
     name, held = "", []
     for number, line in enumerate(file.lines(), start=1):

@@ -29,7 +29,7 @@ from usecases.nlp.sources import Source
 from usecases.reading import arrow, tables
 from usecases.reading.archives import is_archive
 from usecases.reading.encodings import TextFile
-from usecases.reading.tables import Found
+from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -61,8 +61,8 @@ class Sniffed:
         return _json_of(first, self.path) if first.startswith(("{", "[")) else ""
 
 
-Files = Sequence[tuple[Found, TextFile]]
-Read = Callable[[Sequence[Found], "TextSettings", Findings], Source]
+Files = Sequence[tuple[DataFile, TextFile]]
+Read = Callable[[Sequence[DataFile], "TextSettings", Findings], Source]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _opened(read: Callable[[Files, TextSettings, Findings], Source]) -> Read:
     )
 
 
-def _read_parquet(found: Sequence[Found], settings: TextSettings, findings: Findings) -> Source:
+def _read_parquet(found: Sequence[DataFile], settings: TextSettings, findings: Findings) -> Source:
     return read_tables([arrow.parquet(one) for one in found], settings, findings)
 
 
@@ -140,7 +140,7 @@ def _read_lines(files: Files, settings: TextSettings, findings: Findings) -> Sou
     return read_class_files(files, classes, findings)
 
 
-def _refuse(found: Sequence[Found], settings: TextSettings, findings: Findings) -> Source:
+def _refuse(found: Sequence[DataFile], settings: TextSettings, findings: Findings) -> Source:
     raise DataError(f"{found[0].path} is of no known kind. Give a table, JSON lines, CoNLL columns, or a folder per class.")
 
 

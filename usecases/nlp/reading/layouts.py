@@ -19,7 +19,7 @@ from usecases.reading import arrow, digests
 from usecases.reading.archives import is_archive, refuse_archives
 from usecases.reading.files import files_below, files_in, subfolders, unwrap, walk
 from usecases.reading.splits import split_of
-from usecases.reading.tables import Found
+from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -76,7 +76,7 @@ def _files_beside(path: Path) -> list[Path]:
 # -- where ------------------------------------------------------------------------------------------------------------
 def _from_file(path: Path, settings: TextSettings, findings: Findings) -> Source:
     refuse_archives([path])
-    return _named(_read([Found(path, path.name)], settings, findings), path.parent)
+    return _named(_read([DataFile(path, path.name)], settings, findings), path.parent)
 
 
 def _from_folder(path: Path, settings: TextSettings, findings: Findings) -> Source:
@@ -94,17 +94,17 @@ def _from_folder(path: Path, settings: TextSettings, findings: Findings) -> Sour
     raise DataError(f"No texts were found in {path}. Give a table with a text and a label per row, a folder per class, or CoNLL columns.")
 
 
-def _with_splits(root: Path, files: Sequence[Path]) -> list[Found]:
+def _with_splits(root: Path, files: Sequence[Path]) -> list[DataFile]:
     """The files at the top, else those in folders that are named as splits."""
     if files:
-        return [Found(p, p.name, split_of(p.name)) for p in files]
+        return [DataFile(p, p.name, split_of(p.name)) for p in files]
     inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in files_in(folder)]
-    return [Found(p, str(p.relative_to(root)), split) for p, split in inside if _may_hold_data(p)]
+    return [DataFile(p, str(p.relative_to(root)), split) for p, split in inside if _may_hold_data(p)]
 
 
-def _shards(root: Path) -> list[Found]:
+def _shards(root: Path) -> list[DataFile]:
     shards = [p for p in files_below(root) if p.match("*.parquet")]
-    return [Found(p, str(p.relative_to(root)), split_of(p.stem) or split_of(p.parent.name)) for p in shards]
+    return [DataFile(p, str(p.relative_to(root)), split_of(p.stem) or split_of(p.parent.name)) for p in shards]
 
 
 def _may_hold_data(path: Path) -> bool:
@@ -124,7 +124,7 @@ def _named(source: Source, folder: Path) -> Source:
 
 
 # -- what -------------------------------------------------------------------------------------------------------------
-def _same_kind(found: list[Found], settings: TextSettings, findings: Findings) -> list[Found]:
+def _same_kind(found: list[DataFile], settings: TextSettings, findings: Findings) -> list[DataFile]:
     """The files of one layout, that of most bytes; others are left out, and where splits are named, files that name none."""
     labels = {labels_beside(f.path) for f in found}
     kinds = {f: kind_of(f.path, settings) for f in found if f.path not in labels}
@@ -139,7 +139,7 @@ def _same_kind(found: list[Found], settings: TextSettings, findings: Findings) -
     return kept
 
 
-def _read(found: Sequence[Found], settings: TextSettings, findings: Findings) -> Source:
+def _read(found: Sequence[DataFile], settings: TextSettings, findings: Findings) -> Source:
     return kind_of(found[0].path, settings).read(found, settings, findings)
 
 

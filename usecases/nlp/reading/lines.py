@@ -14,7 +14,7 @@ from usecases.nlp.reading.columns import as_list
 from usecases.nlp.sources import Item, Source
 from usecases.reading.encodings import TextFile
 from usecases.reading.splits import SPLIT_NAMES
-from usecases.reading.tables import Found
+from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -25,7 +25,7 @@ TEXTS = re.compile(r"^(.*?)(texts?|sentences?|tweets?|seq\.in)$", re.IGNORECASE)
 LABELS = ("labels", "label")
 MOST = 0.95
 
-Files = Sequence[tuple[Found, TextFile]]
+Files = Sequence[tuple[DataFile, TextFile]]
 
 
 # -- fastText and TREC ------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def read_parallel(files: Files, settings: TextSettings, findings: Findings) -> S
     return Source("texts and labels in two files, line by line", "classification", items, _several(items), findings)
 
 
-def _pairs(found: Found, file: TextFile, settings: TextSettings, findings: Findings) -> Iterator[Item]:
+def _pairs(found: DataFile, file: TextFile, settings: TextSettings, findings: Findings) -> Iterator[Item]:
     beside = labels_beside(found.path)
     assert beside is not None
     labels = TextFile(beside, settings.encoding, findings)
@@ -114,7 +114,7 @@ def _pairs(found: Found, file: TextFile, settings: TextSettings, findings: Findi
 
 
 # -- a file per class -------------------------------------------------------------------------------------------------
-def class_of_files(files: Sequence[Found]) -> dict[Path, str] | None:
+def class_of_files(files: Sequence[DataFile]) -> dict[Path, str] | None:
     """The class that each file's name speaks of, splits aside; None: the names tell nothing, or one class only."""
     words = {found.path: _without_split(found.path.name if _same_stems(files) else found.path.stem) for found in files}
     first, last = min(words.values()), max(words.values())  # what these two begin with, all begin with
@@ -124,7 +124,7 @@ def class_of_files(files: Sequence[Found]) -> dict[Path, str] | None:
     return classes if all(classes.values()) and len(set(classes.values())) > 1 else None
 
 
-def _same_stems(files: Sequence[Found]) -> bool:
+def _same_stems(files: Sequence[DataFile]) -> bool:
     """rt-polarity.pos and rt-polarity.neg: the suffix is the class."""
     return len({found.path.stem for found in files}) < len({found.path.name for found in files})
 

@@ -14,7 +14,7 @@ from usecases.reading import tables
 from usecases.reading.arrow import parquet
 from usecases.reading.encodings import TextFile
 from usecases.reading.files import files_below
-from usecases.reading.tables import Found
+from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -48,7 +48,7 @@ def read_unlabelled(settings: TextSettings, held_out: Collection[str], findings:
 
 
 def _texts(path: Path, settings: TextSettings, findings: Findings) -> Iterator[str]:
-    found, suffix = Found(path, path.name), path.suffix.casefold()
+    found, suffix = DataFile(path, path.name), path.suffix.casefold()
     if suffix == ".parquet":
         return texts_of(parquet(found))
     file = TextFile(path, settings.encoding, findings)
