@@ -67,11 +67,11 @@ def trainer(data: Path, options: argparse.Namespace) -> float:
     from transformers import TrainingArguments as Arguments
 
     from usecases.nlp.texts import Texts
-    from usecases.nlp.windows import read_labels, right_labels
+    from usecases.nlp.windows import read_labels, true_labels
 
     card = read_labels(data / "assets")
     texts = Texts(data / "train")
-    label = right_labels(data, "train", tuple(card["labels"])).argmax(1)
+    label = true_labels(data, "train", tuple(card["labels"])).argmax(1)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(data / "assets" / "tokenizer.json"), pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     )

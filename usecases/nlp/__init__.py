@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from usecases.nlp.codec import ClassCodec, EntityCodec
-    from usecases.nlp.network import Classifier, Guesser, Tagger, TextNetwork
+    from usecases.nlp.network import Classifier, MaskedLM, Tagger, TextNetwork
 
 
 class TextSettings(UseCase):
@@ -331,7 +331,7 @@ class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Att
 class MaskedLanguageModelling(TextSettings):
     """Pretraining: tokens that are hidden, guessed from those around them (Devlin 2019)."""
 
-    name: ClassVar[str] = "hidden_tokens"
+    name: ClassVar[str] = "masked_language_modelling"
 
     @property
     def monitor(self) -> str:
@@ -347,19 +347,19 @@ class MaskedLanguageModelling(TextSettings):
         return MaskedTexts(self, folder, split)
 
     def network(self, assets: Path) -> nn.Module:
-        from usecases.nlp.network import build_guesser
+        from usecases.nlp.network import build_masked_lm
 
-        return build_guesser(self, assets)
+        return build_masked_lm(self, assets)
 
     def loss(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        from usecases.nlp.objective import hidden_loss
+        from usecases.nlp.objective import masked_lm_loss
 
-        return hidden_loss(network, batch["tokens"])
+        return masked_lm_loss(network, batch["tokens"])
 
     def predictor(self, network: nn.Module) -> nn.Module:
-        from usecases.nlp.network import Guesses
+        from usecases.nlp.network import TokenPredictions
 
-        return Guesses(cast("Guesser", network))
+        return TokenPredictions(cast("MaskedLM", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
         from usecases.nlp.judging import judged_guesses

@@ -15,7 +15,7 @@ from usecases.nlp.judging import entities_of, probabilities_of
 from usecases.nlp.scores import entity_scores
 from usecases.nlp.sources import Span
 from usecases.nlp.texts import Texts
-from usecases.nlp.windows import right_labels
+from usecases.nlp.windows import true_labels
 
 SHOWN = 8  # texts of a kind
 EXPLAINED = 6
@@ -25,7 +25,7 @@ LONGEST = 300  # characters of a text that is shown
 def class_figures(predict: Predict, codec: ClassCodec, folder: Path) -> dict[str, Any]:
     """Confusion, calibration, classes one by one, the surest mistakes, and why some answers are what they are."""
     texts = Texts(folder / "test")
-    likely, right = probabilities_of(predict, codec, texts), right_labels(folder, "test", tuple(codec.labels))
+    likely, right = probabilities_of(predict, codec, texts), true_labels(folder, "test", tuple(codec.labels))
     sure, said, true = likely.max(1), likely.argmax(1), right.argmax(1)
     hit = right[np.arange(len(said)), said]
     order = np.argsort(-sure, kind="stable")

@@ -13,7 +13,7 @@ from tasks.contract.types import Predict, Split
 from usecases.nlp.codec import ClassCodec, EntityCodec, Found
 from usecases.nlp.scores import classification_scores, decided, entity_scores, hit
 from usecases.nlp.texts import Texts
-from usecases.nlp.windows import MaskedTexts, right_labels
+from usecases.nlp.windows import MaskedTexts, true_labels
 
 if TYPE_CHECKING:
     from usecases.nlp import TextSettings
@@ -25,7 +25,7 @@ MOST_WINDOWS = 20_000  # of hidden tokens
 def judged_classes(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> dict[str, float]:
     """See `classification_scores`."""
     probabilities = probabilities_of(predict, codec, Texts(folder / split))
-    return classification_scores(probabilities, right_labels(folder, split, tuple(codec.labels)), codec.multi, codec.labels)
+    return classification_scores(probabilities, true_labels(folder, split, tuple(codec.labels)), codec.multi, codec.labels)
 
 
 def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> dict[str, float]:
@@ -37,7 +37,7 @@ def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: S
 
 def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Statistics:
     """Of accuracy."""
-    right = right_labels(folder, split, tuple(codec.labels))
+    right = true_labels(folder, split, tuple(codec.labels))
     return Statistics(
         hit(decided(probabilities_of(predict, codec, Texts(folder / split)), codec.multi), right, codec.multi)[:, None], mean_of
     )

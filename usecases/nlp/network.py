@@ -187,8 +187,8 @@ class _Head(nn.Module):
         self.layer, self.transitions = layer, transitions
 
 
-class Guesser(TextNetwork):
-    """Guesses tokens from their states by the vectors of all tokens."""
+class MaskedLM(TextNetwork):
+    """TokenPredictions tokens from their states by the vectors of all tokens."""
 
     def __init__(self, backbone: Encoder, tokenizer: TextTokenizer) -> None:
         super().__init__(backbone, tokenizer.padding)
@@ -231,8 +231,8 @@ class Scores(nn.Module):
         return self.network(tokens), self.network.transitions.detach().float().expand(tokens.shape[0], -1, -1)
 
 
-class Guesses(nn.Module):
-    def __init__(self, network: Guesser) -> None:
+class TokenPredictions(nn.Module):
+    def __init__(self, network: MaskedLM) -> None:
         super().__init__()
         self.network = network
 
@@ -289,5 +289,5 @@ def build_tagger(settings: TextSettings, assets: Path) -> Tagger:
     return Tagger(build_encoder(settings, assets), read_tokenizer(assets).padding, tags, settings.head_dropout)
 
 
-def build_guesser(settings: TextSettings, assets: Path) -> Guesser:
-    return Guesser(build_encoder(settings, assets), read_tokenizer(assets))
+def build_masked_lm(settings: TextSettings, assets: Path) -> MaskedLM:
+    return MaskedLM(build_encoder(settings, assets), read_tokenizer(assets))

@@ -14,9 +14,9 @@ from tasks.contract.types import Predict
 from usecases.calibration import best_temperature
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
 from usecases.nlp.judging import probabilities_of
-from usecases.nlp.network import Classifier, Guesser, Tagger
+from usecases.nlp.network import Classifier, MaskedLM, Tagger
 from usecases.nlp.texts import Texts
-from usecases.nlp.windows import MASKED, NO_TAG, right_labels
+from usecases.nlp.windows import MASKED, NO_TAG, true_labels
 
 if TYPE_CHECKING:
     from usecases.nlp import EntityRecognition, TextClassification
@@ -94,24 +94,24 @@ def taught_tags(
     return (1 - weight) * observed + weight * taught
 
 
-def hidden_loss(network: nn.Module, tokens: Tensor) -> Tensor:
+def masked_lm_loss(network: nn.Module, tokens: Tensor) -> Tensor:
     """Masked-language modelling (Devlin 2019): of 15 % of the tokens 80 % are masked, 10 % replaced, 10 % left as they are.
 
     Args:
         tokens: int64 [B, L].
     """
-    guesser = cast(Guesser, network)
+    masked_lm = cast(MaskedLM, network)
     draw = torch.rand(tokens.shape, device=tokens.device)
     asked = draw < MASKED
-    for mark in guesser.marks:
+    for mark in masked_lm.marks:
         asked &= tokens != mark
     how = torch.rand(tokens.shape, device=tokens.device)
-    others = torch.randint_like(tokens, len(guesser.bias))
-    seen = torch.where(asked & (how < 1 - REPLACED - LEFT), guesser.mask, tokens)
+    others = torch.randint_like(tokens, len(masked_lm.bias))
+    seen = torch.where(asked & (how < 1 - REPLACED - LEFT), masked_lm.mask, tokens)
     seen = torch.where(asked & (how >= 1 - REPLACED), others, seen)
     if not asked.any():
-        return guesser(tokens).sum() * 0
-    return F.cross_entropy(guesser(seen, asked).float(), tokens[asked])
+        return masked_lm(tokens).sum() * 0
+    return F.cross_entropy(masked_lm(seen, asked).float(), tokens[asked])
 
 
 def fit_temperature(network: nn.Module, predict: Predict, codec: ClassCodec, folder: Path) -> None:
@@ -119,6 +119,6 @@ def fit_temperature(network: nn.Module, predict: Predict, codec: ClassCodec, fol
     classifier = cast(Classifier, network)
     texts = Texts(folder / "validation")
     likely = np.clip(probabilities_of(predict, codec, texts), 1e-7, 1 - 1e-7)
-    right = right_labels(folder, "validation", tuple(codec.labels))
+    right = true_labels(folder, "validation", tuple(codec.labels))
     logits = np.log(likely) - (np.log1p(-likely) if classifier.multi else 0)
     classifier.temperature.mul_(best_temperature(logits, right, classifier.multi))

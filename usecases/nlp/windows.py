@@ -53,7 +53,7 @@ class LabelledTexts(Windows):
         super().__init__(settings, folder, (split,))
         card = read_labels(folder / "assets")
         self.multi = bool(card["multi"])
-        self.right = right_labels(folder, split, tuple(card["labels"]))
+        self.right = true_labels(folder, split, tuple(card["labels"]))
 
     def batch(self, indices: np.ndarray) -> Arrays:
         right = self.right[self.rows[indices, 1]]
@@ -111,7 +111,7 @@ def to_length(inputs: Arrays, settings: TextSettings, folder: Path) -> Arrays:
     return {"tokens": np.pad(tokens, ((0, 0), (0, missing)), constant_values=read_tokenizer(folder / "assets").padding)}
 
 
-def right_labels(folder: Path, split: str, labels: tuple[str, ...]) -> np.ndarray:
+def true_labels(folder: Path, split: str, labels: tuple[str, ...]) -> np.ndarray:
     """bool [N, C]"""
     texts, number = Texts(folder / split), {label: column for column, label in enumerate(labels)}
     right = np.zeros((len(texts), len(labels)), dtype=bool)
