@@ -229,14 +229,14 @@ class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Exp
         return Probabilities(cast("Classifier", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-        from usecases.nlp.judging import judged_classes
+        from usecases.nlp.evaluation import evaluate_classes
 
-        return judged_classes(predict, self.codec(folder / "assets"), folder, split)
+        return evaluate_classes(predict, self.codec(folder / "assets"), folder, split)
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
-        from usecases.nlp.judging import class_tallies
+        from usecases.nlp.evaluation import class_statistics
 
-        return class_tallies(predict, self.codec(folder / "assets"), folder, split)
+        return class_statistics(predict, self.codec(folder / "assets"), folder, split)
 
     def codec(self, assets: Path) -> ClassCodec:
         from usecases.nlp.codec import NetworkClassCodec
@@ -303,14 +303,14 @@ class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Att
         return Scores(cast("Tagger", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-        from usecases.nlp.judging import judged_entities
+        from usecases.nlp.evaluation import evaluate_entities
 
-        return judged_entities(predict, self.codec(folder / "assets"), folder, split)
+        return evaluate_entities(predict, self.codec(folder / "assets"), folder, split)
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
-        from usecases.nlp.judging import entity_tallies
+        from usecases.nlp.evaluation import entity_statistics
 
-        return entity_tallies(predict, self.codec(folder / "assets"), folder, split)
+        return entity_statistics(predict, self.codec(folder / "assets"), folder, split)
 
     def codec(self, assets: Path) -> EntityCodec:
         from usecases.nlp.codec import NetworkEntityCodec
@@ -362,9 +362,9 @@ class MaskedLanguageModelling(TextSettings):
         return TokenPredictions(cast("MaskedLM", network))
 
     def score(self, predict: Predict, folder: Path, split: Split) -> dict[str, float]:
-        from usecases.nlp.judging import judged_guesses
+        from usecases.nlp.evaluation import evaluate_masked_tokens
 
-        return judged_guesses(predict, self, folder, split)
+        return evaluate_masked_tokens(predict, self, folder, split)
 
     def codec(self, assets: Path) -> Codec:
         raise NotImplementedError("what was pretrained is not served")

@@ -10,8 +10,8 @@ import numpy as np
 from tasks.contract.types import Predict
 from usecases import charts
 from usecases.nlp.codec import ClassCodec, EntityCodec
+from usecases.nlp.evaluation import entities_of, probabilities_of
 from usecases.nlp.explaining import class_weights
-from usecases.nlp.judging import entities_of, probabilities_of
 from usecases.nlp.scores import entity_scores
 from usecases.nlp.sources import Span
 from usecases.nlp.texts import Texts

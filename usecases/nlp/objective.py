@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tasks.contract.types import Predict
 from usecases.calibration import best_temperature
 from usecases.nlp.crf import crf_loss, packed, tag_marginals
-from usecases.nlp.judging import probabilities_of
+from usecases.nlp.evaluation import probabilities_of
 from usecases.nlp.network import Classifier, MaskedLM, Tagger
 from usecases.nlp.texts import Texts
 from usecases.nlp.windows import MASKED, NO_TAG, true_labels

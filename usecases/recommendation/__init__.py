@@ -222,9 +222,9 @@ class Recommendation(
         return scores(predict, self.examples(folder, split), folder, with_sampled=split == "test")
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics | None:
-        from usecases.recommendation.scores import tallies
+        from usecases.recommendation.scores import statistics
 
-        return tallies(predict, self.examples(folder, split))
+        return statistics(predict, self.examples(folder, split))
 
     def codec(self, assets: Path) -> Codec:
         from usecases.recommendation.codec import HistoryCodec

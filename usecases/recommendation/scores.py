@@ -41,7 +41,7 @@ def scores(predict: Predict, examples: Examples, folder: Path, with_sampled: boo
     return found
 
 
-def tallies(predict: Predict, examples: Examples) -> Statistics:
+def statistics(predict: Predict, examples: Examples) -> Statistics:
     """Of ndcg@10."""
     rank, _ = ranked(predict, examples)
     return Statistics(gains(rank, 10)[:, None], mean_of)

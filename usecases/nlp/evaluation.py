@@ -22,20 +22,20 @@ BATCH = 64
 MOST_WINDOWS = 20_000  # of hidden tokens
 
 
-def judged_classes(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> dict[str, float]:
+def evaluate_classes(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> dict[str, float]:
     """See `classification_scores`."""
     probabilities = probabilities_of(predict, codec, Texts(folder / split))
     return classification_scores(probabilities, true_labels(folder, split, tuple(codec.labels)), codec.multi, codec.labels)
 
 
-def judged_entities(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> dict[str, float]:
+def evaluate_entities(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> dict[str, float]:
     """See `entity_scores`."""
     texts = Texts(folder / split)
     found = [[span for span, _ in one] for one in entities_of(predict, codec, texts)]
     return entity_scores(found, texts.spans(range(len(texts))))
 
 
-def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Statistics:
+def class_statistics(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> Statistics:
     """Of accuracy."""
     right = true_labels(folder, split, tuple(codec.labels))
     return Statistics(
@@ -43,7 +43,7 @@ def class_tallies(predict: Predict, codec: ClassCodec, folder: Path, split: Spli
     )
 
 
-def entity_tallies(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> Statistics:
+def entity_statistics(predict: Predict, codec: EntityCodec, folder: Path, split: Split) -> Statistics:
     """Of entity_f1: of each text the entities that were found and are right, found, and right."""
     texts = Texts(folder / split)
     found = [{span for span, _ in one} for one in entities_of(predict, codec, texts)]
@@ -83,7 +83,7 @@ def _by_length(texts: Texts) -> Iterator[tuple[np.ndarray, list[str]]]:
         yield rows, [every[row] for row in rows]
 
 
-def judged_guesses(predict: Predict, settings: TextSettings, folder: Path, split: Split) -> dict[str, float]:
+def evaluate_masked_tokens(predict: Predict, settings: TextSettings, folder: Path, split: Split) -> dict[str, float]:
     """masked_accuracy: the share of hidden tokens that are guessed right."""
     windows = MaskedTexts(settings, folder, split)
     rows = np.linspace(0, len(windows) - 1, min(len(windows), MOST_WINDOWS)).astype(np.int64)
