@@ -206,9 +206,9 @@ class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Exp
     def distillation_loss(
         self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
     ) -> Tensor:
-        from usecases.nlp.objective import taught_classes
+        from usecases.nlp.objective import class_distillation_loss
 
-        return taught_classes(self, student, teacher, batch, weight, temperature)
+        return class_distillation_loss(self, student, teacher, batch, weight, temperature)
 
     def baselines(self) -> dict[str, LinearText]:
         return {"linear": LinearText(**self.model_dump())}
@@ -285,9 +285,9 @@ class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Att
     def distillation_loss(
         self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
     ) -> Tensor:
-        from usecases.nlp.objective import taught_tags
+        from usecases.nlp.objective import tag_distillation_loss
 
-        return taught_tags(self, student, teacher, batch, weight, temperature)
+        return tag_distillation_loss(self, student, teacher, batch, weight, temperature)
 
     def baselines(self) -> dict[str, CrfEntities]:
         return {"crf": CrfEntities(**self.model_dump())}

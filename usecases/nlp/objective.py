@@ -32,7 +32,7 @@ def classification_loss(usecase: TextClassification, network: nn.Module, batch: 
     return class_loss(usecase, classifier, classifier(batch["tokens"]), batch["label"])
 
 
-def taught_classes(
+def class_distillation_loss(
     usecase: TextClassification, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
 ) -> Tensor:
     """What was observed, and the teacher's softened opinion (Hinton 2015): of all classes, or of each label where there may be several."""
@@ -42,10 +42,10 @@ def taught_classes(
     logits = small(batch["tokens"])
     observed = class_loss(usecase, small, logits, batch["label"])
     if small.multi:
-        taught = F.binary_cross_entropy_with_logits(logits / temperature, torch.sigmoid(wanted))
+        distilled = F.binary_cross_entropy_with_logits(logits / temperature, torch.sigmoid(wanted))
     else:
-        taught = F.cross_entropy(logits / temperature, torch.softmax(wanted, 1))
-    return (1 - weight) * observed + weight * temperature**2 * taught
+        distilled = F.cross_entropy(logits / temperature, torch.softmax(wanted, 1))
+    return (1 - weight) * observed + weight * temperature**2 * distilled
 
 
 def class_loss(usecase: TextClassification, classifier: Classifier, logits: Tensor, label: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def tagging_loss(usecase: EntityRecognition, network: nn.Module, batch: dict[str
     return F.cross_entropy(scores.flatten(0, 1), batch["tags"].flatten(), ignore_index=NO_TAG)
 
 
-def taught_tags(
+def tag_distillation_loss(
     usecase: EntityRecognition, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
 ) -> Tensor:
     """What was observed, and the teacher's opinion of each word as its whole sequence of tags makes it."""
@@ -90,8 +90,8 @@ def taught_tags(
         else:
             observed = F.cross_entropy(scores[known], tags[known])
             wanted, found = (torch.log_softmax(one / temperature, 2) for one in (wanted, scores))
-        taught = -(wanted.exp() * found).sum(2)[known].mean() * temperature**2
-    return (1 - weight) * observed + weight * taught
+        distilled = -(wanted.exp() * found).sum(2)[known].mean() * temperature**2
+    return (1 - weight) * observed + weight * distilled
 
 
 def masked_lm_loss(network: nn.Module, tokens: Tensor) -> Tensor:

@@ -189,10 +189,10 @@ class Recommendation(
     def distillation_loss(
         self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
     ) -> Tensor:
-        from usecases.recommendation.objective import objective_of, taught_over_all
+        from usecases.recommendation.objective import objective_of, full_softmax_distillation_loss
 
         if objective_of(self, student) == "softmax":  # in parts: the scores of a large catalogue do not fit into memory twice
-            return taught_over_all(student, teacher, batch, weight, temperature)
+            return full_softmax_distillation_loss(student, teacher, batch, weight, temperature)
         return super().distillation_loss(student, teacher, batch, weight, temperature)
 
     def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def next_item_loss(usecase: Recommendation, network: nn.Module, batch: dict[str,
     return calibrated_cross_entropy(scores[:, 0], scores[:, 1:], power)
 
 
-def taught_over_all(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
+def full_softmax_distillation_loss(student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float) -> Tensor:
     """The softmax objective, a part `weight` of it being the distance to the teacher's softmax."""
     with torch.no_grad():
         opinion = compared_with_all(teacher, batch)[:2]

@@ -11,7 +11,7 @@ ROWS = 256  # states at a time: their scores of all items stay in the cache of a
 
 
 class Teacher(NamedTuple):
-    """What a student is taught: the softmax of `states @ items.T` over the temperature, for the same rows and items."""
+    """What a student is distilled: the softmax of `states @ items.T` over the temperature, for the same rows and items."""
 
     states: Tensor
     items: Tensor
@@ -43,7 +43,7 @@ class _Softmax(torch.autograd.Function):
                 scores = (rows @ items_.T).float()
                 if teacher:
                     wanted = (teacher.states[start : start + ROWS].to(dtype) @ teacher.items.to(dtype).T).float()
-                    part, error = _taught(scores, right, wanted, teacher.weight, teacher.temperature)
+                    part, error = _distilled(scores, right, wanted, teacher.weight, teacher.temperature)
                 else:
                     part, error = _observed(scores, right)
                 loss += part
@@ -67,10 +67,10 @@ def _observed(scores: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return loss, scores.exp_().scatter_add_(1, right, torch.full_like(right, -1, dtype=scores.dtype))
 
 
-def _taught(scores: Tensor, right: Tensor, wanted: Tensor, weight: float, temperature: float) -> tuple[Tensor, Tensor]:
+def _distilled(scores: Tensor, right: Tensor, wanted: Tensor, weight: float, temperature: float) -> tuple[Tensor, Tensor]:
     """The mixture of the two cross-entropies, summed, and its gradient by the scores."""
     softened = torch.log_softmax(scores / temperature, dim=1)
     opinion = torch.softmax(wanted / temperature, dim=1)
-    taught = -(opinion * softened).sum() * temperature**2
+    distilled = -(opinion * softened).sum() * temperature**2
     observed, error = _observed(scores, right)
-    return (1 - weight) * observed + weight * taught, error.mul_(1 - weight).add_(softened.exp_() - opinion, alpha=weight * temperature)
+    return (1 - weight) * observed + weight * distilled, error.mul_(1 - weight).add_(softened.exp_() - opinion, alpha=weight * temperature)

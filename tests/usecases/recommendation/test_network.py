@@ -110,8 +110,8 @@ def test_a_student_is_taught_hintons_loss_in_parts() -> None:
     teacher_states, teacher_items, target = torch.randn(600, 5), torch.randn(50, 5), torch.randint(50, (600,))
     ours = softmax_loss(states, items, target, Teacher(teacher_states, teacher_items, weight=0.3, temperature=2.0))
     scores = states @ items.T
-    taught = soft_loss(scores, teacher_states @ teacher_items.T, 2.0)
-    expected = 0.7 * torch.nn.functional.cross_entropy(scores, target) + 0.3 * taught
+    distilled = soft_loss(scores, teacher_states @ teacher_items.T, 2.0)
+    expected = 0.7 * torch.nn.functional.cross_entropy(scores, target) + 0.3 * distilled
     assert float(ours) == pytest.approx(float(expected), rel=1e-5)
     for gradient, right in zip(*(torch.autograd.grad(loss, (states, items)) for loss in (ours, expected)), strict=True):
         assert torch.allclose(gradient, right, atol=1e-6)
