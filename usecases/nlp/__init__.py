@@ -393,9 +393,9 @@ class LinearText(TextClassification, Computed):
 
     def fit(self, network: nn.Module, folder: Path) -> None:
         from usecases.nlp.baselines import LinearText as Network
-        from usecases.nlp.baselines import solve_linear
+        from usecases.nlp.baselines import fit_linear
 
-        solve_linear(cast(Network, network), folder)
+        fit_linear(cast(Network, network), folder)
 
     def predictor(self, network: nn.Module) -> nn.Module:
         return network
@@ -427,9 +427,9 @@ class CrfEntities(EntityRecognition, Computed):
         return CrfTagger(read_labels(assets)["labels"])
 
     def fit(self, network: nn.Module, folder: Path) -> None:
-        from usecases.nlp.baselines import CrfTagger, solve_crf
+        from usecases.nlp.baselines import CrfTagger, fit_crf
 
-        solve_crf(cast(CrfTagger, network), folder)
+        fit_crf(cast(CrfTagger, network), folder)
 
     def predictor(self, network: nn.Module) -> nn.Module:
         return network

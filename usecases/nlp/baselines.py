@@ -24,7 +24,7 @@ from usecases.nlp.tags import allowed_transitions, spans_to_tags, tag_names
 from usecases.nlp.texts import Texts
 
 READ_AT_ONCE = 512
-MOST_NGRAMS = 300_000  # that count, the most frequent ones: also what occurs in one text only is worth its place
+MAX_NGRAMS = 300_000  # that count, the most frequent ones: also what occurs in one text only is worth its place
 STRENGTHS = (1.0, 0.3, 3.0)  # C of the support vector machine: the larger, the closer it follows the training texts
 WORD_WEIGHTS = (1.0, 4.0)  # of a word's n-grams beside those of characters, of which there are many more
 PRECISION = 0.01  # of the support vector machine; liblinear itself is content with 0.1, scikit-learn asks for 0.0001
@@ -118,7 +118,7 @@ class Fitted:
     quality: float
 
 
-def solve_linear(network: LinearText, folder: Path) -> None:
+def fit_linear(network: LinearText, folder: Path) -> None:
     """Fill in `network`: one linear support vector machine per class (Fan 2008), its settings chosen on validation.
 
     Its margins become probabilities by one slope, and where a text may have several labels one shift, fitted on validation.
@@ -165,7 +165,7 @@ def _counted(folder: Path, split: str, labels: Sequence[str]) -> tuple[Any, np.n
 def _vocabulary(counts: Any) -> tuple[np.ndarray, np.ndarray]:
     """The buckets that count, in order, and how many texts each occurs in."""
     frequency = np.bincount(counts.indices, minlength=BUCKETS)
-    common = np.argsort(-frequency, kind="stable")[:MOST_NGRAMS]
+    common = np.argsort(-frequency, kind="stable")[:MAX_NGRAMS]
     kept = np.sort(common[frequency[common] > 0])
     return kept, frequency[kept]
 
@@ -211,12 +211,12 @@ def _quality(margins: np.ndarray, right: np.ndarray, multi: bool) -> float:
 def _calibrated(margins: np.ndarray, right: np.ndarray, multi: bool) -> tuple[float, float]:
     """The slope, and for several labels the shift, that make the right labels likeliest (Platt 1999; Guo 2017)."""
 
-    def surprise(at: np.ndarray) -> float:
+    def negative_log_likelihood(at: np.ndarray) -> float:
         likely = _likely(margins * np.exp(at[0]) + at[1] * multi, multi)
         wrong = np.where(right, 0, 1 - likely) if multi else 1
         return float(-np.log(np.maximum(np.where(right, likely, wrong), 1e-12)).sum() / len(right))
 
-    found = minimize(surprise, np.array([1.0, 0.0]), method="Nelder-Mead", bounds=[(-3, 4), (-10, 10)]).x
+    found = minimize(negative_log_likelihood, np.array([1.0, 0.0]), method="Nelder-Mead", bounds=[(-3, 4), (-10, 10)]).x
     return float(np.exp(found[0])), float(found[1] * multi)
 
 
@@ -228,7 +228,7 @@ def _likely(margins: np.ndarray, multi: bool) -> np.ndarray:
 
 
 # -- entities ------------------------------------------------------------------------------------------------------
-def solve_crf(network: CrfTagger, folder: Path) -> None:
+def fit_crf(network: CrfTagger, folder: Path) -> None:
     """Fill in `network` by crfsuite (Okazaki 2007), from the training split."""
     types = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))["labels"]
     names = tag_names(types)

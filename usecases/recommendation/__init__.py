@@ -189,7 +189,7 @@ class Recommendation(
     def distillation_loss(
         self, student: nn.Module, teacher: nn.Module, batch: dict[str, Tensor], weight: float, temperature: float
     ) -> Tensor:
-        from usecases.recommendation.objective import objective_of, full_softmax_distillation_loss
+        from usecases.recommendation.objective import full_softmax_distillation_loss, objective_of
 
         if objective_of(self, student) == "softmax":  # in parts: the scores of a large catalogue do not fit into memory twice
             return full_softmax_distillation_loss(student, teacher, batch, weight, temperature)
@@ -276,6 +276,6 @@ class Baseline(Recommendation, Computed):
         return empty(self, assets)
 
     def fit(self, network: nn.Module, folder: Path) -> None:
-        from usecases.recommendation.baselines import solve
+        from usecases.recommendation.baselines import fit
 
-        solve(self, network, folder)
+        fit(self, network, folder)

@@ -16,12 +16,12 @@ from usecases.recommendation.sequences import Events, read_catalogue
 if TYPE_CHECKING:
     from usecases.recommendation import Baseline
 
-NEIGHBOURS, MOST_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
+NEIGHBOURS, MAX_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
 MARKOV_EVENTS, MARKOV_STEPS = 5, 10  # of the history that are looked at; ahead that still count
 FADING = 0.7  # of an event's say, from one to the one before it
 SHRINK = 20.0  # events that stand for doubt in what was seen seldom
 RIDGE = 300.0
-LARGEST_EASE = 6_000  # items: its matrix is dense
+MAX_EASE_ITEMS = 6_000  # items: its matrix is dense
 
 
 class Popular(nn.Module):
@@ -66,7 +66,7 @@ def empty(usecase: Baseline, assets: Path) -> nn.Module:
     return Neighbours(items, min(MARKOV_EVENTS, usecase.length) if usecase.method == "markov" else usecase.length)
 
 
-def solve(usecase: Baseline, network: nn.Module, folder: Path) -> None:
+def fit(usecase: Baseline, network: nn.Module, folder: Path) -> None:
     """Fill in what `empty` made, from the training events."""
     assets = folder / "assets"
     if isinstance(network, Popular):
@@ -114,7 +114,7 @@ def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
     """The linear model that predicts each item from the others, in closed form (Steck 2019); over the most popular ones."""
     had = _had(events)
     count = np.asarray(had.sum(axis=0)).ravel()
-    chosen = np.sort(np.argsort(-count[1:], kind="stable")[:LARGEST_EASE] + 1)
+    chosen = np.sort(np.argsort(-count[1:], kind="stable")[:MAX_EASE_ITEMS] + 1)
     few = had[:, chosen]
     gram = (few.T @ few).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += RIDGE
@@ -129,7 +129,7 @@ def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
 
 def neighbours_kept(items: int) -> int:
     """Per item, so that the table of a large catalogue still fits."""
-    return max(1, min(NEIGHBOURS, items, MOST_NEIGHBOURS // items))
+    return max(1, min(NEIGHBOURS, items, MAX_NEIGHBOURS // items))
 
 
 def _training(events: Events) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from tasks.contract.types import Arrays
 from tasks.exporting.export import OPSET, silence
-from usecases.nlp.baselines import CrfTagger, LinearText, solve_crf, solve_linear
+from usecases.nlp.baselines import CrfTagger, LinearText, fit_crf, fit_linear
 from usecases.nlp.ngrams import BUCKETS, FEATURES, WORD_BUCKETS, encode_features, encode_ngrams
 from usecases.nlp.scores import classification_scores, entity_scores
 from usecases.nlp.sources import Item, Span
@@ -73,7 +73,7 @@ def topics(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Prepared texts and the model that was learnt from them."""
     folder = prepared(tmp_path_factory.mktemp("topics") / "data", "classification", request.param)
     network = LinearText(len(LABELS), request.param)
-    solve_linear(network, folder)
+    fit_linear(network, folder)
     return folder, network
 
 
@@ -82,7 +82,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CrfTagger]:
     """Prepared texts and the tagger that was learnt from them."""
     folder = prepared(tmp_path_factory.mktemp("names") / "data", "entities")
     network = CrfTagger(TYPES)
-    solve_crf(network, folder)
+    fit_crf(network, folder)
     return folder, network
 
 
@@ -175,7 +175,7 @@ def test_two_classes_and_one_that_never_occurs(tmp_path: Path) -> None:
     for labels in (["food", "sport"], ["food", "never", "sport"]):
         (folder / "assets" / "labels.json").write_text(json.dumps({"task": "classification", "labels": labels, "multi": False}))
         network = LinearText(len(labels), multi=False)
-        solve_linear(network, folder)
+        fit_linear(network, folder)
         found = network(*tensors(encode_ngrams(["tasty soup and bread", "the league and the coach"]))).argmax(1)
         assert [labels[i] for i in found] == ["food", "sport"]
 
