@@ -17,7 +17,7 @@ from usecases.nlp.tokenizer import Tokens
 from usecases.nlp.windows import read_labels, read_tokenizer
 
 SHOWN, WITH_ATTENTION = 6, 2  # texts
-MOST_TOKENS = 32  # of a text that is shown
+MAX_TOKENS = 32  # of a text that is shown
 STEPS = 32  # of the integral
 Block = dict[str, Any]
 Read = tuple[str, Tokens, Tensor]
@@ -91,7 +91,7 @@ def _short_texts(folder: Path) -> Iterator[Read]:
     """Some texts of the test split that fit a page, spread over all of it."""
     texts, tokenizer = Texts(folder / "test"), read_tokenizer(folder / "assets")
     lengths = np.diff(np.load(folder / "test" / "starts.npy"))
-    short = np.flatnonzero((lengths > 1) & (lengths <= MOST_TOKENS))
+    short = np.flatnonzero((lengths > 1) & (lengths <= MAX_TOKENS))
     for row in short[np.unique(np.linspace(0, len(short) - 1, SHOWN).astype(int))] if len(short) else ():
         text = texts.texts([row])[0]
         tokens = tokenizer.encode([text])[0]

@@ -12,7 +12,7 @@ from usecases.nlp.sources import Item, Source, Span
 from usecases.reading.labels import note_similar_names
 from usecases.reading.splits import SPLITS
 
-LONGEST = 100_000  # characters of a text
+MAX_CHARACTERS = 100_000  # characters of a text
 QUOTED = 60  # characters of a text, in a finding
 
 
@@ -50,9 +50,9 @@ def _tidy(item: Item, findings: Findings) -> Item:
     if spans:
         before = len(item.text) - len(item.text.lstrip())
         spans = _apart([_inside(item.text, span, before) for span in spans], item.name, findings)
-    if len(text) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         findings.note("text of more than 100,000 characters", f"{item.name}: {len(text):,}", "cut there")
-        text, spans = text[:LONGEST], tuple(span for span in spans if span.end <= LONGEST)
+        text, spans = text[:MAX_CHARACTERS], tuple(span for span in spans if span.end <= MAX_CHARACTERS)
     return item if text == item.text and spans == item.spans else replace(item, text=text, spans=spans)
 
 

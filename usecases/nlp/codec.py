@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 TOP = 5
-LONGEST = 100_000  # characters of one request
+MAX_CHARACTERS = 100_000  # characters of one request
 
 Found = list[tuple[Span, float]]
 """Entities of one text, each with its probability."""
@@ -72,8 +72,8 @@ def text_of(number: int, request: Any) -> str:
     text = request.get("text") if isinstance(request, dict) else request
     if not isinstance(text, str):
         raise BundleError(f'Text {number} of the request is no text: {request!r:.80}. Send a string, or {{"text": "..."}}.')
-    if len(text) > LONGEST:
-        raise BundleError(f"Text {number} of the request has {len(text):,} characters; at most {LONGEST:,} are read.")
+    if len(text) > MAX_CHARACTERS:
+        raise BundleError(f"Text {number} of the request has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no character
 
 

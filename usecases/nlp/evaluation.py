@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 BATCH = 64
-MOST_WINDOWS = 20_000  # of hidden tokens
+MAX_WINDOWS = 20_000  # of hidden tokens
 
 
 def evaluate_classes(predict: Predict, codec: ClassCodec, folder: Path, split: Split) -> dict[str, float]:
@@ -86,7 +86,7 @@ def _by_length(texts: Texts) -> Iterator[tuple[np.ndarray, list[str]]]:
 def evaluate_masked_tokens(predict: Predict, settings: TextSettings, folder: Path, split: Split) -> dict[str, float]:
     """masked_accuracy: the share of hidden tokens that are guessed right."""
     windows = MaskedTexts(settings, folder, split)
-    rows = np.linspace(0, len(windows) - 1, min(len(windows), MOST_WINDOWS)).astype(np.int64)
+    rows = np.linspace(0, len(windows) - 1, min(len(windows), MAX_WINDOWS)).astype(np.int64)
     order = rows[np.argsort(windows.lengths[rows], kind="stable")]
     right = asked = 0
     for start in range(0, len(order), BATCH):

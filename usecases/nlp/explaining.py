@@ -16,7 +16,7 @@ from usecases.nlp.ngrams import places_of
 
 EVALUATIONS = 512  # perturbed texts at most
 BATCH = 32
-MOST_WORDS = 200  # that are told apart; the rest of a longer text stays as it is
+MAX_WORDS = 200  # that are told apart; the rest of a longer text stays as it is
 METHOD = "SHAP"
 
 
@@ -36,7 +36,7 @@ def explain_class(predict: Predict, codec: Codec, request: Any) -> dict[str, Any
 
 def class_weights(predict: Predict, codec: ClassCodec, text: str, label: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the words are, [W, 2], and the Shapley value of each for the probability of a label, [W]; hidden words are left out."""
-    places = places_of(text)[:MOST_WORDS]
+    places = places_of(text)[:MAX_WORDS]
 
     def likely(there: np.ndarray) -> np.ndarray:
         texts = [_without(text, places[~row]) for row in there]
@@ -54,7 +54,7 @@ def explain_entities(predict: Predict, codec: Codec, request: Any) -> dict[str, 
     known = cast(EntityCodec, codec)
     text = text_of(1, request)
     spans = [span for span, _ in known.found(predict(known.encode([text])), [text])[0]]
-    places = places_of(text)[:MOST_WORDS]
+    places = places_of(text)[:MAX_WORDS]
 
     def likely(there: np.ndarray) -> np.ndarray:
         texts = [_blanked(text, places[~row]) for row in there]

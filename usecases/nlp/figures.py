@@ -19,7 +19,7 @@ from usecases.nlp.windows import true_labels
 
 SHOWN = 8  # texts of a kind
 EXPLAINED = 6
-LONGEST = 300  # characters of a text that is shown
+MAX_CHARACTERS = 300  # characters of a text that is shown
 
 
 def class_figures(predict: Predict, codec: ClassCodec, folder: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _mistakes(texts: Texts, rows: np.ndarray, labels: list[str], right: np.ndarr
 
 
 def _why(predict: Predict, codec: ClassCodec, text: str, label: int, hit: bool) -> dict[str, Any]:
-    text = text[:LONGEST]
+    text = text[:MAX_CHARACTERS]
     places, weights = class_weights(predict, codec, text, label)
     strongest = max(float(np.abs(weights).max(initial=0)), 1e-9)
     return {
@@ -107,7 +107,7 @@ def _errors(texts: Texts, rows: list[int], found: list[list[Span]], right: list[
 
 
 def _found(texts: Texts, found: list[list[tuple[Span, float]]]) -> dict[str, Any]:
-    rows = [i for i, entities in enumerate(found) if entities and len(texts.texts([i])[0]) <= LONGEST][:SHOWN]
+    rows = [i for i, entities in enumerate(found) if entities and len(texts.texts([i])[0]) <= MAX_CHARACTERS][:SHOWN]
     items = [
         {
             "title": ", ".join(sorted({span.label for span, _ in found[row]})),
@@ -124,4 +124,4 @@ def _quoted(text: str, spans: set[Span]) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …"

@@ -16,7 +16,7 @@ from tasks.contract.types import Arrays
 from usecases.nlp.words import words
 
 BUCKETS = 2**20  # of the n-grams of a text, the padding among them
-LONGEST = 20_000  # characters of a text that are looked at
+MAX_CHARACTERS = 20_000  # characters of a text that are looked at
 WORD_NGRAMS, CHARACTER_NGRAMS = 2, 4
 CHARACTER, WORD = 0, 1
 
@@ -24,7 +24,7 @@ CHARACTER, WORD = 0, 1
 # -- texts ---------------------------------------------------------------------------------------------------------
 def encode_ngrams(texts: Sequence[str]) -> Arrays:
     """`ngrams`, int64 [B, K], the different n-grams of each text, and `counts`, float32 [B, K]; padded with 0."""
-    found = [Counter(_buckets(text[:LONGEST])) for text in texts]
+    found = [Counter(_buckets(text[:MAX_CHARACTERS])) for text in texts]
     longest = max((len(counter) for counter in found), default=0)
     ngrams = np.zeros((len(found), max(longest, 1)), dtype=np.int64)
     counts = np.zeros(ngrams.shape, dtype=np.float32)
@@ -55,7 +55,7 @@ def _bucket(feature: str, kind: int) -> int:
 
 # -- words ---------------------------------------------------------------------------------------------------------
 WORD_BUCKETS = 2**22  # of the features of a word: there are many more of them
-LONGEST_FORM = 8  # characters: Xxxxx of Paris, 9999 of a year; longer ones are told by what they begin with
+MAX_FORM_CHARACTERS = 8  # characters: Xxxxx of Paris, 9999 of a year; longer ones are told by what they begin with
 AFFIX = 5  # characters of the longest prefix and suffix
 PARTS = ("exact", "lower", "form", "shape", "case", *(f"{end}{size}" for end in "ps" for size in range(1, AFFIX + 1)))
 CONTEXTS = (  # of each feature: which part of which word, counted from this one
@@ -112,7 +112,7 @@ def _parts(token: str) -> list[int]:
     shape = "".join(kind for kind, _ in groupby(form))
     sizes = range(1, AFFIX + 1)
     affixes = [lower[:size] if size < len(lower) else "" for size in sizes] + [lower[-size:] if size < len(lower) else "" for size in sizes]
-    return [_hash(part) if part else 0 for part in (token, lower, form[:LONGEST_FORM], shape, _case(token), *affixes)]
+    return [_hash(part) if part else 0 for part in (token, lower, form[:MAX_FORM_CHARACTERS], shape, _case(token), *affixes)]
 
 
 def _hash(part: str) -> int:

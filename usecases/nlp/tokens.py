@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 READ_AT_ONCE = 1024
-MOST_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
-LONGEST_WORD = 60  # characters, of what may be one token
+MAX_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
+MAX_WORD_CHARACTERS = 60  # characters, of what may be one token
 ALPHABET = 8000  # characters that are tokens of their own
 FIRST_PRIVATE = 0xF0000  # of the characters that Unicode leaves to private use
 
@@ -56,14 +56,14 @@ def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, An
         _write_unlabelled(folder, tokenizer)
     length = np.concatenate(lengths)
     foreign = unknown / max(int(length.sum()), 1)
-    if foreign > MOST_UNKNOWN:
+    if foreign > MAX_UNKNOWN:
         say(f"{foreign:.0%} of the tokens are unknown to the tokenizer")
     return {
         "tokens": f"median {np.median(length):.0f}, 95 % below {np.percentile(length, 95):.0f}, at most {length.max()}",
         "truncated": f"{(length > settings.length - 2).mean():.1%} of the texts are longer than {settings.length} tokens: "
         + ("read window by window" if settings.long == "windows" else "cut there"),
         "unknown": f"{foreign:.3%} of the tokens are unknown"
-        + (": this encoder does not know the language, try another or leave --usecase.encoder empty" if foreign > MOST_UNKNOWN else ""),
+        + (": this encoder does not know the language, try another or leave --usecase.encoder empty" if foreign > MAX_UNKNOWN else ""),
         "vocabulary": tokenizer.size,
     }
 
@@ -82,7 +82,7 @@ def train_tokenizer(settings: TextSettings, folder: Path) -> None:
     words = ([word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))] for text in _training_texts(folder))
     pieces = word_pieces(words, settings.vocabulary - len(SPECIAL))
     vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *pieces])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))  # pyright: ignore[reportCallIssue]
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))  # pyright: ignore[reportCallIssue]
     tokenizer.normalizer = normalizer  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.pre_tokenizer = splitter  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.add_special_tokens(list(SPECIAL))

@@ -21,8 +21,8 @@ IsHeader = Callable[[Sequence[Sequence[str]]], bool]
 SEPARATORS = "\t,;|"
 SNIFFED = 200
 SAMPLED = 1000
-LONGEST_NAME = 40  # characters of a column's name
-LONGEST_RECORD = 5000  # lines; a record of more is a quote that was never closed
+MAX_NAME_CHARACTERS = 40  # characters of a column's name
+MAX_RECORD_LINES = 5000  # lines; a record of more is a quote that was never closed
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _records(data_file: DataFile, file: TextFile, dialect: Dialect, skip: int) -
     reader = csv.reader(lines(), delimiter=dialect.separator, quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE)
     for row in reader:
         several = reader.line_num - start
-        if several > LONGEST_RECORD or (several and marks % 2):  # an odd one is left open until the end of the file
+        if several > MAX_RECORD_LINES or (several and marks % 2):  # an odd one is left open until the end of the file
             raise DataError(f"{data_file.path} line {start} opens a quotation mark that is not closed where its text ends. Close it.")
         if any(cell.strip() for cell in row):
             if number >= skip:
@@ -177,7 +177,7 @@ def _is_header(rows: Sequence[Sequence[str]], known: Sequence[str]) -> bool:
     """By a known name that its column does not hold again, else where the first row is unlike the others."""
     first, rest = [cell.strip().casefold() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     names = [cell for cell in first if cell]  # the column of an index may have none
-    if len(set(names)) < len(names) or any(len(name) > LONGEST_NAME or name.lstrip("-").isdigit() for name in names):
+    if len(set(names)) < len(names) or any(len(name) > MAX_NAME_CHARACTERS or name.lstrip("-").isdigit() for name in names):
         return False
     columns = [{cell.strip().casefold() for cell in column} for column in zip(*rest, strict=True)] or [set()] * len(first)
     if any(name in known and name not in column for name, column in zip(first, columns, strict=True)):

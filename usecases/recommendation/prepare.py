@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPEATING = 0.1  # share of events that repeat an item, from which on repeating is what people do here
 DAY = 86_400.0
-LEAST_SEQUENCES = 3
+MIN_SEQUENCES = 3
 EXAMPLE_EVENTS = 20
 
 
@@ -43,7 +43,7 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
     del events
     sequences = without_repeats(sequences, settings.repeats, findings)
     sequences = k_core(sequences, settings.k_core, findings)
-    if sequences.people < LEAST_SEQUENCES:
+    if sequences.people < MIN_SEQUENCES:
         raise DataError(_too_few(sequences.people, settings))
     sequences, ids, people = _renumbered(sequences, items, users)
     focus = _focus(sequences, ids, log.catalogue, settings)
@@ -222,7 +222,7 @@ def _filters(settings: Recommendation, repeating: float) -> bool:
 
 def _too_few(people: int, settings: Recommendation) -> str:
     return (
-        f"{people} sequences are left after --usecase.k_core {settings.k_core}; at least {LEAST_SEQUENCES} are needed. "
+        f"{people} sequences are left after --usecase.k_core {settings.k_core}; at least {MIN_SEQUENCES} are needed. "
         "Give more data or a smaller k_core."
     )
 

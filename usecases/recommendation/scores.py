@@ -16,7 +16,7 @@ from usecases.recommendation.explaining import drivers
 from usecases.recommendation.sequences import Questions, read_catalogue
 
 BATCH = 256
-MOST_SCORES = 60_000_000  # at once, of a batch times the catalogue
+MAX_SCORES = 60_000_000  # at once, of a batch times the catalogue
 CUTS = (5, 10, 20)
 SAMPLED = 100  # unseen items that the papers' protocol sets beside the right one
 SHOWN = 6
@@ -51,7 +51,7 @@ def ranked(predict: Predict, examples: Examples, among: int = 0) -> tuple[np.nda
     """The rank of the right item, from 0, infinite where it is not among the answers, [N]; and the first ten, [N, 10]."""
     random = np.random.default_rng(0)
     ranks, firsts = [], []
-    size = max(1, min(BATCH, MOST_SCORES // examples.batch(np.arange(1))["allowed"].shape[1]))
+    size = max(1, min(BATCH, MAX_SCORES // examples.batch(np.arange(1))["allowed"].shape[1]))
     for start in range(0, len(examples), size):
         batch = examples.batch(np.arange(start, min(start + size, len(examples))))
         allowed = _sample(batch, among, random) if among else batch["allowed"]

@@ -13,7 +13,7 @@ from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
 from tests.reporting.answers import drawn_everywhere
 from usecases.nlp import EntityRecognition, TextClassification
-from usecases.nlp.codec import LONGEST, NetworkClassCodec, NetworkEntityCodec
+from usecases.nlp.codec import MAX_CHARACTERS, NetworkClassCodec, NetworkEntityCodec
 from usecases.nlp.explaining import explain_class, explain_entities, shapley
 from usecases.nlp.tokenizer import TextTokenizer, merged, windows_of
 
@@ -105,7 +105,7 @@ def entity_outputs(codec: NetworkEntityCodec, texts: list[str], tags: dict[str, 
 
 @pytest.mark.parametrize(
     ("request_", "words"),
-    [(7, "Text 2 of the request is no text: 7"), ({"txt": "a"}, "is no text"), ("a" * (LONGEST + 1), "at most 100,000 are read")],
+    [(7, "Text 2 of the request is no text: 7"), ({"txt": "a"}, "is no text"), ("a" * (MAX_CHARACTERS + 1), "at most 100,000 are read")],
 )
 def test_what_is_no_text_is_refused_in_words(request_: Any, words: str, classes: Path) -> None:
     with pytest.raises(BundleError) as caught:

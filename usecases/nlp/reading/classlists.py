@@ -17,7 +17,7 @@ STEMS = re.compile(
 )
 NUMBERED = re.compile(r"^\s*(\d+)[\t ,:;=]+(\S.*)$")
 REVERSED = re.compile(r"^(.*\S)[\t ,:;=]+(\d+)\s*$")
-MOST = 5000
+MAX_CLASSES = 5000
 
 
 def is_class_list(path: Path) -> bool:
@@ -29,12 +29,12 @@ def is_class_list(path: Path) -> bool:
 
 def read_class_list(path: Path, findings: Findings) -> dict[int, str] | list[str]:
     """Names by number, or in their order where there are no numbers; empty: this is no list of classes."""
-    if path.stat().st_size > 100 * MOST:
+    if path.stat().st_size > 100 * MAX_CLASSES:
         return []
     if path.suffix.casefold() == ".json":
         return _from_json(path)
     lines = [line.strip() for line in TextFile(path, "", findings).lines() if line.strip()]
-    if len(set(lines)) != len(lines) or len(lines) > MOST or all(line.isdecimal() for line in lines):
+    if len(set(lines)) != len(lines) or len(lines) > MAX_CLASSES or all(line.isdecimal() for line in lines):
         return []
     for pattern, number, name in ((NUMBERED, 1, 2), (REVERSED, 2, 1)):
         found = [pattern.match(line) for line in lines]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Han, kana and bopomofo with their punctuation and full-width forms; Korean is written with spaces
 CJK = re.compile("[\u2e80-\u2fdf\u3000-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]")
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
-MOST = 0.95  # of the lines that must look alike
+MIN_SHARE = 0.95  # of the lines that must look alike
 BARE_TYPES = 50  # distinct bare tags at most
 SEGMENTED = re.compile(r"^.\d$")
 
@@ -49,7 +49,7 @@ class Sentences:
             findings.note("broken sequence of tags", "", "repaired as conlleval does", len(broken) - NAMED)
         segmented = self.seen["segmented"] >= 0.99 * self.seen["tokens"] > 0
         single, chinese = (self.seen[kind] / max(self.seen["tokens"], 1) for kind in ("single", "cjk"))
-        by_character = segmented or (single >= MOST and chinese >= 0.5)
+        by_character = segmented or (single >= MIN_SHARE and chinese >= 0.5)
         if segmented:
             findings.note("tokens that carry a digit of segmentation", "", "the digit is left out", self.seen["segmented"])
         items = []
@@ -122,7 +122,7 @@ def _tag_columns(rows: list[list[str]], asked: str) -> list[int]:
 
 
 def _are_tags(values: Sequence[str]) -> bool:
-    return sum(map(is_tag, values)) >= MOST * len(values)
+    return sum(map(is_tag, values)) >= MIN_SHARE * len(values)
 
 
 def _are_bare(values: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ PREFIX = "__label__"
 TREC = re.compile(r"^([A-Z]{2,}:\w+)\s+(\S.*)$")
 TEXTS = re.compile(r"^(.*?)(texts?|sentences?|tweets?|seq\.in)$", re.IGNORECASE)
 LABELS = ("labels", "label")
-MOST = 0.95
+MIN_SHARE = 0.95
 
 Files = Sequence[tuple[DataFile, TextFile]]
 
@@ -39,7 +39,7 @@ def is_trec(lines: Sequence[str]) -> bool:
 
 def _most(lines: Sequence[str], condition: Callable[[str], bool]) -> bool:
     there = [line for line in lines if line.strip()]
-    return bool(there) and sum(map(condition, there)) >= MOST * len(there)
+    return bool(there) and sum(map(condition, there)) >= MIN_SHARE * len(there)
 
 
 def read_fasttext(files: Files, settings: TextSettings, findings: Findings) -> Source:
