@@ -95,7 +95,7 @@ def test_entities_carry_the_characters_of_the_text(tagger: dict[str, Any]) -> No
     ("which", "words"),
     [
         ("classifier", ("Confusion matrix", "Why", "<mark", "Calibration", "Integrated gradients", "Attention")),
-        ("tagger", ("Type by type", "<mark", "Found", "Integrated gradients")),
+        ("tagger", ("Scores by entity type", "<mark", "Found", "Integrated gradients")),
     ],
 )
 def test_the_report_shows_texts(which: str, words: tuple[str, ...], request: pytest.FixtureRequest) -> None:

@@ -39,7 +39,7 @@ class TextSettings(UseCase):
     variable_axes: ClassVar[tuple[str, ...]] = ("length",)
 
     data: str = setting(
-        "sample", prepare=True, description="'sample' (made-up messages), a folder or file in a standard layout, or hf://owner/name"
+        "sample", prepare=True, description="'sample' (generated messages), a folder or file in a standard layout, or hf://owner/name"
     )
     task: Literal["auto", "classification", "entities"] = setting(
         "auto", prepare=True, description="what to predict: classes of texts, or entities in them; auto: detected from the files"

@@ -1,4 +1,4 @@
-"""What needs no network: words and n-grams counted, and linear models over them. Strong where there is little data."""
+"""Baselines without a neural network: linear models over n-grams and over features of words. They are strong on little data."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from usecases.nlp.tags import allowed_transitions, spans_to_tags, tag_names
 from usecases.nlp.texts import Texts
 
 READ_AT_ONCE = 512
-MAX_NGRAMS = 300_000  # that count, the most frequent ones: also what occurs in one text only is worth its place
+MAX_NGRAMS = 300_000  # the most frequent n-grams are kept; n-grams of a single text are kept too, since they help
 STRENGTHS = (1.0, 0.3, 3.0)  # C of the support vector machine: the larger, the closer it follows the training texts
-WORD_WEIGHTS = (1.0, 4.0)  # of a word's n-grams beside those of characters, of which there are many more
-PRECISION = 0.01  # of the support vector machine; liblinear itself is content with 0.1, scikit-learn asks for 0.0001
-L1, L2 = 0.005, 0.1  # of the CRF: the first keeps the table small
+WORD_WEIGHTS = (1.0, 4.0)  # weight of word n-grams relative to character n-grams, of which there are many more
+PRECISION = 0.01  # tolerance of the support vector machine; the default of liblinear is 0.1, that of scikit-learn 0.0001
+L1, L2 = 0.005, 0.1  # regularisation of the CRF; L1 keeps its table small
 ITERATIONS = 100
 
 
 class Grown(nn.Module):
-    """A module whose tables are as large as what was learnt: loading one makes room for it."""
+    """A module whose buffers get their sizes from fitting: loading a state dict resizes them."""
 
     def fill(self, name: str, values: np.ndarray) -> None:
-        """Replace a table."""
+        """Replace a buffer."""
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -50,14 +50,14 @@ class LinearText(Grown):
     """Sublinear tf-idf of hashed n-grams and one linear layer: n-grams and counts [B, K] to probabilities [B, C].
 
     Args:
-        classes: C.
-        multi: a text may have several labels, each with a probability of its own.
+        classes: number of classes, C.
+        multi: a text may have several labels; each gets a sigmoid instead of a share of one softmax.
     """
 
     def __init__(self, classes: int, multi: bool) -> None:
         super().__init__()
         self.multi = multi
-        self.register_buffer("remap", torch.zeros(BUCKETS, dtype=torch.int32))  # bucket to row; 0: padding and the unknown
+        self.register_buffer("remap", torch.zeros(BUCKETS, dtype=torch.int32))  # bucket to row; 0: padding and unknown n-grams
         self.register_buffer("idf", torch.zeros(1))
         self.register_buffer("weights", torch.zeros(1, classes))
         self.register_buffer("bias", torch.zeros(classes))
@@ -78,7 +78,7 @@ class CrfTagger(Grown):
     """A linear-chain CRF (Lafferty 2001) over hashed features: features [B, L, F] to scores [B, L, T], transitions [B, T + 1, T].
 
     Args:
-        types: of entities, whose tags are those of `tags.tag_names`.
+        types: entity types; their tags are those of `tags.tag_names`.
     """
 
     def __init__(self, types: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class CrfTagger(Grown):
         allowed = torch.from_numpy(allowed_transitions(types))
         self.register_buffer("remap", torch.zeros(WORD_BUCKETS, dtype=torch.int32))
         self.register_buffer("weights", torch.zeros(1, allowed.shape[1]))
-        self.register_buffer("steps", allowed)  # not "transitions": a graph cannot call two things by one name
+        self.register_buffer("steps", allowed)  # not "transitions": that is the name of a graph output
         self.remap: Tensor
         self.weights: Tensor
         self.steps: Tensor
@@ -99,7 +99,7 @@ class CrfTagger(Grown):
 # -- classification ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen on validation, one after the other."""
+    """Hyperparameters, which are chosen on validation one after the other."""
 
     words: float = WORD_WEIGHTS[0]
     strength: float = STRENGTHS[0]
@@ -108,7 +108,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Support vector machines: idf [V], weights [V, C], bias [C], margins of the validation texts [N, C], and how good they are."""
+    """Fitted support vector machines: idf [V], weights [V, C], bias [C], margins of the validation texts [N, C], and their quality."""
 
     choice: Choice
     idf: np.ndarray
@@ -119,28 +119,28 @@ class Fitted:
 
 
 def fit_linear(network: LinearText, folder: Path) -> None:
-    """Fill in `network`: one linear support vector machine per class (Fan 2008), its settings chosen on validation.
+    """Fit one linear support vector machine per class (Fan 2008), with hyperparameters that are chosen on validation.
 
-    Its margins become probabilities by one slope, and where a text may have several labels one shift, fitted on validation.
+    Platt scaling on validation turns its margins into probabilities: one slope for all classes, and a shift if a text may have several labels.
     """
     labels = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))["labels"]
-    counts, right = _counted(folder, "train", labels)
-    held, held_right = _counted(folder, "validation", labels)
+    counts, target = _counted(folder, "train", labels)
+    held, held_target = _counted(folder, "validation", labels)
     kept, frequency = _vocabulary(counts)
-    rarity = np.log((1 + len(right)) / (1 + frequency)) + 1
+    rarity = np.log((1 + len(target)) / (1 + frequency)) + 1
     counts, held = counts[:, kept], held[:, kept]
 
     def fitted(choice: Choice) -> Fitted:
         idf = rarity * np.where(kept % 2 == WORD, choice.words, 1.0)
-        weights, bias = _support_vectors(_weighted(counts, idf), right, choice, network.multi)
+        weights, bias = _support_vectors(_weighted(counts, idf), target, choice, network.multi)
         margins = _weighted(held, idf) @ weights + bias
-        return Fitted(choice, idf, weights, bias, margins, _quality(margins, held_right, network.multi))
+        return Fitted(choice, idf, weights, bias, margins, _quality(margins, held_target, network.multi))
 
     best = fitted(Choice())
     for name, values in {"words": WORD_WEIGHTS[1:], "strength": STRENGTHS[1:], "balanced": (True,)}.items():
         others = [fitted(replace(best.choice, **{name: value})) for value in values]
         best = max(best, *others, key=lambda one: one.quality)
-    slope, shift = _calibrated(best.margins, held_right, network.multi)
+    slope, shift = _calibrated(best.margins, held_target, network.multi)
     network.fill("remap", _rows(kept, BUCKETS))
     network.fill("idf", np.concatenate([[0], best.idf]).astype(np.float32))
     network.fill("weights", np.concatenate([np.zeros((1, len(labels))), best.weights * slope]).astype(np.float32))
@@ -148,22 +148,22 @@ def fit_linear(network: LinearText, folder: Path) -> None:
 
 
 def _counted(folder: Path, split: str, labels: Sequence[str]) -> tuple[Any, np.ndarray]:
-    """How often each n-gram is in each text, sparse [N, buckets], and the right labels, bool [N, C]."""
+    """The count of each n-gram in each text, sparse [N, buckets], and the true labels, bool [N, C]."""
     number = {label: column for column, label in enumerate(labels)}
     examples = Texts(folder / split)
-    parts, right = [], np.zeros((len(examples), len(labels)), dtype=bool)
+    parts, target = [], np.zeros((len(examples), len(labels)), dtype=bool)
     for rows in _in_parts(examples):
         found = encode_ngrams(examples.texts(rows))
-        there = found["counts"] > 0
-        starts = np.concatenate([[0], there.sum(1).cumsum()])
-        parts.append(sp.csr_matrix((found["counts"][there], found["ngrams"][there], starts), shape=(len(rows), BUCKETS)))
+        used = found["counts"] > 0
+        starts = np.concatenate([[0], used.sum(1).cumsum()])
+        parts.append(sp.csr_matrix((found["counts"][used], found["ngrams"][used], starts), shape=(len(rows), BUCKETS)))
         for row, given in zip(rows, examples.labels(rows), strict=True):
-            right[row, [number[label] for label in given if label in number]] = True
-    return sp.vstack(parts, format="csr"), right
+            target[row, [number[label] for label in given if label in number]] = True
+    return sp.vstack(parts, format="csr"), target
 
 
 def _vocabulary(counts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets that count, in order, and how many texts each occurs in."""
+    """The buckets that are kept, in order, and the number of texts in which each occurs."""
     frequency = np.bincount(counts.indices, minlength=BUCKETS)
     common = np.argsort(-frequency, kind="stable")[:MAX_NGRAMS]
     kept = np.sort(common[frequency[common] > 0])
@@ -171,56 +171,56 @@ def _vocabulary(counts: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(kept: np.ndarray | list[int], buckets: int) -> np.ndarray:
-    """The row of each bucket from 1 on, int32 [buckets]; 0: of those that are not kept."""
+    """The row of each kept bucket, counted from 1, int32 [buckets]; 0 for buckets that are not kept."""
     remap = np.zeros(buckets, dtype=np.int32)
     remap[kept] = np.arange(1, len(kept) + 1)
     return remap
 
 
 def _weighted(counts: Any, idf: np.ndarray) -> Any:
-    """Sublinear tf-idf, each text of length 1 (Salton 1988), as `LinearText` has it."""
+    """Sublinear tf-idf, each text normalised to length 1 (Salton 1988), as in `LinearText`."""
     weighted = counts.astype(np.float64)
     weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
     length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
     return sp.csr_matrix(sp.diags(1 / np.maximum(length, 1e-12)) @ weighted)
 
 
-def _support_vectors(texts: Any, right: np.ndarray, choice: Choice, multi: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [V, C] and bias [C] of one machine per class against the rest; balanced: the texts of rarer classes weigh more."""
-    support = right.sum(0)
-    weights, bias = np.zeros((texts.shape[1], right.shape[1])), np.zeros(right.shape[1])
-    mirrored = right.shape[1] == 2 and not multi  # of two classes one machine tells all
-    for column in range(int(mirrored), right.shape[1]):
-        if support[column] in (0, len(right)):
+def _support_vectors(texts: Any, target: np.ndarray, choice: Choice, multi: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [V, C] and bias [C] of one machine per class against the rest; balanced: texts of rarer classes weigh more."""
+    support = target.sum(0)
+    weights, bias = np.zeros((texts.shape[1], target.shape[1])), np.zeros(target.shape[1])
+    mirrored = target.shape[1] == 2 and not multi  # two classes need one machine only
+    for column in range(int(mirrored), target.shape[1]):
+        if support[column] in (0, len(target)):
             bias[column] = 1.0 if support[column] else -1.0
             continue
         weight = {True: support.mean() / support[column] if choice.balanced else 1.0, False: 1.0}
-        machine = LinearSVC(C=choice.strength, class_weight=weight, tol=PRECISION, random_state=0).fit(texts, right[:, column])
+        machine = LinearSVC(C=choice.strength, class_weight=weight, tol=PRECISION, random_state=0).fit(texts, target[:, column])
         weights[:, column], bias[column] = machine.coef_[0], np.ravel(machine.intercept_)[0]
     if mirrored:
         weights[:, 0], bias[0] = -weights[:, 1], -bias[1]
     return weights, bias
 
 
-def _quality(margins: np.ndarray, right: np.ndarray, multi: bool) -> float:
-    """accuracy and macro_f1 alike."""
-    scores = classification_scores(_likely(margins, multi), right, multi, [str(column) for column in range(right.shape[1])])
+def _quality(margins: np.ndarray, target: np.ndarray, multi: bool) -> float:
+    """The sum of accuracy and macro_f1."""
+    scores = classification_scores(_probabilities(margins, multi), target, multi, [str(column) for column in range(target.shape[1])])
     return scores["accuracy"] + scores["macro_f1"]
 
 
-def _calibrated(margins: np.ndarray, right: np.ndarray, multi: bool) -> tuple[float, float]:
-    """The slope, and for several labels the shift, that make the right labels likeliest (Platt 1999; Guo 2017)."""
+def _calibrated(margins: np.ndarray, target: np.ndarray, multi: bool) -> tuple[float, float]:
+    """The slope, and for several labels the shift, that minimise the negative log-likelihood (Platt 1999; Guo 2017)."""
 
     def negative_log_likelihood(at: np.ndarray) -> float:
-        likely = _likely(margins * np.exp(at[0]) + at[1] * multi, multi)
-        wrong = np.where(right, 0, 1 - likely) if multi else 1
-        return float(-np.log(np.maximum(np.where(right, likely, wrong), 1e-12)).sum() / len(right))
+        probabilities = _probabilities(margins * np.exp(at[0]) + at[1] * multi, multi)
+        others = np.where(target, 0, 1 - probabilities) if multi else 1
+        return float(-np.log(np.maximum(np.where(target, probabilities, others), 1e-12)).sum() / len(target))
 
     found = minimize(negative_log_likelihood, np.array([1.0, 0.0]), method="Nelder-Mead", bounds=[(-3, 4), (-10, 10)]).x
     return float(np.exp(found[0])), float(found[1] * multi)
 
 
-def _likely(margins: np.ndarray, multi: bool) -> np.ndarray:
+def _probabilities(margins: np.ndarray, multi: bool) -> np.ndarray:
     if multi:
         return 1 / (1 + np.exp(-np.clip(margins, -500, 500)))
     raised = np.exp(margins - margins.max(axis=1, keepdims=True))
@@ -229,7 +229,7 @@ def _likely(margins: np.ndarray, multi: bool) -> np.ndarray:
 
 # -- entities ------------------------------------------------------------------------------------------------------
 def fit_crf(network: CrfTagger, folder: Path) -> None:
-    """Fill in `network` by crfsuite (Okazaki 2007), from the training split."""
+    """Fit the CRF on the training split with crfsuite (Okazaki 2007)."""
     types = json.loads((folder / "assets" / "labels.json").read_text(encoding="utf-8"))["labels"]
     names = tag_names(types)
     trainer = Trainer(algorithm="lbfgs", verbose=False)
@@ -266,6 +266,6 @@ def _tagged(folder: Path, types: Sequence[str]) -> Iterator[tuple[np.ndarray, np
 
 
 def _in_parts(examples: Texts) -> Iterator[range]:
-    """The numbers of the texts, so many at a time."""
+    """The indices of the texts in chunks."""
     for start in range(0, len(examples), READ_AT_ONCE):
         yield range(start, min(start + READ_AT_ONCE, len(examples)))

@@ -1,4 +1,4 @@
-"""What is looked at before texts are trained on: each text by itself, then copies, then classes."""
+"""Checks of the texts before training: each text on its own, then duplicates, then classes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from usecases.nlp.sources import Item, Source, Span
 from usecases.reading.labels import note_similar_names
 from usecases.reading.splits import SPLITS
 
-MAX_CHARACTERS = 100_000  # characters of a text
-QUOTED = 60  # characters of a text, in a finding
+MAX_CHARACTERS = 100_000  # of a text; longer ones are cut
+QUOTED = 60  # characters of a text in a finding
 
 
 # -- each text --------------------------------------------------------------------------------------------------------
 def usable(source: Source) -> list[Item]:
-    """The texts that can be used, without outer white space, the rest set aside with the reason."""
+    """The usable texts without surrounding white space; the others are set aside with the reason."""
     kept = []
     for item in source.items:
         reason = _refused(item, source)
@@ -39,62 +39,70 @@ def _refused(item: Item, source: Source) -> tuple[str, str] | None:
             return "text with several labels", f"{item.name}: {', '.join(item.labels)}"
     outside = [s for s in item.spans if not 0 <= s.start < s.end <= len(item.text)]
     if outside:
-        told = ", ".join(f"{s.start} to {s.end}" for s in outside)
-        return "span outside the text", f"{item.name}: {told} of {len(item.text)} characters"
+        listed = ", ".join(f"{s.start} to {s.end}" for s in outside)
+        return "span outside the text", f"{item.name}: {listed} of {len(item.text)} characters"
     return None
 
 
 def _tidy(item: Item, findings: Findings) -> Item:
-    """Without outer white space, which spans are moved for; not longer than is allowed; spans apart from each other."""
+    """The item without surrounding white space, at most `MAX_CHARACTERS` long, with spans that do not overlap."""
     text, spans = item.text.strip(), item.spans
     if spans:
         before = len(item.text) - len(item.text.lstrip())
-        spans = _apart([_inside(item.text, span, before) for span in spans], item.name, findings)
+        spans = _without_overlaps([_inside(item.text, span, before) for span in spans], item.name, findings)
     if len(text) > MAX_CHARACTERS:
-        findings.note("text of more than 100,000 characters", f"{item.name}: {len(text):,}", "cut there")
+        findings.note("text of more than 100,000 characters", f"{item.name}: {len(text):,}", "truncated")
         text, spans = text[:MAX_CHARACTERS], tuple(span for span in spans if span.end <= MAX_CHARACTERS)
     return item if text == item.text and spans == item.spans else replace(item, text=text, spans=spans)
 
 
 def _inside(text: str, span: Span, before: int) -> Span:
-    """Where the span is in the stripped text, without white space at its own ends."""
+    """The span within the stripped text, without white space at its own ends; `before` characters were stripped in front."""
     marked = text[span.start : span.end]
     start = span.start + len(marked) - len(marked.lstrip())
     return Span(start - before, start + len(marked.strip()) - before, span.label)
 
 
-def _apart(spans: list[Span], name: str, findings: Findings) -> tuple[Span, ...]:
-    """In their order; of two that overlap the longer stays."""
+def _without_overlaps(spans: list[Span], name: str, findings: Findings) -> tuple[Span, ...]:
+    """The spans in order; of two that overlap the longer one is kept."""
     kept: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start - s.end, s.start)):
         if span.end <= span.start:
             findings.note("span of white space", name, "left out")
         elif span in kept:
-            findings.note("span that is there twice", f"{name}: {span.start} to {span.end} {span.label}", "taken once")
+            findings.note("duplicate span", f"{name}: {span.start} to {span.end} {span.label}", "kept once")
         elif over := next((k for k in kept if k.start < span.end and span.start < k.end), None):
-            told = f"{span.start} to {span.end} {span.label} and {over.start} to {over.end} {over.label}"
-            findings.note("spans that overlap", f"{name}: {told}", "the longer is kept")
+            both = f"{span.start} to {span.end} {span.label} and {over.start} to {over.end} {over.label}"
+            findings.note("spans that overlap", f"{name}: {both}", "the longer is kept")
         else:
             kept.append(span)
     return tuple(sorted(kept, key=lambda s: s.start))
 
 
-# -- copies -----------------------------------------------------------------------------------------------------------
+# -- duplicates -------------------------------------------------------------------------------------------------------
 def note_copies(items: Sequence[Item], splits: Sequence[str], findings: Findings) -> None:
-    """The same text again: with other labels, or with the same in one split; in two splits is told where it is removed."""
+    """Report duplicate texts with different labels, and those with the same labels within one split.
+
+    Duplicates across splits are reported where they are removed.
+
+    Args:
+        items: all texts.
+        splits: the split of each text.
+        findings: the duplicates are added to them.
+    """
     first: dict[str, tuple[Item, str]] = {}
     for item, split in zip(items, splits, strict=True):
         original, home = first.setdefault(item.text, (item, split))
-        if known(original) != known(item):
-            told = f"{item.name} ({_shown(item)}) = {original.name} ({_shown(original)}): {item.text[:QUOTED]!r}"
-            findings.note("identical texts with different labels", told)
+        if _targets(original) != _targets(item):
+            pair = f"{item.name} ({_shown(item)}) = {original.name} ({_shown(original)}): {item.text[:QUOTED]!r}"
+            findings.note("identical texts with different labels", pair)
         elif original is not item and home == split:
-            told = f"{item.name} = {original.name}: {item.text[:QUOTED]!r}"
-            findings.note("identical texts with the same labels", told, "kept, in one split")
+            pair = f"{item.name} = {original.name}: {item.text[:QUOTED]!r}"
+            findings.note("identical texts with the same labels", pair, "kept, in one split")
 
 
-def known(item: Item) -> tuple[object, ...]:
-    """What is to be learnt of a text."""
+def _targets(item: Item) -> tuple[object, ...]:
+    """The labels and spans of a text."""
     return (*sorted(item.labels), *item.spans)
 
 
@@ -104,24 +112,30 @@ def _shown(item: Item) -> str:
 
 # -- classes ----------------------------------------------------------------------------------------------------------
 def labels_of(item: Item) -> list[str]:
-    """The classes of a text, or the types of its entities, each once for each."""
+    """The classes of a text, or the types of its entities, one for each entity."""
     return [*item.labels, *(span.label for span in item.spans)]
 
 
 def check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], source: Source) -> None:
-    """Note what is odd about the classes or types.
+    """Report problems with the classes or entity types to the findings of the source.
+
+    Args:
+        items: all texts.
+        splits: the split of each text.
+        labels: all classes or types.
+        source: the data set that the texts were read from.
 
     Raises:
-        DataError: there is nothing to tell apart, or a split is empty.
+        DataError: there are too few classes or types to learn from, or a split is empty.
     """
     _refuse_too_few(items, labels, source)
     findings, what = source.findings, "class" if source.task == "classification" else "type"
-    there = Counter(label for item in items for label in set(labels_of(item)))
-    learnt = Counter(label for item, split in zip(items, splits, strict=True) if split == "train" for label in set(labels_of(item)))
+    overall = Counter(label for item in items for label in set(labels_of(item)))
+    train = Counter(label for item, split in zip(items, splits, strict=True) if split == "train" for label in set(labels_of(item)))
     for label in labels:
-        if there[label] == 1:
-            findings.note(f"{what} with a single text", label, "kept; it cannot be both learnt and tested")
-        if not learnt[label]:
+        if overall[label] == 1:
+            findings.note(f"{what} with a single text", label, "kept; it cannot be in both training and test")
+        if not train[label]:
             findings.note(f"{what} without training texts", label, "kept; the network cannot learn it")
     note_similar_names(labels, findings, "labels that differ only in spelling")
     for split in SPLITS:
@@ -133,7 +147,12 @@ def check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], s
 
 def _refuse_too_few(items: Sequence[Item], labels: Sequence[str], source: Source) -> None:
     if source.task == "entities" and not labels:
-        raise DataError(f"No entity is marked in any of {len(items):,} texts ({source.layout}). At least one type is needed.")
+        raise DataError(
+            f"No entity is marked in any of {len(items):,} texts ({source.layout}). Entity recognition needs at least one entity type; "
+            "mark entities, or set --usecase.task classification."
+        )
     if source.task == "classification" and len(labels) < (1 if source.multi_label else 2):
         only = repr(labels[0]) if labels else "none"
-        raise DataError(f"There is only one class, {only} ({source.layout}). To tell classes apart at least two are needed.")
+        raise DataError(
+            f"There is only one class, {only} ({source.layout}). Classification needs at least two: add texts of another class."
+        )

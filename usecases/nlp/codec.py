@@ -1,4 +1,4 @@
-"""Between a text and the network; NumPy and `tokenizers` only, since it runs in the server."""
+"""Codecs between texts and network inputs and outputs. They use NumPy and `tokenizers` only, since they run in the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.contract.codec import Takes
 from tasks.contract.errors import BundleError
 from tasks.contract.types import Arrays
 from usecases.nlp.ngrams import encode_features, encode_ngrams, places_of
-from usecases.nlp.scores import LIKELY
+from usecases.nlp.scores import THRESHOLD
 from usecases.nlp.sources import Span
 from usecases.nlp.tags import allowed_transitions, posterior, runs, viterbi
 from usecases.nlp.tokenizer import TextTokenizer, Tokens, Window, merged, text_windows
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 TOP = 5
-MAX_CHARACTERS = 100_000  # characters of one request
+MAX_CHARACTERS = 100_000  # of the text of one request
 
-Found = list[tuple[Span, float]]
+Entities = list[tuple[Span, float]]
 """Entities of one text, each with its probability."""
 
 
@@ -44,18 +44,22 @@ class TextCodec(ABC):
         """The text of a file of that name, or the argument itself.
 
         Raises:
-            BundleError: the file is no text in UTF-8.
+            BundleError: the file is not text in UTF-8.
         """
         try:
             path = Path(argument)
             return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else argument
         except UnicodeDecodeError:
-            raise BundleError(f"{argument} is no text in UTF-8.") from None
-        except OSError:  # too long for a name of a file: a text
+            raise BundleError(f"The file {argument} is not text in UTF-8. Convert it to UTF-8.") from None
+        except OSError:  # too long for the name of a file, so it is a text
             return argument
 
     def encode(self, requests: Sequence[Any]) -> Arrays:
-        """The network's inputs. Raises `BundleError` in words for what is no text, or too long a one."""
+        """The network's inputs.
+
+        Raises:
+            BundleError: a request is not a text, or its text is too long.
+        """
         return self.inputs([text_of(number, request) for number, request in enumerate(requests, 1)])
 
     @abstractmethod
@@ -71,26 +75,30 @@ class TextCodec(ABC):
 def text_of(number: int, request: Any) -> str:
     text = request.get("text") if isinstance(request, dict) else request
     if not isinstance(text, str):
-        raise BundleError(f'Text {number} of the request is no text: {request!r:.80}. Send a string, or {{"text": "..."}}.')
+        raise BundleError(f'Text {number} of the request is not a text: {request!r:.80}. Send a string, or {{"text": "..."}}.')
     if len(text) > MAX_CHARACTERS:
-        raise BundleError(f"Text {number} of the request has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
+        raise BundleError(
+            f"Text {number} of the request has {len(text):,} characters; at most {MAX_CHARACTERS:,} are allowed. Split it into several texts."
+        )
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no character
 
 
 def explained_words(what: str, items: list[MarkedText]) -> Words:
-    """Texts whose words are marked by how much they speak for an answer."""
-    caption = f"How much each word adds to the probability of {what}, relative to the strongest word; struck through: it takes away."
+    """Texts whose words are marked by how much they add to the probability of an answer."""
+    caption = (
+        f"How much each word adds to the probability of {what}, relative to the strongest word; struck through: it lowers the probability."
+    )
     return Words(kind="words", title="Why", caption=caption, items=items)
 
 
 def weight_marks(words: Sequence[Mapping[str, Any]]) -> list[Mark]:
-    """Words of an explanation as marks; the strongest weighs 1 or -1."""
+    """Words of an explanation as marks; the strongest has the weight 1 or -1."""
     strongest = max((abs(word["weight"]) for word in words), default=0.0) or 1.0
     return [Mark(start=word["start"], end=word["end"], weight=word["weight"] / strongest) for word in words]
 
 
-class Windowed:
-    """Texts as windows of tokens."""
+class WindowTokenizer:
+    """Splits texts into windows of tokens."""
 
     def __init__(self, assets: Path, settings: TextSettings) -> None:
         self.tokenizer, self.settings = TextTokenizer(assets), settings
@@ -108,23 +116,23 @@ class ClassCodec(TextCodec):
     """Answers are labels with probabilities."""
 
     @abstractmethod
-    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
-        """The probabilities of each text, [N, C]."""
+    def probabilities(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+        """The probabilities of the classes of each text, [N, C]."""
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
-        """`{"label", "probability", "top": [{"label", "probability"}, ...]}`, where there may be several also `"labels"`."""
+        """`{"label", "probability", "top": [{"label", "probability"}, ...]}`, and `"labels"` if a text may have several."""
         texts = [text_of(number, request) for number, request in enumerate(requests, 1)]
-        return [self._answer(row) for row in self.likely(outputs, texts)]
+        return [self._answer(row) for row in self.probabilities(outputs, texts)]
 
     def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]
         top = [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
-        several = {"labels": [self.labels[i] for i in np.flatnonzero(probabilities >= LIKELY)]} if self.multi else {}
+        several = {"labels": [self.labels[i] for i in np.flatnonzero(probabilities >= THRESHOLD)]} if self.multi else {}
         return {**several, **top[0], "top": top}
 
     def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
-        """Bars of the likeliest labels, and the words that decided."""
-        title = ", ".join(answer["labels"]) or "No label is likely" if "labels" in answer else answer["label"]
+        """Bars of the most probable labels, and the words of the explanation if there is one."""
+        title = ", ".join(answer["labels"]) or "No label reaches the threshold" if "labels" in answer else answer["label"]
         shown: list[AnswerBlock] = [probability_bars(title, [(row["label"], row["probability"]) for row in answer["top"]])]
         if found := answer.get("explanation"):
             item = MarkedText(text=text_of(1, request), marks=weight_marks(found["words"]))
@@ -133,16 +141,18 @@ class ClassCodec(TextCodec):
 
 
 class NetworkClassCodec(ClassCodec):
+    """The codec of a classifier that reads windows of tokens."""
+
     def __init__(self, assets: Path, settings: TextSettings) -> None:
         super().__init__(assets)
-        self.windowed = Windowed(assets, settings)
+        self.windowed = WindowTokenizer(assets, settings)
         self.padding = {"tokens": self.windowed.tokenizer.padding}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return self.windowed.batch(*self.windowed(texts))
 
-    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
-        """Of a long text the mean over its windows, each by its length."""
+    def probabilities(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+        """The probabilities of each text, [N, C]: of a long text the mean over its windows, weighted by their lengths."""
         windows = self.windowed(texts)[1]
         weight = np.array([max(window.stop - window.start, 1) for window in windows], dtype=np.float64)
         total, sums = np.zeros(len(texts)), np.zeros((len(texts), len(self.labels)))
@@ -153,18 +163,20 @@ class NetworkClassCodec(ClassCodec):
 
 
 class LinearCodec(ClassCodec):
+    """The codec of the linear baseline."""
+
     padding: Mapping[str, int] = {"ngrams": 0, "counts": 0}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:
         return encode_ngrams(texts)
 
-    def likely(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, outputs: Arrays, texts: Sequence[str]) -> np.ndarray:
         return outputs["probabilities"]
 
 
 # -- entities ----------------------------------------------------------------------------------------------------------
 class EntityCodec(TextCodec):
-    """Answers are entities, with the characters of the text that they are."""
+    """Answers are entities with their character offsets in the text."""
 
     def __init__(self, assets: Path) -> None:
         super().__init__(assets)
@@ -172,20 +184,21 @@ class EntityCodec(TextCodec):
 
     @abstractmethod
     def words(self, outputs: Arrays, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each text the scores of its words, [W, T], and where they are, [W, 2]."""
+        """For each text the tag scores of its words, [W, T], and their character offsets, [W, 2]."""
 
-    def found(self, outputs: Arrays, texts: Sequence[str]) -> list[Found]:
-        """The entities of each text: the best sequence of tags in which no entity goes on that has not begun."""
+    def entities(self, outputs: Arrays, texts: Sequence[str]) -> list[Entities]:
+        """The entities of each text, from the best valid sequence of tags: no I- tag without its B- tag."""
         transitions = outputs["transitions"][0] + self.allowed
         return [self._entities(scores, places, transitions) for scores, places in self.words(outputs, texts)]
 
     def decode(self, outputs: Arrays, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """`{"entities": [{"text", "label", "start", "end", "probability"}, ...]}`, in the order of the text."""
         texts = [text_of(number, request) for number, request in enumerate(requests, 1)]
-        return [{"entities": [_named(text, *one) for one in found]} for text, found in zip(texts, self.found(outputs, texts), strict=True)]
+        found = self.entities(outputs, texts)
+        return [{"entities": [_named(text, *one) for one in entities]} for text, entities in zip(texts, found, strict=True)]
 
     def blocks(self, request: Any, answer: Mapping[str, Any]) -> list[AnswerBlock]:
-        """The text with its entities marked, the stronger the more probable, and for each the words that decided."""
+        """The text with its entities marked by their probability, and the words of each explanation if there is one."""
         text, found = text_of(1, request), answer["entities"]
         marks = [Mark(start=one["start"], end=one["end"], label=one["label"], weight=one["probability"]) for one in found]
         title = f"{len(found)} {'entity' if len(found) == 1 else 'entities'}" if found else "No entities"
@@ -195,13 +208,13 @@ class EntityCodec(TextCodec):
             shown.append(explained_words("the entity", items))
         return shown
 
-    def _entities(self, scores: np.ndarray, places: np.ndarray, transitions: np.ndarray) -> Found:
+    def _entities(self, scores: np.ndarray, places: np.ndarray, transitions: np.ndarray) -> Entities:
         tags = viterbi(scores, transitions)
         if not tags.any():
             return []
-        sure = posterior(scores, transitions, tags)
+        confidence = posterior(scores, transitions, tags)
         return [
-            (Span(int(places[first, 0]), int(places[last, 1]), self.labels[kind]), float(sure[first : last + 1].min()))
+            (Span(int(places[first, 0]), int(places[last, 1]), self.labels[kind]), float(confidence[first : last + 1].min()))
             for first, last, kind in runs(tags, places)
         ]
 
@@ -212,9 +225,11 @@ def _named(text: str, span: Span, probability: float) -> dict[str, Any]:
 
 
 class NetworkEntityCodec(EntityCodec):
+    """The codec of a tagger that reads windows of tokens."""
+
     def __init__(self, assets: Path, settings: TextSettings) -> None:
         super().__init__(assets)
-        self.windowed = Windowed(assets, settings)
+        self.windowed = WindowTokenizer(assets, settings)
         self.padding = {"tokens": self.windowed.tokenizer.padding}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:
@@ -227,14 +242,16 @@ class NetworkEntityCodec(EntityCodec):
             of_text[window.text][0].append(window)
             of_text[window.text][1].append(scores[1 : 1 + window.stop - window.start])
         found = []
-        for known, (its_windows, values) in zip(tokens, of_text, strict=True):
+        for its_tokens, (its_windows, values) in zip(tokens, of_text, strict=True):
             count = max(window.stop for window in its_windows)
-            first = known.first[:count]
-            found.append((merged(count, its_windows, values)[first], known.words[:count][first]))
+            first = its_tokens.first[:count]
+            found.append((merged(count, its_windows, values)[first], its_tokens.words[:count][first]))
         return found
 
 
 class CrfCodec(EntityCodec):
+    """The codec of the CRF baseline."""
+
     padding: Mapping[str, int] = {"features": 0}
 
     def inputs(self, texts: Sequence[str]) -> Arrays:

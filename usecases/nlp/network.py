@@ -1,4 +1,4 @@
-"""Networks that read tokens: encoders, and what stands on them to classify, to tag and to guess hidden tokens."""
+"""Networks over tokens: encoders, and their heads for classification, tagging and masked language modelling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SmallTransformer(nn.Module):
-    """A Transformer encoder (Vaswani 2017), with the norm before each layer: tokens int64 [B, L] to [B, L, width]."""
+    """A Transformer encoder (Vaswani 2017) with pre-layer normalisation: tokens int64 [B, L] to states [B, L, width]."""
 
     def __init__(self, settings: TextSettings, vocabulary: int) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class SmallTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, settings.heads, 4 * width, settings.dropout) for _ in range(settings.depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
-        """known, bool [B, L]: no padding."""
+    def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        """tokens int64 [B, L] and padding_mask bool [B, L], True at tokens and False at padding, to states [B, L, width]."""
         x = self.dropout(self.token(tokens) + self.place.weight[: tokens.shape[1]])
         for block in self.blocks:
-            x = block(x, known[:, None, None, :])
+            x = block(x, padding_mask[:, None, None, :])
         return self.norm(x)
 
     def layers(self) -> list[nn.Module]:
@@ -45,7 +45,7 @@ class SmallTransformer(nn.Module):
 class Recurrent(nn.Module):
     """A bidirectional LSTM (Graves 2005), with the inputs and outputs of `SmallTransformer`.
 
-    The way back begins at the last token and never sees padding, so that an answer does not depend on its batch.
+    The backward direction starts at the last token and never sees padding, so that an answer does not depend on its batch.
     """
 
     def __init__(self, settings: TextSettings, vocabulary: int) -> None:
@@ -57,10 +57,10 @@ class Recurrent(nn.Module):
         self.back = nn.ModuleList(nn.LSTM(settings.width, half, batch_first=True) for _ in range(settings.depth))
         self.norm = nn.LayerNorm(settings.width)
 
-    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
-        """known, bool [B, L]: no padding."""
+    def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        """tokens int64 [B, L] and padding_mask bool [B, L], True at tokens and False at padding, to states [B, L, width]."""
         x = self.dropout(self.token(tokens))
-        count = known.sum(1, keepdim=True)
+        count = padding_mask.sum(1, keepdim=True)
         mirrored = count - 1 - torch.arange(tokens.shape[1], device=tokens.device)
         mirrored = torch.where(mirrored < 0, mirrored + tokens.shape[1], mirrored)[..., None]  # the padding stays at the end
         for onward, back in zip(self.onward, self.back, strict=True):
@@ -74,7 +74,7 @@ class Recurrent(nn.Module):
 
 
 def run_lstm(layer: nn.Module, x: Tensor) -> Tensor:
-    """One direction of one layer, [B, L, D] to [B, L, H]; in a graph ONNX's own operator, since the exporter would unroll ours to one length."""
+    """One direction of one layer, [B, L, D] to [B, L, H]. In a graph it is ONNX's LSTM operator, since the exporter would unroll torch's."""
     lstm = cast(nn.LSTM, layer)
     if not torch.onnx.is_in_onnx_export():
         return lstm(x)[0]
@@ -98,15 +98,15 @@ class Pretrained(nn.Module):
             wide = model.get_input_embeddings()
             model.set_input_embeddings(FactoredEmbedding(wide.num_embeddings, min(rank, wide.embedding_dim // 2), wide.embedding_dim))
 
-    def forward(self, tokens: Tensor, known: Tensor) -> Tensor:
-        return self.model(input_ids=tokens, attention_mask=known.long()).last_hidden_state
+    def forward(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        return self.model(input_ids=tokens, attention_mask=padding_mask.long()).last_hidden_state
 
     @property
     def token(self) -> nn.Module:
         return self.model.get_input_embeddings()
 
     def layers(self) -> list[nn.Module]:
-        """The embeddings, then each layer of the longest list of modules: such lists are how transformers keeps layers."""
+        """The embeddings, then the layers: transformers keeps these in the longest list of modules."""
         lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
         longest = max(lists, key=len)
         return [getattr(self.model, "embeddings", self.token), *longest]
@@ -116,25 +116,25 @@ Encoder = SmallTransformer | Recurrent | Pretrained
 
 
 class TextNetwork(nn.Module):
-    """An encoder whose tokens other than padding are `known`."""
+    """An encoder with the number of its padding token. Subclasses add a head."""
 
     def __init__(self, backbone: Encoder, padding: int) -> None:
         super().__init__()
         self.backbone, self.padding = backbone, padding
 
     def encoded(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens int64 [B, L] to states [B, L, width] and which are known, bool [B, L]."""
-        known = tokens != self.padding
-        return self.backbone(tokens, known), known
+        """tokens int64 [B, L] to states [B, L, width] and the padding mask, bool [B, L], True at tokens."""
+        padding_mask = tokens != self.padding
+        return self.backbone(tokens, padding_mask), padding_mask
 
 
 def hidden_layers(network: TextNetwork) -> list[nn.Module]:
-    """What lies between the vectors of the tokens and the last norm."""
+    """The layers between the token embeddings and the last norm."""
     return [layer for layer in network.backbone.layers()[1:] if not isinstance(layer, nn.LayerNorm)]
 
 
 class Classifier(TextNetwork):
-    """The mean of a text's states, and one linear layer: tokens [B, L] to logits [B, C]."""
+    """Mean pooling over the states of a text, and one linear layer: tokens [B, L] to logits [B, C]."""
 
     def __init__(self, backbone: Encoder, padding: int, card: dict[str, Any], dropout: float) -> None:
         super().__init__(backbone, padding)
@@ -147,8 +147,8 @@ class Classifier(TextNetwork):
         self.rarity: Tensor
 
     def forward(self, tokens: Tensor) -> Tensor:
-        states, known = self.encoded(tokens)
-        weight = known[..., None].to(states.dtype)
+        states, padding_mask = self.encoded(tokens)
+        weight = padding_mask[..., None].to(states.dtype)
         mean = (states * weight).sum(1) / weight.sum(1).clamp(min=1)
         return self.head(self.dropout(mean)).float()
 
@@ -157,19 +157,22 @@ class Classifier(TextNetwork):
 
 
 def _rarity(card: dict[str, Any]) -> Tensor:
-    """A weight per class, float32 [C]: the mean number of training texts per class over its own; of several labels no over yes."""
+    """Class weights, float32 [C]: the mean number of training texts per class divided by that of the class.
+
+    If a text may have several labels: the number of texts without the label divided by that with it.
+    """
     counts = torch.tensor([float(card["counts"].get(label, 0)) for label in card["labels"]]).clamp(min=1)
     return (float(card["texts"]) - counts).clamp(min=1) / counts if card["multi"] else counts.mean() / counts
 
 
 class Tagger(TextNetwork):
-    """A score per token and tag, and per step from tag to tag: a neural CRF (Lample 2016)."""
+    """A neural CRF (Lample 2016): scores of each tag at each token, and of each transition from tag to tag."""
 
     def __init__(self, backbone: Encoder, padding: int, tags: int, dropout: float) -> None:
         super().__init__(backbone, padding)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.width, tags)
-        self.transitions = nn.Parameter(torch.zeros(tags + 1, tags))  # the first row: from the start
+        self.transitions = nn.Parameter(torch.zeros(tags + 1, tags))  # row 0: from the start
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, L] to [B, L, T]"""
@@ -180,7 +183,7 @@ class Tagger(TextNetwork):
 
 
 class _Head(nn.Module):
-    """Learns at the pace of a head: the layer and the steps between tags."""
+    """The linear layer and the transitions, which are trained with the learning rate of a head."""
 
     def __init__(self, layer: nn.Linear, transitions: nn.Parameter) -> None:
         super().__init__()
@@ -188,7 +191,7 @@ class _Head(nn.Module):
 
 
 class MaskedLM(TextNetwork):
-    """TokenPredictions tokens from their states by the vectors of all tokens."""
+    """An encoder with an MLM head, whose output layer shares its weights with the token embeddings."""
 
     def __init__(self, backbone: Encoder, tokenizer: TextTokenizer) -> None:
         super().__init__(backbone, tokenizer.padding)
@@ -197,10 +200,10 @@ class MaskedLM(TextNetwork):
         self.norm = nn.LayerNorm(backbone.width)
         self.bias = nn.Parameter(torch.zeros(tokenizer.size))
 
-    def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
-        """tokens [B, L] to logits of the places that are `asked` for, bool [B, L]: [N, V]; or of all, [B, L, V]."""
+    def forward(self, tokens: Tensor, masked: Tensor | None = None) -> Tensor:
+        """tokens [B, L] to logits: [N, V] of the N positions where `masked`, bool [B, L], is True; without it [B, L, V] of all."""
         states = self.encoded(tokens)[0]
-        states = self.norm(torch.nn.functional.gelu(self.head(states if asked is None else states[asked])))
+        states = self.norm(torch.nn.functional.gelu(self.head(states if masked is None else states[masked])))
         token = cast(Any, self.backbone.token)
         if isinstance(token, FactoredEmbedding):
             states = states @ token.widen.weight
@@ -211,6 +214,8 @@ class MaskedLM(TextNetwork):
 
 
 class Probabilities(nn.Module):
+    """The exported graph of a classifier."""
+
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
@@ -222,6 +227,8 @@ class Probabilities(nn.Module):
 
 
 class Scores(nn.Module):
+    """The exported graph of a tagger."""
+
     def __init__(self, network: Tagger) -> None:
         super().__init__()
         self.network = network
@@ -232,21 +239,23 @@ class Scores(nn.Module):
 
 
 class TokenPredictions(nn.Module):
+    """Token predictions of a network with an MLM head."""
+
     def __init__(self, network: MaskedLM) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, tokens: Tensor) -> tuple[Tensor]:
-        """int64 [B, L] to the likeliest token of each place, int64 [B, L]."""
+        """int64 [B, L] to the most probable token at each position, int64 [B, L]."""
         return (self.network(tokens).argmax(2),)
 
 
 # -- building ----------------------------------------------------------------------------------------------------------
 def build_encoder(settings: TextSettings, assets: Path) -> Encoder:
-    """The encoder that the settings ask for; pretrained where the weights lie beside the assets, as they do for training.
+    """The encoder of the settings. A pretrained one has its weights if they are next to the assets, as they are for training.
 
     Raises:
-        SettingError: the heads do not divide the width.
+        SettingError: the width is not a multiple of the number of heads.
     """
     vocabulary = read_tokenizer(assets).size
     if settings.encoder:
@@ -254,7 +263,9 @@ def build_encoder(settings: TextSettings, assets: Path) -> Encoder:
     if settings.model == "lstm":
         return Recurrent(settings, vocabulary)
     if settings.width % settings.heads:
-        raise SettingError(f"--usecase.heads {settings.heads} do not divide --usecase.width {settings.width}.")
+        raise SettingError(
+            f"--usecase.heads {settings.heads} does not divide --usecase.width {settings.width}. Set a number of heads that does."
+        )
     return SmallTransformer(settings, vocabulary)
 
 
@@ -275,7 +286,8 @@ def _pretrained(settings: TextSettings, assets: Path) -> Pretrained:
         model.pooler = None
     if settings.length > getattr(model.config, "max_position_embeddings", settings.length):
         raise SettingError(
-            f"--usecase.length {settings.length}: {settings.encoder} reads at most {model.config.max_position_embeddings} tokens."
+            f"--usecase.length {settings.length}: {settings.encoder} reads at most {model.config.max_position_embeddings} tokens. "
+            f"Set --usecase.length {model.config.max_position_embeddings} or less."
         )
     return Pretrained(model.float(), settings.token_rank)
 

@@ -1,6 +1,6 @@
-"""Hashed features of texts and of words, for linear models; NumPy only: it runs in the server.
+"""Hashed features of texts and of words for linear models. NumPy only, since they run in the server.
 
-No vocabulary travels: a feature is the number of a bucket, and 0 is the padding.
+A bundle needs no vocabulary: a feature is the number of a bucket, and 0 is the padding.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from tasks.contract.types import Arrays
 from usecases.nlp.words import words
 
-BUCKETS = 2**20  # of the n-grams of a text, the padding among them
-MAX_CHARACTERS = 20_000  # characters of a text that are looked at
+BUCKETS = 2**20  # of the n-grams of a text, including the padding
+MAX_CHARACTERS = 20_000  # of a text; the rest of a longer one is ignored
 WORD_NGRAMS, CHARACTER_NGRAMS = 2, 4
 CHARACTER, WORD = 0, 1
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------
 def encode_ngrams(texts: Sequence[str]) -> Arrays:
-    """`ngrams`, int64 [B, K], the different n-grams of each text, and `counts`, float32 [B, K]; padded with 0."""
+    """The distinct n-grams of each text, `ngrams` int64 [B, K], and their `counts`, float32 [B, K]; padded with 0."""
     found = [Counter(_buckets(text[:MAX_CHARACTERS])) for text in texts]
     longest = max((len(counter) for counter in found), default=0)
     ngrams = np.zeros((len(found), max(longest, 1)), dtype=np.int64)
@@ -35,7 +35,7 @@ def encode_ngrams(texts: Sequence[str]) -> Arrays:
 
 
 def _buckets(text: str) -> Iterator[int]:
-    """The bucket of each word 1-2-gram and character 1-4-gram: the words serve spaced scripts, the characters the others."""
+    """The bucket of each word 1-2-gram, for scripts with spaces, and of each character 1-4-gram, for the others."""
     text = text.lower()
     split = [text[start:end] for start, end in words(text)]
     squeezed = f" {' '.join(text.split())} "
@@ -48,17 +48,17 @@ def _buckets(text: str) -> Iterator[int]:
 
 
 def _bucket(feature: str, kind: int) -> int:
-    """Odd for words, even for characters, so that a model can weigh the two kinds apart."""
+    """The bucket of a feature: odd for words, even for characters, so that a model can weight the two kinds separately."""
     half = crc32(feature.encode("utf-8", "surrogatepass"), kind) % (BUCKETS // 2 - 1)
     return 2 * half + 2 + kind
 
 
 # -- words ---------------------------------------------------------------------------------------------------------
-WORD_BUCKETS = 2**22  # of the features of a word: there are many more of them
-MAX_FORM_CHARACTERS = 8  # characters: Xxxxx of Paris, 9999 of a year; longer ones are told by what they begin with
+WORD_BUCKETS = 2**22  # of the features of words, of which there are many more than n-grams
+MAX_FORM_CHARACTERS = 8  # of a form such as Xxxxx for Paris or 9999 for a year; a longer one is truncated
 AFFIX = 5  # characters of the longest prefix and suffix
 PARTS = ("exact", "lower", "form", "shape", "case", *(f"{end}{size}" for end in "ps" for size in range(1, AFFIX + 1)))
-CONTEXTS = (  # of each feature: which part of which word, counted from this one
+CONTEXTS = (  # the parts of each feature, each with the position of its word relative to this one
     *(((part, 0),) for part in PARTS),
     *((("lower", place),) for place in (-2, -1, 1, 2)),
     *((("lower", place), ("lower", place + 1)) for place in (-2, -1, 0, 1)),
@@ -75,7 +75,7 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio: spreads what is
 
 
 def encode_features(texts: Sequence[str]) -> tuple[Arrays, list[np.ndarray]]:
-    """`features`, int64 [B, L, F], of the words of each text, padded with 0; and where the words are, int64 [L, 2] each."""
+    """The `features` of the words of each text, int64 [B, L, F], padded with 0; and the words' character offsets, int64 [L, 2] each."""
     offsets = [places_of(text) for text in texts]
     features = np.zeros((len(texts), max((len(places) for places in offsets), default=0) or 1, FEATURES), dtype=np.int64)
     for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):
@@ -84,12 +84,12 @@ def encode_features(texts: Sequence[str]) -> tuple[Arrays, list[np.ndarray]]:
 
 
 def places_of(text: str) -> np.ndarray:
-    """Where the words of a text are, int64 [L, 2]."""
+    """Start and end, exclusive, of the words of a text in characters, int64 [L, 2]."""
     return np.array(words(text), dtype=np.int64).reshape(-1, 2)
 
 
 def word_features(tokens: Sequence[str]) -> np.ndarray:
-    """The features of the words of one text, int64 [L, F], of which 0 are none: as linear taggers use them (Ratinov 2009)."""
+    """The features of the words of one text, int64 [L, F], as linear taggers use them (Ratinov 2009); 0 is no feature."""
     parts = np.array([_parts(token) for token in tokens], dtype=np.uint64).reshape(-1, len(PARTS))
     wide = np.pad(parts, ((REACH, REACH), (0, 0)), constant_values=1)  # 1: beyond the text
     columns = np.empty((len(tokens), FEATURES), dtype=np.int64)
@@ -97,16 +97,16 @@ def word_features(tokens: Sequence[str]) -> np.ndarray:
         mixed = np.full(len(tokens), number + 1, dtype=np.uint64)
         absent = np.zeros(len(tokens), dtype=bool)
         for part, place in context:
-            seen = wide[REACH + place : REACH + place + len(tokens), PARTS.index(part)]
-            absent |= seen == 0
-            mixed = (mixed ^ seen) * MIX
+            hashes = wide[REACH + place : REACH + place + len(tokens), PARTS.index(part)]
+            absent |= hashes == 0
+            mixed = (mixed ^ hashes) * MIX
             mixed ^= mixed >> np.uint64(29)
         columns[:, number] = np.where(absent, 0, 1 + mixed % np.uint64(WORD_BUCKETS - 1))
     return columns
 
 
 def _parts(token: str) -> list[int]:
-    """A hash of each of `PARTS`, 0 where the word has none: a prefix is shorter than its word."""
+    """A hash of each of `PARTS`, 0 for a part that the word does not have, such as a prefix as long as the word."""
     lower = token.lower()
     form = "".join("9" if c.isdigit() else "X" if c.isupper() else "x" if c.islower() else "c" if c.isalpha() else c for c in token)
     shape = "".join(kind for kind, _ in groupby(form))

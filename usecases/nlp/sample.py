@@ -1,7 +1,7 @@
-"""Messages of customers, made up here: nobody's words. Their intents and the names in them are known, and they are noisy.
+"""The sample data: generated messages of customers with noise, labelled with their intents or with the entities in them.
 
-A message is an opening, what is wanted, and a closing, drawn from lists; names are put together from parts, so that
-the test names people who were never met in training. Some messages fit two intents, and no model can be right on all.
+A message is an opening, a request and a closing, drawn from lists. Entities are composed of parts, so that the test has entities that
+are not in training. Some messages fit two intents, so that no model can reach an accuracy of 1.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from usecases.nlp.sources import Item, Source, Span, Task
 
 MESSAGES = 1500
-CHINESE = 0.4  # of the messages
-CONTEXT = 0.45  # that a message says something besides its intent, in words that fit any
-UNCLEAR = 0.1  # that it says only what fits two intents
-TYPO, LOWER = 0.25, 0.25  # of the English messages
+CHINESE = 0.4  # share of the messages
+CONTEXT = 0.45  # share of the messages with a part that fits any intent
+UNCLEAR = 0.1  # share of the messages that fit two intents
+TYPO, LOWER = 0.25, 0.25  # shares of the English messages
 
 
 def _words(listed: str) -> list[str]:
-    """Words between spaces; one that holds a space is written with an underscore."""
+    """A list of words that are separated by spaces; a space within a word is written as an underscore."""
     return [word.replace("_", " ") for word in listed.split()]
 
 
@@ -43,7 +43,7 @@ CITIES_ZH = _words("北京 上海 广州 深圳 杭州 成都 武汉 西安 南�
 MAKES_ZH, THINGS_ZH = _words("星云 微风 青山 小鹿 远航 白桦 蓝湾"), _words("台灯 水壶 背包 耳机 单车 帐篷 相机 打印机 手表")
 DAYS_ZH = _words("昨天 明天 上周五 周一 下周二 这个周末 元旦 春节前")
 
-WANTED = {
+REQUESTS = {
     "refund": (
         "I want my money back for the {PRODUCT}", "please refund the {PRODUCT} I bought on {DATE}", "when will the refund for my {PRODUCT} arrive",
         "you charged me twice for the {PRODUCT} on {DATE}", "{PERSON} promised a refund on {DATE} and nothing came", "the {PRODUCT} is broken, return the payment",
@@ -71,7 +71,7 @@ WANTED = {
         "do you work on weekends in {CITY}", "which hours is the desk in {CITY} staffed", "can I come to the {CITY} branch on {DATE}", "how early can I see the {PRODUCT}",
     ),
 }  # fmt: skip
-WANTED_ZH = {
+REQUESTS_ZH = {
     "refund": ("{PRODUCT}坏了，我要退款", "请把{DATE}买的{PRODUCT}的钱退给我", "退款什么时候到账", "{DATE}被扣了两次钱", "{PERSON}答应退钱，一直没退", "{PRODUCT}已经寄回{CITY}，钱呢"),
     "delivery": ("我的{PRODUCT}到哪里了", "寄到{CITY}的包裹还没收到", "快递说{DATE}送到，没有来", "{PERSON}签收了，可我没拿到", "物流一直停在{CITY}", "{PRODUCT}发到{CITY}要几天"),
     "login": ("登录不了", "收不到验证码", "账号从{DATE}起被锁了", "我的账户显示的是{PERSON}", "在{CITY}换了手机以后进不去", "密码怎么改，打不开{PRODUCT}页面"),
@@ -79,11 +79,11 @@ WANTED_ZH = {
     "praise": ("{PRODUCT}非常好用", "{CITY}的{PERSON}服务很周到", "{DATE}收到，很满意", "替我谢谢{PERSON}", "{CITY}最好的店", "朋友都想买{PRODUCT}"),
     "opening hours": ("{CITY}的店几点开门", "{DATE}营业吗", "周末{CITY}门店开不开", "最晚几点可以去取{PRODUCT}", "{PERSON}{DATE}在店里吗", "你们几点关门"),
 }  # fmt: skip
-BESIDES = (
+EXTRAS = (
     "I bought a {PRODUCT} on {DATE}", "my name is {PERSON}", "I live in {CITY}", "I wrote to {PERSON} already", "I was in your shop in {CITY} on {DATE}", "it is about the {PRODUCT}",
     "I thought of a refund first", "the delivery was fine", "I could sign in", "I nearly cancelled", "the hours on the door were wrong",
 )  # fmt: skip
-BESIDES_ZH = ("我{DATE}买了{PRODUCT}", "我叫{PERSON}", "我在{CITY}", "已经跟{PERSON}说过了", "快递倒是很快", "本来想退款", "差点取消", "账号没有问题", "{DATE}去过{CITY}的店")  # fmt: skip
+EXTRAS_ZH = ("我{DATE}买了{PRODUCT}", "我叫{PERSON}", "我在{CITY}", "已经跟{PERSON}说过了", "快递倒是很快", "本来想退款", "差点取消", "账号没有问题", "{DATE}去过{CITY}的店")  # fmt: skip
 EITHER = (
     (("refund", "cancel"), ("what can be done about the {PRODUCT}", "I do not want the {PRODUCT} from {DATE}"), ("{DATE}的{PRODUCT}我不想要", "{PRODUCT}怎么处理")),
     (("delivery", "opening hours"), ("when can I have the {PRODUCT} in {CITY}", "will it be there on {DATE}"), ("{DATE}能拿到{PRODUCT}吗", "{CITY}什么时候能取")),
@@ -94,36 +94,36 @@ OPENINGS_ZH, CLOSINGS_ZH = ("", "", "你好，", "您好！", "那个，", "请�
 
 
 def messages(task: Task, seed: int = 0) -> Source:
-    """The same messages for both tasks: with their intents, or with the names, cities, products and dates in them."""
+    """The sample messages with their intents, or the same messages with their entities: persons, cities, products and dates."""
     random = np.random.default_rng(seed)
     found: dict[str, Item] = {}
     while len(found) < MESSAGES:
         intent, text, spans = _message(random)
         labels, spans = ((), spans) if task == "entities" else ((intent,), ())
         found.setdefault(text, Item(f"message {len(found) + 1}", text, labels, spans))
-    return Source("made-up messages of customers in English and Chinese, with known answers", task, list(found.values()))
+    return Source("generated messages of customers in English and Chinese", task, list(found.values()))
 
 
 def _message(random: np.random.Generator) -> tuple[str, str, tuple[Span, ...]]:
     chinese = random.random() < CHINESE
-    intent = str(random.choice(list(WANTED)))
-    wanted = _one((WANTED_ZH if chinese else WANTED)[intent], random)
+    intent = str(random.choice(list(REQUESTS)))
+    request = _one((REQUESTS_ZH if chinese else REQUESTS)[intent], random)
     if random.random() < UNCLEAR:
         pair, english, others = EITHER[random.integers(len(EITHER))]
-        intent, wanted = _one(pair, random), _one(others if chinese else english, random)
+        intent, request = _one(pair, random), _one(others if chinese else english, random)
     if random.random() < CONTEXT:
-        both = [wanted, _one(BESIDES_ZH if chinese else BESIDES, random)]
+        both = [request, _one(EXTRAS_ZH if chinese else EXTRAS, random)]
         random.shuffle(both)
-        wanted = _one("，。" if chinese else (", ", ". ", " and "), random).join(both)
+        request = _one("，。" if chinese else (", ", ". ", " and "), random).join(both)
     opening, closing = (OPENINGS_ZH, CLOSINGS_ZH) if chinese else (OPENINGS, CLOSINGS)
-    pieces = _filled(_one(opening, random) + wanted + _one(closing, random), chinese, random)
+    pieces = _filled(_one(opening, random) + request + _one(closing, random), chinese, random)
     if not chinese:
         pieces = _noisy(pieces, random)
     return intent, *_marked(pieces)
 
 
 def _filled(template: str, chinese: bool, random: np.random.Generator) -> list[tuple[str, str]]:
-    """(text, type or nothing) one behind the other."""
+    """The pieces of a filled template in order, each with its entity type, or '' for plain text."""
     parts = re.split(r"\{([A-Z]+)\}", template)
     return [((_name(part, chinese, random), part) if place % 2 else (part, "")) for place, part in enumerate(parts) if part]
 
@@ -153,7 +153,7 @@ def _name(kind: str, chinese: bool, random: np.random.Generator) -> str:
 
 
 def _noisy(pieces: list[tuple[str, str]], random: np.random.Generator) -> list[tuple[str, str]]:
-    """With two letters swapped outside of names, or all in small letters."""
+    """The pieces with a random typo outside of entities, or all in lower case, or both."""
     plain = [place for place, (text, kind) in enumerate(pieces) if not kind and len(text) > 5]
     if plain and random.random() < TYPO:
         place = plain[random.integers(len(plain))]

@@ -1,4 +1,4 @@
-"""What a layout gives: texts, each with its classes or its marked spans, and where it came from."""
+"""Texts as they are read from a layout, each with its classes or marked spans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Task = Literal["classification", "entities"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A marked part of a text: its characters from `start` up to, not including, `end`."""
+    """A marked part of a text: the characters from `start` to `end`, exclusive."""
 
     start: int
     end: int
@@ -21,7 +21,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text. `name` says where it came from, such as "train.csv line 7"; no labels: none were given, or none apply."""
+    """One text with its labels or spans. `name` is its place in the data, such as "train.csv line 7"."""
 
     name: str
     text: str
@@ -32,7 +32,7 @@ class Item:
 
 @dataclass
 class Source:
-    """What was found. `multi_label`: a text may have several classes, or none."""
+    """A data set as it was read. `multi_label`: a text may have several classes, or none."""
 
     layout: str
     task: Task

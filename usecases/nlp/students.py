@@ -1,4 +1,4 @@
-"""A student of half the size that begins as its teacher: every other layer, and the tokens' vectors of a lower rank."""
+"""Students of about half the size, initialised from their teacher: every other layer, and low-rank factorised token embeddings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from usecases.nlp.network import TextNetwork
 
 LAYER = re.compile(r"\.(\d+)\.")
-PRETRAINED_RANK, SHARE = 128, 3  # numbers per token: of a pretrained encoder, and of ours a third of the width
+PRETRAINED_RANK, SHARE = 128, 3  # rank of the token embeddings: of a pretrained encoder; else a third of the width
 
 
 def smaller(settings: TextSettings) -> dict[str, Any]:
-    """The settings that change."""
+    """The settings of a student that differ from those of its teacher."""
     if settings.encoder:
         return {"kept_layers": settings.kept_layers / 2, "token_rank": PRETRAINED_RANK}
     rank = max(8, (settings.token_rank or settings.width) // SHARE)
@@ -29,7 +29,7 @@ def smaller(settings: TextSettings) -> dict[str, Any]:
 
 @torch.no_grad()
 def inherit(student: nn.Module, teacher: nn.Module) -> None:
-    """Fill the student; its last layer is the teacher's last, and those before are evenly spread."""
+    """Initialise a student from its teacher: its last layer is the teacher's last, and the others are evenly spaced."""
     small, large = _layers(student), _layers(teacher)
     if not small or len(small) == len(large):
         take_over(student, teacher)
@@ -50,6 +50,6 @@ def _renumbered(name: str, from_layer: dict[int, int]) -> str:
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
-    """The longest list of modules: such lists are how layers are kept, by us and by transformers."""
+    """The layers of a network, which are its longest list of modules, here and in transformers."""
     lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
     return list(max(lists, key=len, default=[]))

@@ -1,6 +1,6 @@
-"""Entities as one tag per token (BIO), and the best sequence of tags; NumPy only: it runs in the server.
+"""Entities as one tag per token (BIO), and decoding of sequences of tags. NumPy only, since it runs in the server.
 
-Of a list of types, tag 0 is O, 1 + 2k is B- and 2 + 2k is I- of type k.
+Tag 0 is O; tags 1 + 2k and 2 + 2k are B- and I- of entity type k.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ TINY = 1e-300
 
 
 def tag_names(types: Sequence[str]) -> list[str]:
-    """O, B-x, I-x, B-y, ... in the order of the types."""
+    """The names of the tags: O, B-x, I-x, B-y, ... in the order of the types."""
     return ["O", *(f"{place}-{name}" for name in types for place in "BI")]
 
 
 def spans_to_tags(offsets: np.ndarray, spans: Sequence[Span], types: Sequence[str]) -> np.ndarray:
-    """The tag of each token, int64 [L]; a token belongs to the first span that it overlaps.
+    """Convert spans to tags. A token belongs to the first span that it overlaps.
 
     Args:
-        offsets: start and end, exclusive, of the tokens in characters, [L, 2]; tokens without characters are outside.
-        spans: what is named; of nested ones the outer counts, since tags cannot nest.
-        types: their order gives the tags their numbers.
+        offsets: start and end, exclusive, of the tokens in characters, [L, 2]; tokens without characters get the tag O.
+        spans: entities; of nested ones the outer one counts, since tags cannot be nested.
+        types: entity types, whose order gives the tags their numbers.
+
+    Returns:
+        The tag of each token, int64 [L].
     """
     tags = np.zeros(len(offsets), dtype=np.int64)
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
@@ -38,12 +41,21 @@ def spans_to_tags(offsets: np.ndarray, spans: Sequence[Span], types: Sequence[st
 
 
 def tags_to_spans(tags: np.ndarray, offsets: np.ndarray, types: Sequence[str]) -> list[Span]:
-    """The inverse of `spans_to_tags`: tags [L] and offsets [L, 2] to the entities in their order."""
+    """Convert tags to spans, the inverse of `spans_to_tags`.
+
+    Args:
+        tags: tag of each token, [L].
+        offsets: start and end, exclusive, of the tokens in characters, [L, 2].
+        types: entity types.
+
+    Returns:
+        The entities in order.
+    """
     return [Span(int(offsets[first, 0]), int(offsets[last, 1]), types[kind]) for first, last, kind in runs(tags, offsets)]
 
 
 def runs(tags: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int]]:
-    """First token, last token and type of each entity. An I- that continues nothing begins an entity, as conlleval has it."""
+    """First token, last token and type of each entity. An I- tag without a B- tag starts an entity, as in conlleval."""
     found: list[tuple[int, int, int]] = []
     before = 0
     for place in np.flatnonzero(offsets[:, 0] < offsets[:, 1]):
@@ -57,7 +69,7 @@ def runs(tags: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def allowed_transitions(types: Sequence[str]) -> np.ndarray:
-    """0 where a tag (column) may follow another (row; the first row is the start), else -1e4: float32 [T + 1, T]."""
+    """Scores of transitions, float32 [T + 1, T]: 0 if the tag of the column may follow that of the row (row 0: the start), else -1e4."""
     size = 1 + 2 * len(types)
     inner = np.arange(2, size, 2)
     table = np.zeros((size + 1, size), dtype=np.float32)
@@ -71,12 +83,12 @@ def viterbi(scores: np.ndarray, transitions: np.ndarray) -> np.ndarray:
     """The tags with the highest sum of scores and transitions, int64 [L] (Viterbi 1967).
 
     Args:
-        scores: of each tag at each token, [L, T].
-        transitions: from each tag to each, the first row from the start, [T + 1, T].
+        scores: score of each tag at each token, [L, T].
+        transitions: score of each step from tag to tag, [T + 1, T]; row 0 is the start.
     """
     if not len(scores):
         return np.zeros(0, dtype=np.int64)
-    best = scores.astype(np.float64)  # in single precision the sum of a long text would swallow the differences
+    best = scores.astype(np.float64)  # in single precision the sums of a long text would lose small differences
     start, steps = transitions[0].astype(np.float64), transitions[1:].astype(np.float64)
     best[0] += start
     reached = np.empty_like(steps)
@@ -86,18 +98,21 @@ def viterbi(scores: np.ndarray, transitions: np.ndarray) -> np.ndarray:
     tags = np.empty(len(best), dtype=np.int64)
     tags[-1] = best[-1].argmax()
     into = np.ascontiguousarray(steps.T)
-    for place in range(len(best) - 1, 0, -1):  # which tag a step came from is asked along the one best path only
+    for place in range(len(best) - 1, 0, -1):  # the previous tag is computed along the best path only
         tags[place - 1] = (best[place - 1] + into[tags[place]]).argmax()
     return tags
 
 
 def posterior(scores: np.ndarray, transitions: np.ndarray, tags: np.ndarray) -> np.ndarray:
-    """The probability of each of the `tags` [L] at its token over all sequences, float64 [L] (forward-backward).
+    """Marginal probabilities of a sequence of tags, by the forward-backward algorithm.
 
     Args:
-        scores: of each tag at each token, [L, T].
-        transitions: from each tag to each, the first row from the start, [T + 1, T].
-        tags: such as `viterbi` found.
+        scores: score of each tag at each token, [L, T].
+        transitions: score of each step from tag to tag, [T + 1, T]; row 0 is the start.
+        tags: a sequence of tags, such as that of `viterbi`, [L].
+
+    Returns:
+        The probability of each tag at its token over all sequences, float64 [L].
     """
     if not len(scores):
         return np.zeros(0)

@@ -1,4 +1,4 @@
-"""Prepared texts on disk: an object a line, found by its place in the file, whatever their number."""
+"""Prepared texts on disk, one JSON object per line, with random access by the offsets of the lines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ FILE, OFFSETS = "texts.jsonl", "offsets.npy"
 
 
 def write_texts(folder: Path, items: Iterable[Item], entities: bool) -> None:
-    """`texts.jsonl` with the text and its labels, or its spans as [start, end, label]; and where each line begins."""
+    """Write `texts.jsonl` with each text and its labels, or its spans as [start, end, label], and `offsets.npy` of the lines.
+
+    Args:
+        folder: folder of the split.
+        items: the texts.
+        entities: write spans instead of labels.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     offsets = [0]
     with (folder / FILE).open("wb") as file:
         for item in items:
-            known = {"spans": [[s.start, s.end, s.label] for s in item.spans]} if entities else {"labels": list(item.labels)}
-            offsets.append(offsets[-1] + file.write(_line({"name": item.name, "text": item.text, **known})))
+            target = {"spans": [[s.start, s.end, s.label] for s in item.spans]} if entities else {"labels": list(item.labels)}
+            offsets.append(offsets[-1] + file.write(_line({"name": item.name, "text": item.text, **target})))
     np.save(folder / OFFSETS, np.array(offsets, dtype=np.int64))
 
 
@@ -32,7 +38,7 @@ def _line(content: dict[str, Any]) -> bytes:
 
 
 class Texts:
-    """One split of a prepared data set. Opening it reads nothing but where the lines begin."""
+    """One split of a prepared data set. Opening it reads only the offsets of the lines."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,11 +60,11 @@ class Texts:
         return [self._read(i)["labels"] for i in indices]
 
     def spans(self, indices: Sequence[int] | np.ndarray) -> list[list[Span]]:
-        """The marked parts of each text, in their order."""
+        """The marked spans of each text, in order."""
         return [[Span(*span) for span in self._read(i)["spans"]] for i in indices]
 
     def names(self, indices: Sequence[int] | np.ndarray) -> list[str]:
-        """Where each text came from, for people."""
+        """The place of each text in the original data, for messages and reports."""
         return [self._read(i)["name"] for i in indices]
 
     def _read(self, index: int) -> dict[str, Any]:

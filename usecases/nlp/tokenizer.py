@@ -1,4 +1,4 @@
-"""Texts to tokens and windows of tokens; `tokenizers` and NumPy only, since it runs in the server."""
+"""Tokens of texts, and windows of tokens. `tokenizers` and NumPy only, since it runs in the server."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of one text, without what marks its beginning and end.
+    """The tokens of one text, without begin and end tokens.
 
-    numbers int32 [n]; first, bool [n]: the token begins a word; words, int32 [n, 2]: where the word it belongs to lies
-    in the text, in characters, end exclusive.
+    numbers, int32 [n]: token ids; first, bool [n]: the token is the first of its word; words, int32 [n, 2]: start and end, exclusive, of
+    the token's word in characters.
     """
 
     numbers: np.ndarray
@@ -34,7 +34,7 @@ class Tokens:
 
 
 class Window(NamedTuple):
-    """A stretch of a text's tokens, which the network sees at once."""
+    """A window of a text's tokens, which the network reads at once: tokens `start` to `stop`, exclusive, of text number `text`."""
 
     text: int
     start: int
@@ -42,7 +42,7 @@ class Window(NamedTuple):
 
 
 class TextTokenizer:
-    """The tokenizer of a data set, as its assets hold it."""
+    """The tokenizer of a data set, loaded from its assets."""
 
     def __init__(self, assets: Path) -> None:
         self.tokenizer = Tokenizer.from_file(str(assets / "tokenizer.json"))
@@ -58,9 +58,9 @@ class TextTokenizer:
         return [_tokens(text, found.ids, found.offsets, found.word_ids) for text, found in zip(texts, encodings, strict=True)]
 
     def batch(self, tokens: Sequence[np.ndarray], step: int = 1) -> np.ndarray:
-        """Windows of tokens, int [n] each, between the marks of beginning and end: int64 [B, L], padded on the right.
+        """Pad windows of tokens, int [n] each, to a batch int64 [B, L], with begin and end tokens and padding on the right.
 
-        L is that of the longest, rounded up to a multiple of `step`.
+        L is the length of the longest window, rounded up to a multiple of `step`.
         """
         longest = max((len(row) for row in tokens), default=0) + 2
         batch = np.full((len(tokens), -(-longest // step) * step), self.padding, dtype=np.int64)
@@ -72,7 +72,13 @@ class TextTokenizer:
 
 
 def write_card(assets: Path, tokenizer: Tokenizer, marks: dict[str, int]) -> None:
-    """What `TextTokenizer` reads beside the tokenizer: the numbers of begin, end, padding and mask, and of all tokens."""
+    """Write `tokens.json`, which `TextTokenizer` reads in addition to the tokenizer.
+
+    Args:
+        assets: folder of the assets.
+        tokenizer: the tokenizer.
+        marks: ids of the tokens begin, end, padding and mask.
+    """
     size = max(tokenizer.get_vocab_size(with_added_tokens=True), max(marks.values()) + 1)
     (assets / "tokens.json").write_text(json.dumps({**marks, "size": size}), encoding="utf-8")
 
@@ -90,21 +96,31 @@ def _tokens(text: str, numbers: list[int], offsets: list[tuple[int, int]], words
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Byte-level tokenizers count the space before a word as part of it."""
+    """The offsets without leading white space, which byte-level tokenizers count as part of a word."""
     while start < end and text[start].isspace():
         start += 1
     return start, end
 
 
 def text_windows(settings: TextSettings, counts: Iterable[int]) -> list[Window]:
-    """The windows of texts of so many tokens that the network reads, a quarter of each shared with the next; the same in training and service."""
-    room = settings.length - 2  # beside the marks of beginning and end
-    seen = (min(int(count), room) if settings.long == "truncate" else int(count) for count in counts)
-    return [window for text, count in enumerate(seen) for window in windows_of(count, room, room // 4, text)]
+    """The windows over texts with these numbers of tokens; neighbours overlap by a quarter. They are the same in training and serving."""
+    room = settings.length - 2  # without the begin and end tokens
+    used = (min(int(count), room) if settings.long == "truncate" else int(count) for count in counts)
+    return [window for text, count in enumerate(used) for window in windows_of(count, room, room // 4, text)]
 
 
 def windows_of(count: int, room: int, overlap: int, text: int = 0) -> list[Window]:
-    """Windows of at most `room` tokens over a text of `count`; neighbours share `overlap`. An empty text has one, empty."""
+    """The windows over one text.
+
+    Args:
+        count: number of tokens of the text.
+        room: largest number of tokens of a window.
+        overlap: number of tokens that neighbouring windows share at least.
+        text: number of the text.
+
+    Returns:
+        The windows in order; an empty text has one empty window.
+    """
     if count <= room:
         return [Window(text, 0, count)]
     starts = range(0, count - overlap, room - overlap)
@@ -112,9 +128,17 @@ def windows_of(count: int, room: int, overlap: int, text: int = 0) -> list[Windo
 
 
 def merged(count: int, windows: Sequence[Window], values: Sequence[np.ndarray]) -> np.ndarray:
-    """Values per token, [n, T] for each window, as those of the whole text, [count, T].
+    """Merge values per token of windows into those of the whole text.
 
-    Where windows overlap, a token's values come from the one in whose middle it is: there it has the most context.
+    Where windows overlap, the values of a token come from the window in which it has the most context on both sides.
+
+    Args:
+        count: number of tokens of the text.
+        windows: windows of the text.
+        values: values of the tokens of each window, [n, T].
+
+    Returns:
+        Values of the tokens of the text, [count, T].
     """
     found = np.zeros((count, values[0].shape[1]), dtype=values[0].dtype)
     inner = np.full(count, -1)

@@ -1,4 +1,4 @@
-"""The tokenizer of a data set, trained on it or the encoder's own, and the tokens of its texts on disk."""
+"""The tokenizer of a data set, trained on it or taken from the encoder, and the tokens of its texts on disk."""
 
 from __future__ import annotations
 
@@ -22,17 +22,25 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 READ_AT_ONCE = 1024
-MAX_UNKNOWN = 0.05  # share of the tokens past which an encoder reads a foreign language
-MAX_WORD_CHARACTERS = 60  # characters, of what may be one token
-ALPHABET = 8000  # characters that are tokens of their own
-FIRST_PRIVATE = 0xF0000  # of the characters that Unicode leaves to private use
+MAX_UNKNOWN = 0.05  # share of unknown tokens above which the encoder does not know the language
+MAX_WORD_CHARACTERS = 60  # a longer word becomes the unknown token
+ALPHABET = 8000  # number of single characters in the vocabulary
+FIRST_PRIVATE = 0xF0000  # first character of a private use area of Unicode
 
 
 def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, Any]:
-    """Train or fetch the tokenizer, write the tokens of every split; returns what the card says of them.
+    """Train or fetch the tokenizer, and write the tokens of every split.
+
+    Args:
+        settings: settings of the encoder and the tokenizer.
+        folder: folder of the prepared data set.
+        say: reports progress.
+
+    Returns:
+        Facts about the tokens for the card of the data set.
 
     Raises:
-        SettingError: the encoder cannot be had, in words.
+        SettingError: the encoder cannot be loaded.
     """
     if settings.encoder:
         say(f"fetching {settings.encoder}")
@@ -61,18 +69,18 @@ def write_tokens(settings: TextSettings, folder: Path, say: Say) -> dict[str, An
     return {
         "tokens": f"median {np.median(length):.0f}, 95 % below {np.percentile(length, 95):.0f}, at most {length.max()}",
         "truncated": f"{(length > settings.length - 2).mean():.1%} of the texts are longer than {settings.length} tokens: "
-        + ("read window by window" if settings.long == "windows" else "cut there"),
+        + ("read in overlapping windows" if settings.long == "windows" else "truncated"),
         "unknown": f"{foreign:.3%} of the tokens are unknown"
-        + (": this encoder does not know the language, try another or leave --usecase.encoder empty" if foreign > MAX_UNKNOWN else ""),
+        + (": the encoder does not know the language; try another, or leave --usecase.encoder empty" if foreign > MAX_UNKNOWN else ""),
         "vocabulary": tokenizer.size,
     }
 
 
 # -- tokenizer ---------------------------------------------------------------------------------------------------------
 def train_tokenizer(settings: TextSettings, folder: Path) -> None:
-    """WordPiece (Schuster 2012) on the training texts and those without labels; Chinese characters are words of their own.
+    """Train a WordPiece tokenizer (Schuster 2012) on the training texts and the unlabelled texts; each Chinese character is a word.
 
-    Case and accents are kept where names are to be found, and dropped where texts are classified.
+    Case is kept for entity recognition and dropped for classification.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -91,15 +99,15 @@ def train_tokenizer(settings: TextSettings, folder: Path) -> None:
 
 
 def word_pieces(texts: Iterable[Sequence[str]], size: int) -> list[str]:
-    """The pieces of words that a vocabulary of a `size` holds, the same for the same texts.
+    """Train the vocabulary of WordPiece deterministically: the same texts give the same pieces.
 
-    The trainer of WordPiece numbers the characters that continue a word in the order of a hash table, which differs from run to run, and
-    so breaks ties of pairs by chance. So characters that continue a word are written as others here, one for one, and byte pair encoding
-    (Sennrich 2016), which is what that trainer does but for the prefix `##`, is trained on those.
+    The WordPiece trainer of `tokenizers` numbers characters inside of words in the order of a hash table, which differs from run to run,
+    and so breaks ties between pairs at random. Therefore characters inside of words are replaced by private characters here, and byte pair
+    encoding (Sennrich 2016) is trained, which is the same algorithm without the prefix `##`.
 
     Args:
-        texts: the words of each.
-        size: pieces at most, characters included.
+        texts: the words of each text.
+        size: largest number of pieces, including single characters.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -110,8 +118,8 @@ def word_pieces(texts: Iterable[Sequence[str]], size: int) -> list[str]:
     outside = {written: character for character, written in inside.items()}
 
     def written(word: str) -> str:
-        known = [character for character in word if character in inside]
-        return "".join([*known[:1], *(inside[character] for character in known[1:])])
+        characters = [character for character in word if character in inside]
+        return "".join([*characters[:1], *(inside[character] for character in characters[1:])])
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
@@ -140,7 +148,7 @@ def _unlabelled(folder: Path) -> Iterator[str]:
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
 def _write(folder: Path, tokenizer: TextTokenizer, texts: Texts, types: list[str] | None) -> np.ndarray:
-    """`tokens.npy` of all texts one after the other, `starts.npy` of each; for entities also `first`, `words` and `tags`."""
+    """Write `tokens.npy` of all texts in a row and `starts.npy` of each text; for entities also `first`, `words` and `tags`."""
     numbers, starts = [], [0]
     first, words, tags = [], [], []
     for start in range(0, len(texts), READ_AT_ONCE):
@@ -164,7 +172,7 @@ def _write(folder: Path, tokenizer: TextTokenizer, texts: Texts, types: list[str
 
 
 def _tags(first: np.ndarray, words: np.ndarray, spans: list[Span], types: list[str]) -> np.ndarray:
-    """int16 [n]: the tag of a word at its first token, -1 at the others."""
+    """The tag of each word at its first token, and -1 at its other tokens, int16 [n]."""
     tags = np.full(len(first), -1, dtype=np.int16)
     tags[first] = spans_to_tags(words[first], spans, types)
     return tags

@@ -1,4 +1,4 @@
-"""Prepared tokens as batches: windows of texts, padded to the longest among them, with what is to be learnt."""
+"""Batches of prepared texts: padded windows of tokens with their labels or tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from usecases.nlp.codec import TextCodec
 
 MASKED, NO_TAG = 0.15, -1
-LENGTH_STEP = 8  # of training batches: a CPU's kernels are made anew for each shape
+LENGTH_STEP = 8  # lengths of training batches are multiples of it, since CPU kernels are compiled for each shape
 
 
 class Windows:
@@ -40,24 +40,24 @@ class Windows:
         return {"tokens": found[:, : self.length]}
 
     def of(self, arrays: list[np.ndarray], row: np.ndarray) -> np.ndarray:
-        """The part of a window of an array that has a value per token."""
+        """The values of the tokens of a window, from arrays with a value per token."""
         part, text, start, stop = row
         offset = self.starts[part][text]
         return arrays[part][offset + start : offset + stop]
 
 
 class LabelledTexts(Windows):
-    """Windows with the classes of their text: label, int64 [B], or where there may be several bool [B, C]."""
+    """Windows with the classes of their text: label, int64 [B], or bool [B, C] if a text may have several."""
 
     def __init__(self, settings: TextSettings, folder: Path, split: Split) -> None:
         super().__init__(settings, folder, (split,))
         card = read_labels(folder / "assets")
         self.multi = bool(card["multi"])
-        self.right = true_labels(folder, split, tuple(card["labels"]))
+        self.target = true_labels(folder, split, tuple(card["labels"]))
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        right = self.right[self.rows[indices, 1]]
-        return {**super().batch(indices), "label": right if self.multi else right.argmax(1)}
+        target = self.target[self.rows[indices, 1]]
+        return {**super().batch(indices), "label": target if self.multi else target.argmax(1)}
 
 
 class TaggedTexts(Windows):
@@ -77,7 +77,7 @@ class TaggedTexts(Windows):
 
 
 class Encoded:
-    """The texts of a split as a codec encodes them: inputs of a baseline."""
+    """The texts of a split, encoded by a codec: the inputs of a baseline."""
 
     def __init__(self, codec: TextCodec, folder: Path, split: Split) -> None:
         self.codec, self.texts = codec, Texts(folder / split)
@@ -90,14 +90,14 @@ class Encoded:
 
 
 class MaskedTexts(Windows):
-    """Windows to be read with some tokens hidden; on validation always the same ones."""
+    """Windows for masked language modelling; for evaluation the same tokens are masked every time."""
 
     def __init__(self, settings: TextSettings, folder: Path, split: Split) -> None:
         more = (folder / "unlabelled" / "starts.npy").exists() and split == "train"
         super().__init__(settings, folder, (split, "unlabelled") if more else (split,))
 
-    def hidden(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens with 15 % masked, and those that were there, -1 elsewhere; int64 [B, L]."""
+    def masked(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of which 15 % are masked, and the target tokens, -1 where none is masked; int64 [B, L]."""
         tokens = self.batch(indices)["tokens"]
         drawn = np.random.default_rng(indices).random(tokens.shape) < MASKED
         drawn &= ~np.isin(tokens, (self.tokenizer.padding, self.tokenizer.begin, self.tokenizer.end))
@@ -105,19 +105,37 @@ class MaskedTexts(Windows):
 
 
 def to_length(inputs: Arrays, settings: TextSettings, folder: Path) -> Arrays:
-    """Tokens [B, L] cut or padded to the length of the settings."""
+    """Truncate or pad tokens to the maximum sequence length.
+
+    Args:
+        inputs: `tokens`, int64 [B, L].
+        settings: settings with the maximum sequence length.
+        folder: the prepared data set.
+
+    Returns:
+        `tokens`, int64 [B, length].
+    """
     tokens = inputs["tokens"][:, : settings.length]
     missing = settings.length - tokens.shape[1]
     return {"tokens": np.pad(tokens, ((0, 0), (0, missing)), constant_values=read_tokenizer(folder / "assets").padding)}
 
 
 def true_labels(folder: Path, split: str, labels: tuple[str, ...]) -> np.ndarray:
-    """bool [N, C]"""
+    """The true labels of a split.
+
+    Args:
+        folder: the prepared data set.
+        split: name of the split.
+        labels: names of all labels, [C].
+
+    Returns:
+        bool [N, C].
+    """
     texts, number = Texts(folder / split), {label: column for column, label in enumerate(labels)}
-    right = np.zeros((len(texts), len(labels)), dtype=bool)
+    target = np.zeros((len(texts), len(labels)), dtype=bool)
     for row, given in enumerate(texts.labels(range(len(texts)))):
-        right[row, [number[label] for label in given if label in number]] = True
-    return right
+        target[row, [number[label] for label in given if label in number]] = True
+    return target
 
 
 @lru_cache(maxsize=4)
@@ -127,5 +145,5 @@ def read_tokenizer(assets: Path) -> TextTokenizer:
 
 @lru_cache(maxsize=4)
 def read_labels(assets: Path) -> dict[str, Any]:
-    """task, labels and whether a text may have several."""
+    """The content of `labels.json`: task, labels, and whether a text may have several."""
     return json.loads((assets / "labels.json").read_text(encoding="utf-8"))

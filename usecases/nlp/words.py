@@ -1,4 +1,4 @@
-"""Words of a text in any script, with their places; NumPy only: it runs in the server."""
+"""Words of a text in any script, with their character offsets. Standard library only, since it runs in the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unicodedata import category
 
 Kind = Literal["space", "letter", "single", "mark", "joiner", "flag", "symbol"]
 
-UNSPACED = (  # scripts that put no space between words: each letter is a word, and a name can begin at any of them
+UNSPACED = (  # scripts without spaces between words: each letter is a word, since an entity can start at any of them
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x0FFF),  # Tibetan
     (0x1000, 0x109F),  # Myanmar
@@ -33,8 +33,8 @@ def words(text: str) -> list[tuple[int, int]]:
     and each other visible sign, an emoji of several code points being one.
     """
     found: list[tuple[int, int]] = []
-    base: Kind = "space"  # what the word at the end of `found` began with
-    joined = False  # it ends with a joiner
+    base: Kind = "space"  # kind of the first character of the last word
+    joined = False  # whether the last word ends with a joiner
     for place, character in enumerate(text):
         kind = _kind(character)
         if kind == "space":
@@ -44,7 +44,7 @@ def words(text: str) -> list[tuple[int, int]]:
         ):
             found[-1] = (found[-1][0], place + 1)
             joined = kind == "joiner"
-            base = "symbol" if kind == "flag" else base  # two letters make a flag
+            base = "symbol" if kind == "flag" else base  # a flag is two letters
         else:
             found.append((place, place + 1))
             base, joined = kind, kind == "joiner"

@@ -1,4 +1,4 @@
-"""Text files as text, whatever they were written in: byte order marks, UTF-8, older encodings, any line ends."""
+"""Text files in any encoding: byte order marks, UTF-8, older encodings, any line ends."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ OLD = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "
 CHUNK = 1 << 20
 GUESSED_BYTES = 1 << 17
 HEAD_LINES, HEAD_CHARACTERS = 1000, 200_000
-DAMAGED = 0.05  # share of unreadable among foreign characters up to which a file is UTF-8 with damage
-WESTERN = 0.15  # share of bytes past ASCII, in lines that have any, up to which a language is written in accented Latin
-# what Czech, Slovak and Polish words in cp1250 look like when they are read as cp1252: a grave vowel where no western language has one
-# (čas is èas, dům is dùm), a sign in the middle of a word (był is by³)
+DAMAGED = 0.05  # share of unreadable characters among those beyond ASCII up to which a file is damaged UTF-8
+WESTERN = 0.15  # share of bytes beyond ASCII, in lines that have any, up to which the text is accented Latin
+# Czech, Slovak and Polish words in cp1250 that are read as cp1252: a grave vowel where no western language has one (čas becomes èas,
+# dům becomes dùm), or a symbol in the middle of a word (był becomes by³)
 CENTRAL_EUROPEAN = re.compile(r"\b[èÈ]\w|[èø][aeiouyáéíóúý]|[ìù]\w|(?<=[^\W\d_])[¹³¿](?=[^\W\d_])")
-WESTERN_EUROPEAN = re.compile(r"[àåÀÅ]|ò\w")  # rare in those languages: ŕ, ĺ, and ň before a letter
-CENTRAL_EUROPEAN_SHARE = 0.1  # of the characters past ASCII, from which on such words decide
+WESTERN_EUROPEAN = re.compile(r"[àåÀÅ]|ò\w")  # in cp1250 ŕ, ĺ, and ň before a letter, which are rare
+CENTRAL_EUROPEAN_SHARE = 0.1  # share of such words among the characters beyond ASCII from which the text is cp1250
 
 
 class TextFile:
-    """A text file that is read line by line and never held as a whole, unless that is asked for.
+    """A text file that is read line by line; only `text` reads it as a whole.
 
     Args:
         path: the file.
-        asked: the encoding that the user gave with `--usecase.encoding`; empty: it is detected.
-        findings: where an encoding other than UTF-8 and unreadable characters are noted.
+        asked: the encoding of `--usecase.encoding`; empty: it is detected.
+        findings: an encoding other than UTF-8 and unreadable characters are added to them.
 
     Raises:
-        DataError: it is not in the encoding that was asked for.
+        DataError: the file is not in the encoding of `asked`.
     """
 
     def __init__(self, path: Path, asked: str, findings: Findings) -> None:
@@ -52,29 +52,31 @@ class TextFile:
         if unreadable and asked and unreadable > DAMAGED * facts.st_size:
             raise DataError(f"{path} is not in the encoding {asked} (--usecase.encoding). Leave it empty to have it detected.")
         if unreadable:
-            findings.note("unreadable characters", f"{path.name}: {unreadable} in {self.encoding}", "left as \ufffd", unreadable)
+            findings.note("unreadable characters", f"{path.name}: {unreadable} in {self.encoding}", "replaced by \ufffd", unreadable)
         if nuls:
             findings.note("NUL characters", f"{path.name}: {nuls}", "removed", nuls)
         if not asked and self.encoding not in UTF8:
-            findings.note("file in another encoding than UTF-8", f"{path.name}: read as {self.encoding}", "or say --usecase.encoding")
+            findings.note(
+                "file in another encoding than UTF-8", f"{path.name}: read as {self.encoding}", "set --usecase.encoding if it is another"
+            )
 
     def lines(self) -> Iterator[str]:
-        """The lines without their ends. Where there are line feeds, a lone carriage return is a space inside a line."""
+        """The lines without their ends. In a file with line feeds, a carriage return within a line becomes a space."""
         with self._opened() as file:
             for line in file:
                 yield line.rstrip("\r\n").replace("\r", " ").replace("\0", "")
 
     def numbered(self) -> Iterator[tuple[int, str]]:
-        """The lines that hold something, with their numbers from 1."""
+        """The lines that are not blank, with their numbers from 1."""
         return ((number, line) for number, line in enumerate(self.lines(), start=1) if line.strip())
 
     def text(self) -> str:
-        """All of it, line ends as they are."""
+        """The whole text, with unchanged line ends."""
         return self.path.read_bytes().decode(self.encoding, errors="replace").replace("\0", "")
 
     @cached_property
     def head(self) -> list[str]:
-        """The first lines, enough to tell the layout."""
+        """The first lines, from which the layout is detected."""
         lines, characters = [], 0
         for line in self.lines():
             lines.append(line)
@@ -88,7 +90,7 @@ class TextFile:
         return len([line for line in self.head if line.strip()]) == 1 and sum(1 for _ in self.numbered()) == 1
 
     def as_utf8(self) -> Path:
-        """For readers that know nothing but UTF-8 and line feeds: the file itself, or a copy, which is removed with this object."""
+        """A file in UTF-8 with line feeds: the file itself, or a temporary copy, which is removed with this object."""
         return self.path if self._is_plain else Path(self._copy.name)
 
     @cached_property
@@ -102,7 +104,7 @@ class TextFile:
         return self.path.open(encoding=self.encoding, errors="replace", newline=self.line_end)
 
 
-@lru_cache(maxsize=256)  # a file is opened to tell its layout, and again to be read
+@lru_cache(maxsize=256)  # a file is opened to detect its layout, and again to be read
 def _looked_at(path: Path, asked: str, size: int, time: int) -> tuple[str, int, int, int]:
     """The encoding, and the numbers of line feeds, of NULs and of unreadable characters."""
     encoding = asked or _encoding(path)
@@ -115,12 +117,12 @@ def _looked_at(path: Path, asked: str, size: int, time: int) -> tuple[str, int, 
 
 
 def _decoded(path: Path, encoding: str) -> Iterator[str]:
-    """The text in pieces, unreadable bytes as U+FFFD."""
+    """The text in pieces, with unreadable bytes as U+FFFD."""
     try:
         decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     except LookupError:
         raise DataError(
-            f"--usecase.encoding {encoding}: there is no such encoding. Write for instance utf-8, latin-1 or gb18030."
+            f"--usecase.encoding {encoding}: there is no such encoding. Set an encoding such as utf-8, latin-1 or gb18030."
         ) from None
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -148,12 +150,12 @@ def _encoding(path: Path) -> str:
 
 
 def marked_encoding(start: bytes) -> str | None:
-    """The encoding that a byte order mark at the start of a file tells; None: there is no mark."""
+    """The encoding of the byte order mark at the start of a file; None if there is no mark."""
     return next((encoding for mark, encoding in MARKS if start.startswith(mark)), None)
 
 
 def guessed(lines: Iterable[bytes]) -> str:
-    """The encoding of lines that are not UTF-8, by those that are not ASCII: few foreign bytes are accents, many another script."""
+    """Detect the encoding of lines that are not UTF-8: few bytes beyond ASCII are accented letters, many are another script."""
     from charset_normalizer import from_bytes
 
     sample, best = bytearray(), None
@@ -168,7 +170,7 @@ def guessed(lines: Iterable[bytes]) -> str:
 
 
 def _accented(sample: bytes) -> str:
-    """Of encodings of accented Latin the one whose words look right."""
+    """The encoding of accented Latin, by the letters in words."""
     western = sample.decode("cp1252", errors="replace")
     foreign = len(western) - len(western.encode("ascii", errors="ignore"))
     central = len(CENTRAL_EUROPEAN.findall(western)) - len(WESTERN_EUROPEAN.findall(western))

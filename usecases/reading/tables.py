@@ -1,4 +1,4 @@
-"""Tables: CSV, TSV, JSON lines and JSON, row by row and never held as a whole where that can be avoided."""
+"""Readers of tables: CSV, TSV and JSON lines row by row, and JSON documents."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ IsHeader = Callable[[Sequence[Sequence[str]]], bool]
 SEPARATORS = "\t,;|"
 SNIFFED = 200
 SAMPLED = 1000
-MAX_NAME_CHARACTERS = 40  # characters of a column's name
-MAX_RECORD_LINES = 5000  # lines; a record of more is a quote that was never closed
+MAX_NAME_CHARACTERS = 40  # of the name of a column
+MAX_RECORD_LINES = 5000  # a longer record is due to a quotation mark that is not closed
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of a data set: its name in reports, and the split that its name or its folder's speaks of."""
+    """A file of a data set, its name in reports, and the split after which it or its folder is named."""
 
     path: Path
     name: str
@@ -36,7 +36,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written: what separates its cells, and whether quotation marks hold a cell together."""
+    """How a table is written: the separator of its cells, and whether quotation marks enclose cells."""
 
     separator: str
     quoted: bool = True
@@ -44,7 +44,7 @@ class Dialect:
 
 @dataclass
 class Table:
-    """A table that can be read again and again. Columns without names are called by their numbers from 0."""
+    """A table that can be read repeatedly. Columns without names are named by their numbers from 0."""
 
     where: str
     columns: list[str]
@@ -52,10 +52,10 @@ class Table:
     split: str | None = None
     headless: bool = False
     classes: dict[str, list[str]] = field(default_factory=dict)
-    """By column, the names of classes that are written as numbers."""
+    """The names of numbered classes, by column."""
 
     def sample(self) -> list[list[Any]]:
-        """Rows from all over the table, so that one sorted by label shows all its labels."""
+        """Rows from the whole table, so that a table that is sorted by label shows all its labels."""
         kept, step = [], 1
         for number, (_, row) in enumerate(self.rows()):
             if number % step == 0:
@@ -67,7 +67,7 @@ class Table:
 
 # -- separated values -------------------------------------------------------------------------------------------------
 def separated(data_file: DataFile, file: TextFile, is_header: IsHeader, expected: str) -> Table:
-    """A CSV, TSV or the like.
+    """Open a table of separated values, such as CSV or TSV.
 
     Args:
         data_file: the file.
@@ -75,8 +75,11 @@ def separated(data_file: DataFile, file: TextFile, is_header: IsHeader, expected
         is_header: whether the first of some rows holds the names of the columns.
         expected: what the file should hold, as a sentence for the error.
 
+    Returns:
+        The table.
+
     Raises:
-        DataError: it is empty.
+        DataError: the file is empty.
     """
     dialect = dialect_of(file.head)
     first = [row for _, row in _first(_records(data_file, file, dialect, 0), SNIFFED)]
@@ -88,13 +91,16 @@ def separated(data_file: DataFile, file: TextFile, is_header: IsHeader, expected
 
 
 def named_rows(path: Path, encoding: str, findings: Findings, dialect: Dialect | None = None) -> Iterator[dict[str, str]]:
-    """The rows of a CSV, TSV or the like with a header, by the names of their columns; none where the file is empty.
+    """Read the rows of a table of separated values with a header.
 
     Args:
         path: the file.
         encoding: its encoding; empty: detected.
-        findings: where other encodings than UTF-8 are noted.
-        dialect: how it is written; None: detected.
+        findings: an encoding other than UTF-8 is added to them.
+        dialect: how the table is written; None: detected.
+
+    Yields:
+        The cells of each row by the names of their columns.
     """
     file = TextFile(path, encoding, findings)
     names: list[str] = []
@@ -106,12 +112,12 @@ def named_rows(path: Path, encoding: str, findings: Findings, dialect: Dialect |
 
 
 def headed_by(known: Sequence[str]) -> IsHeader:
-    """A first row is a header if it has a `known` name in it, or looks unlike the others."""
+    """A test for headers: the first row is a header if it has a `known` name, or differs from the others."""
     return lambda rows: _is_header(rows, known)
 
 
 def dialect_of(lines: Sequence[str]) -> Dialect:
-    """The dialect of a table whose first lines are given."""
+    """Detect the dialect of a table from its first lines."""
     separator = separator_of(lines)
     return Dialect(separator, _is_quoted(lines, separator))
 
@@ -122,7 +128,7 @@ def cells_of(line: str, dialect: Dialect) -> list[str]:
 
 
 def separator_of(lines: Sequence[str]) -> str:
-    """The separator that cuts most lines into the same number of cells, more than one; a comma where none does."""
+    """The separator that splits most lines into the same number of cells, more than one; a comma if none does."""
     rows = [line for line in lines[:SNIFFED] if line.strip()]
 
     def agreement(separator: str) -> float:
@@ -135,7 +141,7 @@ def separator_of(lines: Sequence[str]) -> str:
 
 
 def _is_quoted(lines: Sequence[str], separator: str) -> bool:
-    """TSV is mostly written without quotes, so that a quotation mark stands for itself; then lines have equal numbers of tabs."""
+    """Whether quotation marks enclose cells. In most TSV files they are plain characters; then lines have equal numbers of tabs."""
     if separator in ",;":
         return True
     cells = [cell for line in lines for cell in line.split(separator) if cell.startswith('"')]
@@ -144,7 +150,7 @@ def _is_quoted(lines: Sequence[str], separator: str) -> bool:
 
 
 def _records(data_file: DataFile, file: TextFile, dialect: Dialect, skip: int) -> Rows:
-    csv.field_size_limit(sys.maxsize)  # of the process; texts are longer than its default
+    csv.field_size_limit(sys.maxsize)  # texts can be longer than the default
     start, number, marks = 1, 0, 0
 
     def lines() -> Iterator[str]:
@@ -156,8 +162,8 @@ def _records(data_file: DataFile, file: TextFile, dialect: Dialect, skip: int) -
     reader = csv.reader(lines(), delimiter=dialect.separator, quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE)
     for row in reader:
         several = reader.line_num - start
-        if several > MAX_RECORD_LINES or (several and marks % 2):  # an odd one is left open until the end of the file
-            raise DataError(f"{data_file.path} line {start} opens a quotation mark that is not closed where its text ends. Close it.")
+        if several > MAX_RECORD_LINES or (several and marks % 2):  # with an odd number the last is open until the end of the file
+            raise DataError(f"{data_file.path} line {start} opens a quotation mark that is not closed at the end of its text. Close it.")
         if any(cell.strip() for cell in row):
             if number >= skip:
                 yield f"{data_file.name} line {start}", row
@@ -174,9 +180,9 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _is_header(rows: Sequence[Sequence[str]], known: Sequence[str]) -> bool:
-    """By a known name that its column does not hold again, else where the first row is unlike the others."""
+    """Whether the first row has a known name that is not a value of its column, or differs from the other rows."""
     first, rest = [cell.strip().casefold() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
-    names = [cell for cell in first if cell]  # the column of an index may have none
+    names = [cell for cell in first if cell]  # the column of an index may have no name
     if len(set(names)) < len(names) or any(len(name) > MAX_NAME_CHARACTERS or name.lstrip("-").isdigit() for name in names):
         return False
     columns = [{cell.strip().casefold() for cell in column} for column in zip(*rest, strict=True)] or [set()] * len(first)
@@ -194,7 +200,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence[Sequence[str]]) -> bool:
-    """Short words above columns of numbers, or above repeated labels and long texts."""
+    """Whether the first row differs from the others: words above numbers, or short words above repeated labels and long texts."""
     if any(all(map(_is_number, column)) for column in columns) and not any(map(_is_number, first)):
         return True
     longest = max(sum(map(len, column)) / len(rest) for column in zip(*rest, strict=True))
@@ -203,8 +209,21 @@ def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
-def json_lines(data_file: DataFile, file: TextFile, findings: Findings) -> Table:
-    """An object, or a list of cells, per line."""
+def json_lines(data_file: DataFile, file: TextFile, findings: Findings, expected: str) -> Table:
+    """Open JSON lines with an object, or a list of cells, per line.
+
+    Args:
+        data_file: the file.
+        file: its text.
+        findings: lines of other content are added to them.
+        expected: content of each object, such as "a text with its label", for errors.
+
+    Returns:
+        The table, whose columns are the keys of the objects.
+
+    Raises:
+        DataError: the file holds no objects.
+    """
     reported = False
 
     def rows() -> Iterator[tuple[str, Any]]:
@@ -219,26 +238,35 @@ def json_lines(data_file: DataFile, file: TextFile, findings: Findings) -> Table
             if isinstance(value, (dict, list)):
                 yield name, value
             elif report:
-                findings.set_aside("line that is no JSON object", value if isinstance(value, str) else name)
+                findings.set_aside("line that is not a JSON object", value if isinstance(value, str) else name)
 
-    return _of_objects(data_file.name, rows, data_file.split)
+    return _of_objects(data_file, rows, data_file.split, f"a JSON object with {expected} per line")
 
 
-def json_document(data_file: DataFile, file: TextFile) -> list[Table]:
-    """A list of objects or of lists, bare or under one key; or one such list per split, under the splits' names.
+def json_document(data_file: DataFile, file: TextFile, expected: str) -> list[Table]:
+    """Open a JSON document: a list of objects or of lists, at the top or under a key; or one such list per split, under its name.
+
+    Args:
+        data_file: the file.
+        file: its text.
+        expected: content of each object, such as "a text with its label", for errors.
+
+    Returns:
+        A table for each list.
 
     Raises:
-        DataError: not JSON, or of another shape.
+        DataError: the file is not JSON, or holds no such list.
     """
+    shape = f"a list of objects, each with {expected}"
     try:
         content = json.loads(file.text())
     except ValueError as error:
-        raise DataError(f"{data_file.path} cannot be read as JSON: {error}.") from None
+        raise DataError(f"{data_file.path} cannot be read as JSON: {error}. It should hold {shape}.") from None
     lists = {"": content} if isinstance(content, list) else {k: v for k, v in content.items() if _is_rows(v)}
     if not lists or not any(lists.values()):
-        raise DataError(f"{data_file.path} holds no list of texts. It should be a list of objects with a text and a label each.")
+        raise DataError(f"{data_file.path} holds no list of objects. It should hold {shape}.")
     return [
-        _of_objects(data_file.name, _numbered(f"{data_file.name} {key}".strip(), value), split_of(key) or data_file.split)
+        _of_objects(data_file, _numbered(f"{data_file.name} {key}".strip(), value), split_of(key) or data_file.split, shape)
         for key, value in lists.items()
     ]
 
@@ -251,10 +279,10 @@ def _numbered(name: str, values: list[Any]) -> Callable[[], Iterator[tuple[str, 
     return lambda: ((f"{name} row {number}", value) for number, value in enumerate(values) if isinstance(value, (dict, list)))
 
 
-def _of_objects(where: str, objects: Callable[[], Iterator[tuple[str, Any]]], split: str | None) -> Table:
-    first = [value for (_, value), _ in zip(objects(), range(SAMPLED), strict=False)]
+def _of_objects(data_file: DataFile, objects: Callable[[], Iterator[tuple[str, Any]]], split: str | None, expected: str) -> Table:
+    where, first = data_file.name, [value for (_, value), _ in zip(objects(), range(SAMPLED), strict=False)]
     if not first:
-        raise DataError(f"{where} holds no JSON objects. It should hold one with a text and a label per line.")
+        raise DataError(f"{data_file.path} holds no JSON objects. It should hold {expected}.")
     if isinstance(first[0], list):
         columns = [str(i) for i in range(max(len(row) for row in first))]
         return Table(where, columns, lambda: ((n, row) for n, row in objects() if isinstance(row, list)), split, headless=True)

@@ -1,4 +1,4 @@
-"""Recommendation: from a log of what people did to a network that says what they want next."""
+"""Sequential recommendation: the next items of a user, predicted from a log of events."""
 
 from __future__ import annotations
 
@@ -35,75 +35,91 @@ Method = Literal["popular", "recent", "markov", "itemknn", "ease"]
 class Recommendation(
     UseCase, Pretrainable, HasBaselines, Distillable, HasHiddenStates, HasApproximation, HasStatistics, Explainable, HasFigures
 ):
-    """Names the items that a person will want next, from the history of what the person did."""
+    """Recommends the items that a user is most likely to interact with next, given the history of the user."""
 
     name: ClassVar[str] = "recommendation"
 
     data: str = setting(
         "sample", prepare=True, description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
     )
-    user_column: str = setting("", prepare=True, description="column of the user in a table; empty: found by its name")
-    item_column: str = setting("", prepare=True, description="column of the item; empty: found by its name")
+    user_column: str = setting("", prepare=True, description="column of the user in a table; empty: detected by its name")
+    item_column: str = setting("", prepare=True, description="column of the item; empty: detected by its name")
     time_column: str = setting(
-        "", prepare=True, description="column of the time; empty: found by its name; where there is none the order counts"
+        "", prepare=True, description="column of the time; empty: detected by its name; without times the order of the rows counts"
     )
-    rating_column: str = setting("", prepare=True, description="column of the rating; empty: found by its name")
-    action_column: str = setting("", prepare=True, description="column of the action, such as view or buy; empty: found by its name")
+    rating_column: str = setting("", prepare=True, description="column of the rating; empty: detected by its name")
+    action_column: str = setting("", prepare=True, description="column of the action, such as view or buy; empty: detected by its name")
     encoding: str = setting("", prepare=True, description="encoding of text files, such as latin-1 or gb18030; empty: detected")
     min_rating: float = setting(
-        0, prepare=True, description="lower ratings are no sign of interest and are left out; 0: every event counts"
+        0,
+        prepare=True,
+        description="smallest rating of an event that counts; events with lower ratings are left out; 0: every event counts",
     )
-    k_core: int = setting(5, prepare=True, ge=1, description="people and items with fewer events are left out, until none is; 1: none")
+    k_core: int = setting(
+        5,
+        prepare=True,
+        ge=1,
+        description="users and items with fewer events are removed, repeatedly, until none is left; 1: none is removed",
+    )
     repeats: Literal["keep", "consecutive", "first"] = setting(
-        "keep", prepare=True, description="the same item again: keep, drop when it follows itself, or keep the first event only"
+        "keep",
+        prepare=True,
+        description="repeated items: keep every event, drop consecutive repeats, or keep only the first event of an item",
     )
-    session_hours: float = setting(
-        0, prepare=True, ge=0, description="a pause of so many hours begins a new sequence; 0: one sequence per person"
-    )
+    session_hours: float = setting(0, prepare=True, ge=0, description="hours of inactivity that end a session; 0: one sequence per user")
     ties: Literal["file", "item"] = setting(
-        "file", prepare=True, description="events at the same time: in the order of the file, or by item"
+        "file", prepare=True, description="order of events at the same time: that of the file, or by item"
     )
     split: Literal["leave_one_out", "time"] = setting(
         "leave_one_out",
         prepare=True,
-        description="test on each sequence's last item, as papers do, or on all that came after a day, as in production",
+        description="test on the last item of each sequence, as papers do, or on all events after a point in time, as in production",
     )
-    test_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events kept for the test")
-    validation_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events kept for validation")
+    test_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events used for the test")
+    validation_share: float = setting(0.1, prepare=True, gt=0, lt=0.5, description="split by time: share of the events used for validation")
     tolerance: float = setting(
-        0.05, prepare=True, ge=0, le=1, description="share of unusable rows past which the run is refused before training"
+        0.05, prepare=True, ge=0, le=1, description="largest accepted share of unusable rows; a larger one stops the run before training"
     )
     filter_seen: Literal["auto", "yes", "no"] = setting(
-        "auto", prepare=True, description="never recommend what a person had; auto: yes, unless one event in ten repeats an item"
+        "auto",
+        prepare=True,
+        description="do not recommend items of the user's history; auto: yes, unless at least 10 % of the events repeat an item",
     )
-    focus_action: str = setting("", prepare=True, description="fine-tune and test on this action only, such as buy; pretraining sees all")
-    focus_category: str = setting("", prepare=True, description="fine-tune and test on items of this category only; pretraining sees all")
-    focus_days: float = setting(0, prepare=True, ge=0, description="fine-tune on the last so many days of the log only; 0: on all")
+    focus_action: str = setting(
+        "", prepare=True, description="fine-tune and test on events with this action only, such as buy; pretraining uses all events"
+    )
+    focus_category: str = setting(
+        "", prepare=True, description="fine-tune and test on items of this category only; pretraining uses all events"
+    )
+    focus_days: float = setting(0, prepare=True, ge=0, description="fine-tune on the last days of the log only, this many; 0: on all of it")
 
     model: Literal["sasrec", "gru4rec"] = Field(
-        default="sasrec", description="what is trained: SASRec (self-attention) or GRU4Rec (recurrent)"
+        default="sasrec", description="architecture of the network: SASRec (self-attention) or GRU4Rec (recurrent)"
     )
-    length: int = Field(default=50, ge=2, le=1000, description="events of the history that the network looks at")
-    width: int = Field(default=64, ge=8, description="numbers per item and position")
-    blocks: int = Field(default=2, ge=1, description="layers of self-attention, or of the recurrence")
-    heads: int = Field(default=2, ge=1, description="of the self-attention; they divide the width")
-    inner: int = Field(default=4, ge=1, description="width of the network at each place inside a block, in widths")
-    item_rank: int = Field(default=0, ge=0, description="numbers stored per item, made wide by one matrix for all; 0: as many as the width")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="share of activations that training blanks")
+    length: int = Field(default=50, ge=2, le=1000, description="maximum sequence length: number of latest events that the network reads")
+    width: int = Field(default=64, ge=8, description="hidden size, also of the embeddings of items and positions")
+    blocks: int = Field(default=2, ge=1, description="number of self-attention blocks, or of recurrent layers")
+    heads: int = Field(default=2, ge=1, description="number of attention heads; the width must be a multiple of it")
+    inner: int = Field(default=4, ge=1, description="size of the feed-forward layer of a block, as a multiple of the width")
+    item_rank: int = Field(default=0, ge=0, description="rank of factorised item embeddings; 0: embeddings of the full width")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout rate")
     objective: Literal["auto", "softmax", "sampled", "gbce", "bce"] = Field(
         default="auto",
-        description="softmax over all items, over a sample, gSASRec's calibrated cross-entropy, or SASRec's own; auto: softmax, sampled from 50,000 items",
+        description="training loss: softmax over all items, softmax over sampled items, gSASRec's calibrated cross-entropy (gbce), "
+        "or SASRec's binary cross-entropy (bce); auto: softmax, or sampled for catalogues of 50,000 items or more",
     )
-    negatives: int = Field(default=256, ge=1, description="items that a sampled objective sets against the right one")
-    calibration: float = Field(default=0.75, ge=0, le=1, description="gSASRec's t: 0 as SASRec, 1 fully calibrated")
+    negatives: int = Field(default=256, ge=1, description="number of negative items that are sampled by the losses sampled and gbce")
+    calibration: float = Field(
+        default=0.75, ge=0, le=1, description="calibration parameter t of gbce: 0 is binary cross-entropy, 1 is fully calibrated"
+    )
 
     exact_up_to: int = Field(
         default=100_000,
         ge=0,
-        description="items; a larger catalogue is also searched by an approximate index inside the graph, a candidate like any other",
+        description="number of items up to which a catalogue is searched exactly; for a larger one an approximate index is another candidate",
     )
-    scanned: float = Field(default=0.03, gt=0, le=1, description="share of the catalogue that the approximate index looks at")
-    student: bool = Field(default=True, description="also teach a student of about half the size; a candidate like any other")
+    scanned: float = Field(default=0.03, gt=0, le=1, description="share of the catalogue that the approximate index scores")
+    student: bool = Field(default=True, description="also distil a student of about half the size, as another candidate")
 
     @property
     def monitor(self) -> str:
@@ -123,9 +139,9 @@ class Recommendation(
 
     def data_digest(self) -> str:
         from usecases.reading.digests import data_digest
-        from usecases.recommendation.layouts import files_beside
+        from usecases.recommendation.layouts import catalogue_files_of
 
-        return data_digest(self.data, *files_beside(self))
+        return data_digest(self.data, *catalogue_files_of(self))
 
     def prepare(self, folder: Path, say: Say = silently) -> dict[str, Any]:
         from usecases.recommendation.prepare import prepare
@@ -143,7 +159,7 @@ class Recommendation(
         return training_requests(self, folder, rows)
 
     def pretraining(self) -> UseCase | None:
-        """On all behaviour, where fine-tuning has a narrower aim."""
+        """Pretraining on all events, if fine-tuning is on some of them only; else None."""
         if not (self.focus_action or self.focus_category or self.focus_days):
             return None
         return AllBehaviour(**self.model_dump())
@@ -162,12 +178,12 @@ class Recommendation(
         return next_item_loss(self, network, batch)
 
     def student_usecase(self) -> UseCase | None:
-        """Of the same width, without the parts that hold most weights: numbers per item, and half of the blocks' inner networks or of the recurrence."""
+        """A student of the same width with fewer weights: item embeddings of lower rank, and half of the feed-forward or recurrent layers."""
         if not self.student:
             return None
         pruned = {"inner": max(1, self.inner // 2)} if self.model == "sasrec" else {"blocks": max(1, self.blocks // 2)}
         rank = max(4, (self.item_rank or self.width) * 3 // 8)
-        # a teacher is against overfitting too: on MovieLens-1M half the dropout gains .007 of NDCG@10
+        # the teacher's targets regularise too: on MovieLens-1M half the dropout gains .007 of NDCG@10
         return self.model_copy(update={**pruned, "item_rank": rank, "dropout": self.dropout / 2})
 
     def initialise_student(self, student: nn.Module, teacher: nn.Module) -> None:
@@ -191,14 +207,14 @@ class Recommendation(
     ) -> Tensor:
         from usecases.recommendation.objective import full_softmax_distillation_loss, objective_of
 
-        if objective_of(self, student) == "softmax":  # in parts: the scores of a large catalogue do not fit into memory twice
+        if objective_of(self, student) == "softmax":  # in chunks, since the scores of a large catalogue do not fit into memory twice
             return full_softmax_distillation_loss(student, teacher, batch, weight, temperature)
         return super().distillation_loss(student, teacher, batch, weight, temperature)
 
     def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        from usecases.recommendation.objective import compared
+        from usecases.recommendation.objective import sampled_logits
 
-        return compared(self, network, batch)
+        return sampled_logits(self, network, batch)
 
     def approximation(self, assets: Path) -> UseCase | None:
         from usecases.recommendation.sequences import read_catalogue
@@ -246,7 +262,7 @@ class Recommendation(
 
 
 class AllBehaviour(Recommendation):
-    """Pretraining: the next item whatever it is, over all that people did."""
+    """Pretraining: predicts the next item of every event, without a focus."""
 
     name: ClassVar[str] = "all_behaviour"
 
@@ -257,7 +273,7 @@ class AllBehaviour(Recommendation):
 
 
 class NearItems(Recommendation):
-    """The same network; only the items near its state are looked at, which pays where there are many."""
+    """The same network with an approximate search of the items nearest to its state, for large catalogues."""
 
     def predictor(self, network: nn.Module) -> nn.Module:
         from usecases.recommendation.nearest import NearestItems
@@ -266,9 +282,12 @@ class NearItems(Recommendation):
 
 
 class Baseline(Recommendation, Computed):
-    """What is computed from the log in seconds, and what a trained network must beat to be released."""
+    """A baseline that is computed from the log in seconds. A network must beat it to be released."""
 
-    method: Method = Field(default="markov", description="popular, recent (popular of late), markov, itemknn or ease")
+    method: Method = Field(
+        default="markov",
+        description="popular, recent (popular recently), markov (Markov chain), itemknn (item-based neighbours) or ease (EASE)",
+    )
 
     def network(self, assets: Path) -> nn.Module:
         from usecases.recommendation.baselines import empty

@@ -1,4 +1,4 @@
-"""What needs no training: popularity, neighbours in time, neighbours in taste. Stronger than most papers say."""
+"""Baselines without training: popularity, Markov chains, item-based neighbours and EASE. They are stronger than most papers report."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from usecases.recommendation import Baseline
 
 NEIGHBOURS, MAX_NEIGHBOURS = 500, 30_000_000  # kept per item, and of all items together
-MARKOV_EVENTS, MARKOV_STEPS = 5, 10  # of the history that are looked at; ahead that still count
-FADING = 0.7  # of an event's say, from one to the one before it
-SHRINK = 20.0  # events that stand for doubt in what was seen seldom
-RIDGE = 300.0
-MAX_EASE_ITEMS = 6_000  # items: its matrix is dense
+MARKOV_EVENTS, MARKOV_STEPS = 5, 10  # latest events of the history that vote; largest distance of counted pairs
+DECAY = 0.7  # of the weight of an event relative to the next
+SHRINK = 20.0  # shrinkage of rare items, in events
+RIDGE = 300.0  # regularisation of EASE
+MAX_EASE_ITEMS = 6_000  # the most popular ones, since its matrix is dense
 
 
 class Popular(nn.Module):
-    """The same scores for everyone: history [B, L] to [B, items]."""
+    """The same scores for all users: history [B, L] to [B, items]."""
 
     def __init__(self, items: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Neighbours(nn.Module):
 
 
 def empty(usecase: Baseline, assets: Path) -> nn.Module:
-    """The module of a method, not filled in yet."""
+    """The module of a method, before fitting."""
     items = len(read_catalogue(assets)["items"])
     if usecase.method in ("popular", "recent"):
         return Popular(items)
@@ -67,7 +67,13 @@ def empty(usecase: Baseline, assets: Path) -> nn.Module:
 
 
 def fit(usecase: Baseline, network: nn.Module, folder: Path) -> None:
-    """Fill in what `empty` made, from the training events."""
+    """Fit the module of `empty` on the training events.
+
+    Args:
+        usecase: settings with the method.
+        network: the module.
+        folder: the prepared data set.
+    """
     assets = folder / "assets"
     if isinstance(network, Popular):
         recent = torch.from_numpy(np.load(assets / "recent.npy")[1:])
@@ -79,14 +85,14 @@ def fit(usecase: Baseline, network: nn.Module, folder: Path) -> None:
     kept = min(near.shape[1], table.near.shape[1])
     table.near[:, :kept], table.vote[:, :kept] = torch.from_numpy(near[:, :kept]), torch.from_numpy(vote[:, :kept])
     age = torch.arange(len(table.say) - 1, -1, -1)
-    table.say.copy_((FADING if usecase.method == "markov" else 1.0) ** age)
-    table.popularity.copy_(1e-6 * torch.exp(popularity_prior(assets)))  # speaks only where nobody else does
+    table.say.copy_((DECAY if usecase.method == "markov" else 1.0) ** age)
+    table.popularity.copy_(1e-6 * torch.exp(popularity_prior(assets)))  # decides only among items without votes
 
 
 def markov(events: Events) -> tuple[np.ndarray, np.ndarray]:
-    """How often an item came within a few steps after another, nearer ones counting more, as a share of all that did.
+    """Transition probabilities from each item to those within a few steps after it; nearer ones count more.
 
-    The share is shrunk where there is little to tell it from: what followed a rare item is mostly chance.
+    They are shrunk for rare items, whose followers are mostly chance. Returns neighbours and their weights.
     """
     size = events.size + 1
     counts = sp.csr_matrix((size, size), dtype=np.float64)
@@ -100,7 +106,7 @@ def markov(events: Events) -> tuple[np.ndarray, np.ndarray]:
 
 
 def item_cosine(events: Events) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine of the sets of people who had each item, shrunk where there are few (Sarwar 2001)."""
+    """Cosine similarity of items by the sets of their users (Sarwar 2001), shrunk for rare items. Returns neighbours and their weights."""
     had = _had(events)
     both = (had.T @ had).tocsr()
     both.setdiag(0)
@@ -111,12 +117,15 @@ def item_cosine(events: Events) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
-    """The linear model that predicts each item from the others, in closed form (Steck 2019); over the most popular ones."""
+    """EASE, the linear model that predicts each item from the others (Steck 2019), over the most popular items.
+
+    Returns neighbours and their weights.
+    """
     had = _had(events)
     count = np.asarray(had.sum(axis=0)).ravel()
     chosen = np.sort(np.argsort(-count[1:], kind="stable")[:MAX_EASE_ITEMS] + 1)
-    few = had[:, chosen]
-    gram = (few.T @ few).toarray().astype(np.float64)
+    popular = had[:, chosen]
+    gram = (popular.T @ popular).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += RIDGE
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diag(inverse)
@@ -128,7 +137,7 @@ def ease(events: Events) -> tuple[np.ndarray, np.ndarray]:
 
 
 def neighbours_kept(items: int) -> int:
-    """Per item, so that the table of a large catalogue still fits."""
+    """The number of neighbours per item, which is limited by the size of the whole table."""
     return max(1, min(NEIGHBOURS, items, MAX_NEIGHBOURS // items))
 
 
@@ -141,7 +150,7 @@ def _training(events: Events) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _had(events: Events) -> sp.csr_matrix:
-    """Who had what: 0 or 1, [people, items + 1]."""
+    """The interaction matrix of sequences and items, 0 or 1, [sequences, items + 1]."""
     owner, items = _training(events)
     had = sp.csr_matrix((np.ones(len(items)), (owner, items)), shape=(int(owner.max()) + 1, events.size + 1))
     had.data[:] = 1
@@ -149,8 +158,8 @@ def _had(events: Events) -> sp.csr_matrix:
 
 
 def _nearest(weights: sp.csr_matrix, first: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The strongest entries of each row, as columns less `first` and weights, [rows, neighbours]."""
-    table: Any = sp.csr_matrix(weights)  # its types say that it may be empty
+    """The strongest entries of each row, as columns minus `first` and weights, [rows, neighbours]."""
+    table: Any = sp.csr_matrix(weights)  # Any, since its type hints allow None
     items = table.shape[0]
     kept = neighbours_kept(items - first)
     near, vote = np.zeros((items, kept), dtype=np.int64), np.zeros((items, kept), dtype=np.float32)

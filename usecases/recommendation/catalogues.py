@@ -1,4 +1,4 @@
-"""Titles and categories of items, from the files that data sets keep next to their logs."""
+"""Titles and categories of items, from files next to the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ RECBOLE = Dialect("\t", quoted=False)  # of its atomic files
 
 
 def find_catalogue(folder: Path, encoding: str, findings: Findings) -> Catalogue:
-    """Titles and categories of items from the files next to a log; `encoding` is empty where it is to be detected."""
+    """Read titles and categories of items from the files next to a log.
+
+    Args:
+        folder: the folder of the log.
+        encoding: encoding of the files; empty: detected.
+        findings: problems of the files are added to them.
+
+    Returns:
+        Titles and categories by item; empty if there are no such files.
+    """
     found = Catalogue()
 
     def lines(path: Path) -> Iterator[str]:
@@ -60,12 +69,12 @@ def _add(found: Catalogue, rows: Iterable[dict[str, str]]) -> None:
             found.categories[item] = [k for k in (kinds.split("|") if "|" in kinds else kinds.split(" ")) if k]
 
 
-def _split(lines: Iterable[str], separator: str, least: int) -> Iterator[list[str]]:
-    return (parts for line in lines if len(parts := line.split(separator)) >= least)
+def _split(lines: Iterable[str], separator: str, minimum: int) -> Iterator[list[str]]:
+    return (parts for line in lines if len(parts := line.split(separator)) >= minimum)
 
 
 def _add_flags(found: Catalogue, items: Iterable[str], genres: Iterable[str]) -> None:
-    """MovieLens 100k: a flag per genre behind id, title, dates and address."""
+    """Add the items of MovieLens 100k, which have a flag per genre after id, title, dates and address."""
     names = [parts[0] for parts in _split(genres, "|", 2)]
     for parts in _split(items, "|", 6):
         found.titles[parts[0]] = parts[1]
@@ -73,7 +82,7 @@ def _add_flags(found: Catalogue, items: Iterable[str], genres: Iterable[str]) ->
 
 
 def _renamed(found: Catalogue, path: Path) -> Catalogue:
-    """The ids of the log stand for others, listed in a file of `id original` lines."""
+    """The catalogue by the ids of the log, which a file of lines `id original` maps to those of the catalogue."""
     original = dict(line.split()[:2] for line in path.read_text().splitlines() if line.strip())
     return Catalogue(
         {new: found.titles[old] for new, old in original.items() if old in found.titles},

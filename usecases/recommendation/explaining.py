@@ -1,4 +1,4 @@
-"""Which past events drove a recommendation: what its score loses without each of them. NumPy only: it runs in the server."""
+"""Explanations of recommendations: how much the score drops without each past event. NumPy only, since they run in the server."""
 
 from __future__ import annotations
 
@@ -10,23 +10,41 @@ from tasks.contract.codec import Codec
 from tasks.contract.types import Arrays, Predict
 from usecases.recommendation.codec import HistoryCodec
 
-LATEST = 10  # events that are looked at
+LATEST = 10  # number of latest events that are explained
 
 
 def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-    """`{"item", "because": [{"item", "title", "lost"}, ...]}` of the first recommendation, latest event first."""
-    known = cast(HistoryCodec, codec)
-    inputs = known.encode([request])
+    """Explain the first recommendation by the latest events of the history.
+
+    Args:
+        predict: the model.
+        codec: its codec, a `HistoryCodec`.
+        request: a request.
+
+    Returns:
+        `{"item", "because": [{"item", "title", "lost"}, ...]}`, the latest event first; `lost` is the decrease of the score.
+    """
+    history_codec = cast(HistoryCodec, codec)
+    inputs = history_codec.encode([request])
     best = int(predict(inputs)["item"][0, 0])
     found = drivers(predict, inputs, best)
     return {
-        **known.named(best),
-        "because": [{**known.named(item), "lost": round(lost, 6)} for item, lost in found],
+        **history_codec.named(best),
+        "because": [{**history_codec.named(item), "lost": round(lost, 6)} for item, lost in found],
     }
 
 
 def drivers(predict: Predict, inputs: Arrays, item: int) -> list[tuple[int, float]]:
-    """Leave-one-out: the latest events of one history, each with what `item` loses in score without it."""
+    """How much each of the latest events of a history adds to the score of an item, by leaving it out.
+
+    Args:
+        predict: the model.
+        inputs: history [1, L] and allowed [1, items].
+        item: number of the item.
+
+    Returns:
+        Numbers of the items of the events, the latest first, each with the decrease of the score.
+    """
     history = inputs["history"][0]
     places = np.flatnonzero(history)[::-1][:LATEST]
     if not len(places):

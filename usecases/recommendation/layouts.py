@@ -1,7 +1,7 @@
-"""Logs of behaviour in the layouts that the field uses, told apart by the files themselves.
+"""Readers of logs of events in the field's layouts, which are detected from the files.
 
-Every layout becomes one lazy table of text: line, user, item, and where there are any time, rating, action. Nothing is
-loaded here: logs larger than memory are streamed.
+Every layout becomes a lazy table of text with the columns line, user and item, and time, rating and action if the log has them. Nothing
+is loaded here, so that logs larger than memory can be streamed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter", ".parquet")
 WELL_KNOWN = ("*.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.parquet")
 SNIFFED_LINES = 200
-SMALL_NUMBER = 4  # characters: 5, 4.5, 10.0
+SMALL_NUMBER = 4  # largest number of characters of a rating, such as 5, 4.5 or 10.0
 
 
 def find_log(settings: Recommendation, findings: Findings) -> Log:
-    """The log that `settings.data` names. What is odd about its encoding is added to `findings`.
+    """Open the log that `settings.data` names. Problems with its encoding are added to `findings`.
 
     Raises:
-        DataError: nothing is there, or no known layout, with what was expected.
+        DataError: the data do not exist, or have no known layout.
     """
     if settings.data == "sample":
         from usecases.recommendation.sample import simulated
@@ -48,25 +48,25 @@ def find_log(settings: Recommendation, findings: Findings) -> Log:
         return _from_hub(settings)
     path = Path(settings.data).expanduser()
     if not path.exists():
-        raise DataError(f"--usecase.data {settings.data}: there is no such file or folder.")
+        raise DataError(f"--usecase.data {settings.data} does not exist. Give a folder or file, hf://owner/name, or 'sample'.")
     file = path if path.is_file() else _log_in(path)
     refuse_archives([file])
     if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty. It should hold an event per line: user, item, time.")
+        raise DataError(f"{file} is empty. It should hold an event per line with user, item and, if known, time.")
     sniffed = LogFile(file, settings, findings)
     log = next(log for read in LAYOUTS if (log := read(sniffed)) is not None)
     log.catalogue = find_catalogue(file.parent, settings.encoding, findings)
     return log
 
 
-def files_beside(settings: Recommendation) -> list[Path]:
-    """The files of titles and categories that are read with a log that is given as a file; of a folder all files count anyway."""
+def catalogue_files_of(settings: Recommendation) -> list[Path]:
+    """The files of titles and categories that are read with a single log file. For a folder the digest covers all files anyway."""
     path = Path(settings.data).expanduser()
     return [other for other in files_in(path.parent) if is_catalogue(other)] if path.is_file() else []
 
 
 def _log_in(folder: Path) -> Path:
-    """The log among a folder's files: by its well-known name, else the largest that could be one."""
+    """The log in a folder: a file with a well-known name, else the largest file that could be a log."""
     files = files_in(folder)
     for pattern in WELL_KNOWN:
         named = [p for p in files if p.match(pattern)]
@@ -75,7 +75,7 @@ def _log_in(folder: Path) -> Path:
     likely = [p for p in files if p.suffix.casefold() in SUFFIXES and "_to_" not in p.name and "readme" not in p.name.casefold()]
     if not likely:
         raise DataError(
-            f"No log was found in {folder}: no .inter, u.data, ratings.dat, ratings.csv, nor another .txt, .csv, .tsv or .parquet file."
+            f"No log was found in {folder}. It should hold .inter, u.data, ratings.dat, ratings.csv, or another .txt, .csv, .tsv or .parquet file."
         )
     return max(likely, key=lambda p: p.stat().st_size)
 
@@ -83,7 +83,7 @@ def _log_in(folder: Path) -> Path:
 # -- layouts ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class LogFile:
-    """A file whose layout is to be found; it is opened as text only where its name does not tell."""
+    """A file whose layout is to be detected; it is opened as text only if its name does not decide."""
 
     path: Path
     settings: Recommendation
@@ -95,7 +95,7 @@ class LogFile:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The first lines that hold something."""
+        """The first lines that are not blank."""
         return [line for line in self.text.head[:SNIFFED_LINES] if line.strip()] or [""]
 
     @cached_property
@@ -108,14 +108,23 @@ class LogFile:
 
     @cached_property
     def headed(self) -> bool:
-        """Whether the first row has a known name, or one that was asked for."""
+        """Whether the first row has a known name, or one of the settings."""
         known = {name for names in NAMES.values() for name in names}
         asked = {getattr(self.settings, f"{role}_column") for role in NAMES} - {""}
         cells = {cell.strip().strip('"').partition(":")[0] for cell in cells_of(self.lines[0], self.dialect)}
         return bool({cell.casefold() for cell in cells} & known or cells & asked)
 
     def scan(self, dialect: Dialect, header: bool = True, names: list[str] | None = None) -> pl.LazyFrame:
-        """Its rows as text, streamed, with the number of each in `line`."""
+        """Read the rows lazily as text, with the number of each in the column `line`.
+
+        Args:
+            dialect: how the table is written.
+            header: the first row holds the names of the columns.
+            names: names of the columns; None: those of the header, or made by polars.
+
+        Returns:
+            A lazy table of text.
+        """
         return pl.scan_csv(
             self.text.as_utf8(),
             separator=dialect.separator,
@@ -136,7 +145,7 @@ class LogFile:
 def _parquet(file: LogFile) -> Log | None:
     if file.path.suffix.casefold() != ".parquet":
         return None
-    open_parquet(file.path)  # polars's own refusal names neither the file nor the reason
+    open_parquet(file.path)  # for its error: that of polars names neither the file nor the reason
     return Log("a parquet table", _named(pl.scan_parquet(file.path), file.path, file.settings))
 
 
@@ -147,7 +156,7 @@ def _recbole(file: LogFile) -> Log | None:
 
 
 def _double_colons(file: LogFile) -> Log | None:
-    """`1::1193::5::978300760`: read as if by single colons, every other column is empty."""
+    """Lines such as `1::1193::5::978300760`. With single colons as separators every other column is empty."""
     if "::" not in file.lines[0]:
         return None
     table = file.scan(Dialect(":", quoted=False), header=False)
@@ -165,13 +174,15 @@ def _pairs(file: LogFile) -> Log | None:
 
 
 def _sequences(file: LogFile) -> Log | None:
-    """`user item item item`, in their order. Raises `DataError`: there is a single column."""
+    """Lines of `user item item item` in order.
+
+    Raises:
+        DataError: the file has a single column.
+    """
     if file.separated:
         return None
     if all(len(line.split()) == 1 for line in file.lines):
-        raise DataError(
-            f"{file.path} has a single column: {file.lines[0]!r:.80}. A line should hold user, item, and where there is one a time."
-        )
+        raise DataError(f"{file.path} has a single column: {file.lines[0]!r:.80}. A line should hold user, item and, if known, time.")
     words = file.scan(Dialect("\x01", quoted=False), header=False, names=["text"]).with_columns(
         pl.col("text").str.strip_chars().str.split(" ")
     )
@@ -192,18 +203,18 @@ def _headless(file: LogFile) -> Log | None:
 
 
 LAYOUTS: tuple[Callable[[LogFile], Log | None], ...] = (_parquet, _recbole, _double_colons, _pairs, _sequences, _headed, _headless)
-"""Each reads its layout and returns None where a file is not in it; the first that reads counts."""
+"""Readers of layouts. Each returns None for a file in another layout; the first that reads a file is used."""
 
 
 # -- columns ------------------------------------------------------------------------------------------------------
 def _named(table: pl.LazyFrame, file: Path, settings: Recommendation) -> pl.LazyFrame:
-    """The columns of events, by the settings or by their names."""
+    """The table with the columns of events, chosen by the settings or by their names."""
     names = [name for name in table.collect_schema().names() if name != "line"]
     chosen = {role: _column(role, names, getattr(settings, f"{role}_column"), file) for role in NAMES}
     missing = [role for role in ("user", "item") if chosen[role] is None]
     if missing:
         raise DataError(
-            f"{file} has no column of the {missing[0]} by a known name. Columns: {', '.join(names)}. Say which with --usecase.{missing[0]}_column."
+            f"{file} has no column with a known name of the {missing[0]}. Columns: {', '.join(names)}. Name it with --usecase.{missing[0]}_column."
         )
     table = table if "line" in table.collect_schema().names() else table.with_row_index("line", 1)
     return table.select("line", *(pl.col(name).cast(pl.String).alias(role) for role, name in chosen.items() if name is not None))
@@ -219,7 +230,7 @@ def _column(role: str, names: list[str], asked: str, file: Path) -> str | None:
 
 
 def _headless_columns(rows: list[list[str]]) -> list[str]:
-    """What the columns should be by their number; a third one of small numbers holds ratings, else times."""
+    """The names of the columns of a table without a header; of three columns the third is a rating if its numbers are short, else a time."""
     if len(rows[0]) == 3:
         small = all(len(row) < 3 or len(row[2].strip()) <= SMALL_NUMBER for row in rows)
         return ["user", "item", "rating" if small else "time"]

@@ -1,4 +1,4 @@
-"""What the readers of every layout find: a log of events, and what is known of its items."""
+"""Logs of events and catalogues of items, as the readers of layouts return them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {
 
 @dataclass
 class Catalogue:
-    """What is known of the items, by id."""
+    """Titles and categories of the items, by id."""
 
     titles: dict[str, str] = field(default_factory=dict)
     categories: dict[str, list[str]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Catalogue:
 
 @dataclass
 class Log:
-    """A log as found: `events` holds text columns, read from `text` where that is a file; `catalogue` may be empty."""
+    """A log as it was read: `events` has columns of text; `text` is the text file behind it, if any; `catalogue` may be empty."""
 
     layout: str
     events: pl.LazyFrame

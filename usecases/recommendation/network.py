@@ -1,6 +1,6 @@
-"""Networks that read a history: self-attentive or recurrent; and the graph that turns any of them into recommendations.
+"""Networks over histories, self-attentive or recurrent, and the graph that makes recommendations from them.
 
-Items are numbered from 1; 0 is none. Histories are padded on the left, so that the last place is the latest event.
+Items are numbered from 1; 0 is padding. Histories are padded on the left, so that the last position is the latest event.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from usecases.transformer import Block, FactoredEmbedding, build_embedding
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-ANSWERS = 100  # items that the graph returns, best first; requests may ask for fewer
+ANSWERS = 100  # number of items that the graph returns, best first; a request can set a smaller k
 
 
 class SelfAttentive(nn.Module):
-    """SASRec (Kang 2018), with the norm before each layer.
+    """SASRec (Kang 2018) with pre-layer normalisation.
 
-    history int64 [B, L], L at most the length, to a state per place, [B, L, width], or with `latest` to that of the last one, [B, 1, width].
+    history int64 [B, L], L at most the maximum sequence length, to states [B, L, width], or with `latest` to the last one, [B, 1, width].
     """
 
     def __init__(self, usecase: Recommendation, items: int) -> None:
@@ -43,12 +43,11 @@ class SelfAttentive(nn.Module):
         nn.init.normal_(self.place.weight, std=width**-0.5)
 
     def forward(self, history: Tensor, latest: bool = False) -> Tensor:
-        length = history.shape[1]  # places are counted from the end
+        length = history.shape[1]  # positions are counted from the end
         x = self.dropout(self.item(history) + self.place.weight[-length:])
-        known = (history > 0)[:, None, None, :]
-        visible = (
-            self.causal[:length, :length] & known | self.itself[:length, :length]
-        )  # padding sees itself: a row without any would be no number
+        padding_mask = (history > 0)[:, None, None, :]  # True at events, False at padding
+        # padding attends to itself, since the softmax of a fully masked row is not a number
+        visible = self.causal[:length, :length] & padding_mask | self.itself[:length, :length]
         for number, block in enumerate(self.blocks, 1):
             x = block(x, visible, latest and number == len(self.blocks))
         return self.norm(x)
@@ -77,7 +76,7 @@ class Recurrent(nn.Module):
 
 
 class NextItem(nn.Module):
-    """A backbone whose last state is compared with every item's embedding."""
+    """A backbone whose states are scored by their inner products with the item embeddings."""
 
     def __init__(self, backbone: SelfAttentive | Recurrent, popularity: Tensor) -> None:
         super().__init__()
@@ -86,23 +85,23 @@ class NextItem(nn.Module):
         self.popularity: Tensor
 
     def states(self, history: Tensor) -> Tensor:
-        """[B, L] to what is compared with the items, [B, L, D]; D is the width, or the items' rank where they are factored."""
-        return self._beside_items(self.backbone(history))
+        """history [B, L] to states in the space of the items, [B, L, D]; D is the width, or the rank of factorised item embeddings."""
+        return self._in_item_space(self.backbone(history))
 
     def latest(self, history: Tensor) -> Tensor:
-        """[B, L] to the state of the last place, [B, D]"""
-        return self._beside_items(self.backbone(history, latest=True)[:, 0])
+        """history [B, L] to the state of the last position, [B, D]."""
+        return self._in_item_space(self.backbone(history, latest=True)[:, 0])
 
     def items(self) -> Tensor:
-        """[items, D]"""
+        """The item embeddings, [items, D]."""
         return self.backbone.item.weight[1:]
 
-    def _beside_items(self, states: Tensor) -> Tensor:
+    def _in_item_space(self, states: Tensor) -> Tensor:
         item = self.backbone.item
         return states @ item.widen.weight if isinstance(item, FactoredEmbedding) else states
 
     def forward(self, history: Tensor) -> Tensor:
-        """history int64 [B, L] to a score per item, [B, items]; without a known event what is popular."""
+        """history int64 [B, L] to a score per item, [B, items]; for an empty history (a cold-start user) by popularity."""
         scores = self.latest(history) @ self.items().T
         return torch.where((history > 0).any(1, keepdim=True), scores.float(), self.popularity)
 
@@ -111,7 +110,7 @@ class NextItem(nn.Module):
 
 
 class Recommender(nn.Module):
-    """Scores to the best items that are allowed."""
+    """The exported graph: the best allowed items by the scores of a network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -125,20 +124,24 @@ class Recommender(nn.Module):
 
 
 def popularity_prior(assets: Path) -> Tensor:
-    """log of each item's share of the training events, float32 [items]; unseen ones count as half an event."""
+    """The logarithm of each item's share of the training events, float32 [items]; items without events count as half an event."""
     counts = np.load(assets / "popularity.npy")[1:].astype(np.float64)
     return torch.from_numpy(np.log((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))).float()
 
 
 def build_network(usecase: Recommendation, assets: Path) -> NextItem:
-    """Raises `SettingError` where the heads do not divide the width."""
+    """Build the network of the settings.
+
+    Raises:
+        SettingError: the width is not a multiple of the number of heads.
+    """
     items = len(read_catalogue(assets)["items"])
     if usecase.model == "gru4rec":
         backbone = Recurrent(usecase, items)
     else:
         if usecase.width % usecase.heads:
             raise SettingError(
-                f"--usecase.heads {usecase.heads} do not divide --usecase.width {usecase.width}. Try {usecase.width // 32 or 1}."
+                f"--usecase.heads {usecase.heads} does not divide --usecase.width {usecase.width}. Set a number of heads that does."
             )
         backbone = SelfAttentive(usecase, items)
     return NextItem(backbone, popularity_prior(assets))

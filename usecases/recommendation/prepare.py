@@ -1,4 +1,4 @@
-"""From a log to sequences on disk: rows checked, events ordered, rare people and items left out, splits cut."""
+"""Preparation of a log: rows are checked, events sorted, rare users and items removed, splits made, and sequences written."""
 
 from __future__ import annotations
 
@@ -20,17 +20,25 @@ from usecases.recommendation.splits import Sequences, cut, k_core, without_repea
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-REPEATING = 0.1  # share of events that repeat an item, from which on repeating is what people do here
+REPEATING = 0.1  # share of events that repeat an item from which items of the history are recommended again
 DAY = 86_400.0
 MIN_SEQUENCES = 3
 EXAMPLE_EVENTS = 20
 
 
 def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
-    """Write `events/`, `assets/` and an example request; returns the card of the data set.
+    """Read a log, and write `events/`, `assets/` and an example request.
+
+    Args:
+        settings: settings of the log and its splits.
+        folder: folder of the prepared data set.
+        say: reports progress.
+
+    Returns:
+        The card of the data set.
 
     Raises:
-        DataError: no log, too many unusable rows, or too little left.
+        DataError: there is no log, too many rows are unusable, or too few events are left.
     """
     findings = Findings()
     say("reading the log")
@@ -38,35 +46,36 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
     events, users, items = _coded(log, settings, findings)
     total = len(events) + findings.unusable
     findings.refuse_past(settings.tolerance, total, "rows")
-    say(f"ordering {len(events):,} events")
+    say(f"sorting {len(events):,} events")
     sequences = _ordered(events, settings, findings)
     del events
     sequences = without_repeats(sequences, settings.repeats, findings)
     sequences = k_core(sequences, settings.k_core, findings)
-    if sequences.people < MIN_SEQUENCES:
-        raise DataError(_too_few(sequences.people, settings))
-    sequences, ids, people = _renumbered(sequences, items, users)
+    if sequences.count < MIN_SEQUENCES:
+        raise DataError(_too_few(sequences.count, settings))
+    sequences, ids, owners = _renumbered(sequences, items, users)
     focus = _focus(sequences, ids, log.catalogue, settings)
     splits = cut(sequences, focus, settings, findings)
     for name, rows in splits.items():
         if not len(rows):
             raise DataError(
-                f"No example is left for the {name} split of {len(sequences.items):,} events. {_too_few(sequences.people, settings)}"
+                f"No example is left for the {name} split of {len(sequences.items):,} events. {_too_few(sequences.count, settings)}"
             )
     say("writing")
     repeating = _repeats(sequences) / max(len(sequences.items), 1)
-    _write_events(folder / "events", sequences, focus, people, splits)
+    _write_events(folder / "events", sequences, focus, owners, splits)
     _write_assets(folder / "assets", ids, log.catalogue, sequences, splits["train"], _filters(settings, repeating))
     _write_example(folder / "example.json", ids, sequences, splits["test"][0])
     return {
         "layout": log.layout,
         "sizes": {name: len(rows) for name, rows in splits.items()},
         "facts": {
-            "people": sequences.people,
+            "users": len(set(owners)),
+            "sequences": sequences.count,
             "items": len(ids),
             "events": len(sequences.items),
-            "events per person, median": float(np.median(np.diff(sequences.offsets))),
-            "share of all pairs": f"{len(sequences.items) / (sequences.people * len(ids)):.3%}",
+            "events per sequence, median": float(np.median(np.diff(sequences.offsets))),
+            "density": f"{len(sequences.items) / (sequences.count * len(ids)):.3%}",
             "events that repeat an item": f"{repeating:.1%}",
             "titles": f"{sum(i in log.catalogue.titles for i in ids):,} of {len(ids):,} items",
             "split": SPLITS[settings.split],
@@ -76,14 +85,14 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
 
 
 SPLITS = {
-    "leave_one_out": "leave-one-out: the last item of each sequence is the test, the one before validation",
-    "time": "by time: all that came after two days of the log; nothing earlier knows of it",
+    "leave_one_out": "leave-one-out: the last item of each sequence is for the test, the one before it for validation",
+    "time": "by time: the latest events are for the test, those before them for validation, the rest for training",
 }
 
 
 # -- rows ---------------------------------------------------------------------------------------------------------
 def _coded(log: Log, settings: Recommendation, findings: Findings) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """Usable events as numbers: user, item, time, line, action; and the ids behind the numbers. Streamed where large."""
+    """Usable events with users and items as numbers, and the ids of users and items. The log is streamed."""
     table = _typed(log.events)
     names = table.collect_schema().names()
     bad = {
@@ -101,15 +110,17 @@ def _coded(log: Log, settings: Recommendation, findings: Findings) -> tuple[pl.D
     if settings.min_rating:
         if "rating" not in names:
             raise DataError(
-                f"--usecase.min_rating {settings.min_rating:g}: the log has no ratings. Say where with --usecase.rating_column."
+                f"--usecase.min_rating {settings.min_rating:g}: the log has no column of ratings. Name it with --usecase.rating_column."
             )
         table = table.filter(pl.col("rating") >= settings.min_rating)
     if settings.focus_action and "action" not in names:
-        raise DataError(f"--usecase.focus_action {settings.focus_action}: the log has no actions. Say where with --usecase.action_column.")
+        raise DataError(
+            f"--usecase.focus_action {settings.focus_action}: the log has no column of actions. Name it with --usecase.action_column."
+        )
     wanted = ["line", "user", "item", *(name for name in ("time", "action") if name in names)]
     coded = table.select(wanted).with_columns(pl.col("user", "item").cast(pl.Categorical)).collect(engine="streaming")
     if not len(coded):
-        raise DataError(f"The log ({log.layout}) holds no usable event. {_quoted(findings)}")
+        raise DataError(f"The log ({log.layout}) has no usable event. {_quoted(findings)}")
     users, items = (coded[name].unique(maintain_order=True) for name in ("user", "item"))
     numbers = [
         coded[name].to_physical().replace_strict(ids.to_physical(), pl.int_range(len(ids), eager=True), return_dtype=pl.UInt32).alias(name)
@@ -157,7 +168,7 @@ def _quoted(findings: Findings) -> str:
 
 # -- sequences ----------------------------------------------------------------------------------------------------
 def _ordered(events: pl.DataFrame, settings: Recommendation, findings: Findings) -> Sequences:
-    """Each person's events by time; without times the order of the file is the order of events."""
+    """The events of each user in order of time, or of the file if there are no times."""
     user, item = (events[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     time = events["time"].to_numpy().astype(np.float64) if "time" in events.columns else np.zeros(len(events))
     action = (
@@ -179,39 +190,43 @@ def _ordered(events: pl.DataFrame, settings: Recommendation, findings: Findings)
 
 
 def _renumbered(sequences: Sequences, items: pl.Series, users: pl.Series) -> tuple[Sequences, list[str], list[str]]:
-    """Items as 1 to n, 0 being none, in an order that says nothing, so that ties are broken by no one's favour."""
+    """The sequences with items numbered from 1 to n, the ids of the items, and the id of the user of each sequence.
+
+    The order of the items is pseudo-random, so that ties between scores favour no item; 0 is padding.
+    """
     kept = np.unique(sequences.items)
     ids = [str(items[int(number)]) for number in kept]
     shuffled = sorted(range(len(ids)), key=lambda i: hashlib.blake2b(ids[i].encode(), digest_size=8).digest())
     number = np.zeros(int(kept.max()) + 1, dtype=np.int32)
     number[kept[shuffled]] = np.arange(1, len(kept) + 1)
-    people = [str(users[int(user)]) for user in sequences.users]
-    return sequences.with_items(number[sequences.items]), [ids[i] for i in shuffled], people
+    owners = [str(users[int(user)]) for user in sequences.users]
+    return sequences.with_items(number[sequences.items]), [ids[i] for i in shuffled], owners
 
 
 def _focus(sequences: Sequences, ids: list[str], catalogue: Catalogue, settings: Recommendation) -> np.ndarray:
-    """Which events fine-tuning and the test are about."""
+    """Which events are targets of fine-tuning and the test, bool [events]."""
     focus = sequences.chosen.copy()
     if settings.focus_action and not focus.any():
         raise DataError(f"--usecase.focus_action {settings.focus_action}: no event of the log has this action.")
     if settings.focus_category:
-        known = np.array([False, *(settings.focus_category in catalogue.categories.get(i, ()) for i in ids)])
-        if not known.any():
-            there = sorted({c for kinds in catalogue.categories.values() for c in kinds})
+        in_category = np.array([False, *(settings.focus_category in catalogue.categories.get(i, ()) for i in ids)])
+        if not in_category.any():
+            categories = sorted({c for kinds in catalogue.categories.values() for c in kinds})
             raise DataError(
-                f"--usecase.focus_category {settings.focus_category}: no item has it. There are: {', '.join(there[:30]) or 'none'}."
+                f"--usecase.focus_category {settings.focus_category}: no item has this category. "
+                f"Categories: {', '.join(categories[:30]) or 'none'}."
             )
-        focus &= known[sequences.items]
+        focus &= in_category[sequences.items]
     if settings.focus_days:
         if not sequences.timed:
-            raise DataError("--usecase.focus_days needs times, and the log has none.")
+            raise DataError("--usecase.focus_days needs times, but the log has none. Name their column with --usecase.time_column.")
         focus &= sequences.times >= sequences.times.max() - settings.focus_days * DAY
     return focus
 
 
 def _repeats(sequences: Sequences) -> int:
-    """Events whose item the same sequence held before."""
-    owner = np.repeat(np.arange(sequences.people), np.diff(sequences.offsets))
+    """The number of events whose item occurs earlier in the same sequence."""
+    owner = np.repeat(np.arange(sequences.count), np.diff(sequences.offsets))
     pairs = owner.astype(np.int64) * (int(sequences.items.max()) + 1) + sequences.items
     return len(pairs) - len(np.unique(pairs))
 
@@ -220,22 +235,22 @@ def _filters(settings: Recommendation, repeating: float) -> bool:
     return settings.filter_seen == "yes" or (settings.filter_seen == "auto" and repeating < REPEATING)
 
 
-def _too_few(people: int, settings: Recommendation) -> str:
+def _too_few(count: int, settings: Recommendation) -> str:
     return (
-        f"{people} sequences are left after --usecase.k_core {settings.k_core}; at least {MIN_SEQUENCES} are needed. "
+        f"{count} sequences are left after --usecase.k_core {settings.k_core}; at least {MIN_SEQUENCES} are needed. "
         "Give more data or a smaller k_core."
     )
 
 
 # -- writing ------------------------------------------------------------------------------------------------------
-def _write_events(folder: Path, sequences: Sequences, focus: np.ndarray, people: list[str], splits: dict[str, np.ndarray]) -> None:
+def _write_events(folder: Path, sequences: Sequences, focus: np.ndarray, owners: list[str], splits: dict[str, np.ndarray]) -> None:
     folder.mkdir(exist_ok=True)
     np.save(folder / "items.npy", sequences.items.astype(np.int32))
     np.save(folder / "focus.npy", focus)
     np.save(folder / "offsets.npy", sequences.offsets)
     for name, rows in splits.items():
         np.save(folder / f"{name}.npy", rows)
-    (folder / "people.json").write_text(json.dumps(people, ensure_ascii=False), encoding="utf-8")
+    (folder / "people.json").write_text(json.dumps(owners, ensure_ascii=False), encoding="utf-8")
 
 
 def _write_assets(folder: Path, ids: list[str], catalogue: Catalogue, sequences: Sequences, train: np.ndarray, filter_seen: bool) -> None:

@@ -1,4 +1,4 @@
-"""How a student of recommendation begins: with its teacher's weights, the items' vectors and the inner networks cut down."""
+"""Initialisation of a student from its teacher: item embeddings are factorised, and feed-forward layers pruned."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from usecases.transformer import Block, FactoredEmbedding
 
 
 def inherit(student: NextItem, teacher: NextItem) -> None:
-    """Fill the student from a teacher of the same width; parts that correspond in no way stay as they were.
+    """Initialise a student from a teacher of the same width; parts without a counterpart are unchanged.
 
-    Errors of an item's vector count by the root of its share of all events: seldom items matter too.
+    The factorisation weights the error of an item by the square root of its share of the events, so that rare items count too.
     """
     take_over(student, teacher)
     item = student.backbone.item
     if isinstance(item, FactoredEmbedding):
-        nobody = torch.zeros(1)
-        factor(item, teacher.backbone.item, torch.cat([nobody, teacher.popularity.float().mul(0.5).exp()]))
+        padding = torch.zeros(1)
+        factor(item, teacher.backbone.item, torch.cat([padding, teacher.popularity.float().mul(0.5).exp()]))
     for small, large in zip(_blocks(student), _blocks(teacher), strict=False):
         if small.up.in_features == large.up.in_features:
             keep_strongest(small, large)

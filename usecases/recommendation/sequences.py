@@ -1,4 +1,4 @@
-"""Sequences as batches: histories padded on the left, what may be answered, and what came next."""
+"""Batches of sequences: histories padded on the left, allowed items, and targets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
 
-LENGTH_STEP = 16  # of training batches: a CPU's kernels are made anew for each shape
+LENGTH_STEP = 16  # lengths of training batches are multiples of it, since CPU kernels are compiled for each shape
 
 
 class Events:
-    """What `prepare` wrote, read from disk as it is asked for."""
+    """Prepared events, which are read from disk on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.items = np.load(folder / "events" / "items.npy", mmap_mode="r")
@@ -31,7 +31,7 @@ class Events:
 
 
 class Windows:
-    """Training examples: stretches of `length` events, each with the item that follows it at every place."""
+    """Training examples: windows of up to `length` events, with the next item at every position."""
 
     def __init__(self, events: Events, length: int, focused: bool) -> None:
         self.events, self.length, self.focused = events, length, focused
@@ -44,10 +44,10 @@ class Windows:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray) -> Arrays:
-        """history and target, int64 [B, L], L the longest of them, rounded up; 0 is none.
+        """history and target, int64 [B, L], padded with 0; L is the longest of them, rounded up.
 
-        Their order is left to chance: stretches of similar length in one batch train 1.4 times as fast, and worse
-        (NDCG@10 on MovieLens-1M half-way .157 instead of .166).
+        Batches are random: with batches of similar length training is 1.4 times as fast, but worse (NDCG@10 on MovieLens-1M half-way
+        .157 instead of .166).
         """
         events = int((self.rows[indices, 1] - self.rows[indices, 0]).max()) - 1
         longest = min(self.length, -(-events // LENGTH_STEP) * LENGTH_STEP)
@@ -60,8 +60,8 @@ class Windows:
         return {"history": history, "target": target}
 
 
-class Questions:
-    """Validation and test: what a person had before, and what came then."""
+class EvaluationExamples:
+    """Examples of validation and test: a history and the item that came next."""
 
     def __init__(self, events: Events, split: Split, length: int) -> None:
         self.events, self.length = events, length
@@ -76,18 +76,18 @@ class Questions:
         allowed = np.ones((len(indices), self.events.size), dtype=bool)
         rows = self.rows[indices]
         for row, (start, target) in enumerate(rows):
-            seen = self.events.items[start:target]
-            last = seen[-self.length :]
+            past = self.events.items[start:target]
+            last = past[-self.length :]
             history[row, self.length - len(last) :] = last
             if self.events.filter_seen:
-                allowed[row, seen - 1] = False
+                allowed[row, past - 1] = False
         target = self.events.items[rows[:, 1]].astype(np.int64)
-        allowed[np.arange(len(rows)), target - 1] = True  # a repeated item that was asked for can only be missed honestly
+        allowed[np.arange(len(rows)), target - 1] = True  # also if it repeats an item: the filter must not make it unreachable
         return {"history": history, "allowed": allowed, "target": target, "before": rows[:, 1] - rows[:, 0]}
 
 
 def _windows(start: int, stop: int, length: int) -> list[tuple[int, int]]:
-    """Stretches of up to `length` + 1 events that end at `stop`; neighbours share one event."""
+    """Windows of up to `length` + 1 events, the last of which ends at `stop`; neighbours share one event."""
     found = []
     while stop - start >= 2:
         found.append((max(start, stop - length - 1), stop))
@@ -96,13 +96,32 @@ def _windows(start: int, stop: int, length: int) -> list[tuple[int, int]]:
 
 
 def open_split(folder: Path, split: Split, length: int, focused: bool) -> Examples:
-    """A split as examples of at most `length` events; of the training split, where `focused`, only the events in focus are targets."""
+    """Open the examples of a split.
+
+    Args:
+        folder: the prepared data set.
+        split: name of the split.
+        length: maximum sequence length.
+        focused: in training only the events in focus are targets; in validation and test they always are.
+
+    Returns:
+        The examples.
+    """
     events = Events(folder)
-    return Windows(events, length, focused) if split == "train" else Questions(events, split, length)
+    return Windows(events, length, focused) if split == "train" else EvaluationExamples(events, split, length)
 
 
 def training_requests(usecase: Recommendation, folder: Path, rows: np.ndarray) -> Arrays:
-    """Histories of training examples as a request would bring them."""
+    """Training examples as the inputs of requests, for calibration of a quantised graph.
+
+    Args:
+        usecase: settings with the maximum sequence length.
+        folder: the prepared data set.
+        rows: indices of the training examples, [B].
+
+    Returns:
+        history int64 [B, length] and allowed bool [B, items].
+    """
     events = Events(folder)
     histories = Windows(events, usecase.length, focused=False).batch(rows)["history"]
     missing = usecase.length - histories.shape[1]

@@ -1,4 +1,4 @@
-"""What is wrong with people's texts, and what they are told: refused in words, or set aside and reported by name."""
+"""Unusable data: errors name what is wrong, and unusable texts are set aside and reported by name."""
 
 from __future__ import annotations
 
@@ -82,38 +82,39 @@ def one_class(folder: Path) -> Path:
 
 
 REFUSED: list[tuple[str, Make, dict[str, Any], str]] = [
-    ("nothing there", lambda f: f / "nowhere", {}, "There is nothing at --usecase.data"),
+    ("nothing there", lambda f: f / "nowhere", {}, "nowhere does not exist. Give a folder or file"),
     ("empty folder", empty_folder, {}, "No texts were found in"),
-    ("several data sets", several_data_sets, {}, "holds no data set itself. Give one of its folders: hau, swa"),
+    ("several data sets", several_data_sets, {}, "is not a data set itself. Give one of its folders: hau, swa"),
     ("archive", file("PK", "all.zip"), {}, "all.zip is an archive. Unpack it"),
-    ("unknown kind", file("x", "all.docx"), {}, "is of no known kind"),
-    ("empty file", file(""), {}, "all.csv is empty. It should hold a text and a label per line"),
+    ("unknown kind", file("x", "all.docx"), {}, "has no known layout"),
+    ("empty file", file(""), {}, "all.csv is empty. It should hold a text with its label, or with its entities per row"),
     ("header only", file("text,label\n"), {}, "No texts were found in --usecase.data"),
-    ("lines only", file("one\ntwo\nthree\n", "all.txt"), {}, "it holds a text a line. Give a table with a text and a label per row"),
-    ("no labels", file("id,text\n1,one and two\n2,three and four\n"), {}, "No column of all.csv could be told to hold the labels: its other columns are id"),
-    ("ambiguous", file("a,b,c\n" + "".join(f"{quoted(t)},x{i % 2},y{i % 3}\n" for i, t in enumerate(TEXTS))), {}, "It cannot be told which column of all.csv holds the labels: b, c"),
+    ("lines only", file("one\ntwo\nthree\n", "all.txt"), {}, "holds a text per line. Give a table with a text with its label, or with its entities per row"),
+    ("no labels", file("id,text\n1,one and two\n2,three and four\n"), {}, "No label column was found in all.csv: its columns other than the text are id"),
+    ("ambiguous", file("a,b,c\n" + "".join(f"{quoted(t)},x{i % 2},y{i % 3}\n" for i, t in enumerate(TEXTS))), {}, "Several columns of all.csv could hold the labels: b, c"),
     ("no such label column", csv_with_header, {"label_column": "mood"}, "has no column 'mood' (--usecase.label_column). Columns: id, text, label"),
     ("no such text column", csv_with_header, {"text_column": "7"}, "has no column '7' (--usecase.text_column)"),
     ("not parquet", file("PAR1 no more", "all.parquet"), {}, "all.parquet cannot be read as parquet"),
-    ("not JSON", file("[\n{'a': 1}]", "all.json"), {}, "all.json cannot be read as JSON"),
+    ("not JSON", file("[\n{'a': 1}]", "all.json"), {"task": "entities"}, "It should hold a list of objects, each with a text with its entities."),
+    ("no list in JSON", file('{\n"a": 1}', "all.json"), {"task": "classification"}, "It should hold a list of objects, each with a text with its label."),
     ("open quote", file("text,label\n" + GOOD_ROWS + '"never,bad\n' + "a b,good\n" * 6000), {}, "all.csv line 26 opens a quotation mark that is not closed"),
     ("open quote near the end", file("text,label\n" + GOOD_ROWS + '"never,bad\na b,good\n'), {}, "all.csv line 26 opens a quotation mark that is not closed"),
     ("one class", one_class, {"tolerance": 0.5}, "There is only one class, 'good'"),
     ("no entity", file("a O\nb O\n\nc O\n" * 3, "all.txt"), {}, "No entity is marked in any of"),
     ("too few", file("text,label\none and,good\ntwo and,bad\n"), {}, "Add texts, at least three per label"),
     ("many empty", added('"",good\n' * 10), {}, "10 of 130 texts cannot be used (7.7%); --usecase.tolerance allows 5.0%"),
-    ("unequal files", unequal, {}, "train_text.txt has 16 lines but train_labels.txt 2. A label belongs to each text"),
+    ("unequal files", unequal, {}, "train_text.txt has 16 lines but train_labels.txt has 2. Each text needs a label"),
     ("entities asked of classes", csv_with_header, {"task": "entities"}, "--usecase.task entities: "),
-    ("classes asked of entities", conll_space, {"task": "classification"}, "holds marked spans (CoNLL columns, token 0 and tag 1, IOB2)"),
+    ("classes asked of entities", conll_space, {"task": "classification"}, "holds texts with marked entities (CoNLL columns, token 0 and tag 1, IOB2)"),
     ("no dev split", csv_with_header, {"dev_is_test": True}, "--usecase.dev_is_test: the data have no dev or validation split"),
     ("no such encoding", csv_with_header, {"encoding": "utf-9"}, "--usecase.encoding utf-9: there is no such encoding"),
     ("wrong encoding", file("".join(f"{'é' * 9} {i},a{i % 2}\n" for i in range(9)), encoding="latin-1"), {"encoding": "utf-8"}, "is not in the encoding utf-8"),
-    ("no unlabelled", csv_with_header, {"unlabelled": "nowhere"}, "There is nothing at --usecase.unlabelled nowhere"),
+    ("no unlabelled", csv_with_header, {"unlabelled": "nowhere"}, "--usecase.unlabelled nowhere does not exist"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "settings", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_it_is_refused_in_words(make: Make, settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_an_error_names_what_is_wrong(make: Make, settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         prepared(make(tmp_path / "data"), tmp_path / "out", **settings)
     assert words in str(caught.value)
@@ -134,21 +135,21 @@ FOUND: list[tuple[str, Make, str, str, str]] = [
     ("contradiction", added('"Dull, long and loud 0",good\n'), "identical texts with different labels", "all.csv line 122 (good) = all.csv line 3 (bad): 'Dull, long", "reported"),
     ("single", added("what of it,odd\n"), "class with a single text", "odd", "kept"),
     ("spelling", added("what of it,Good\nand that,Good\nor these,Good\n"), "labels that differ only in spelling", "'Good' and 'good'", "reported"),
-    ("long", added(f"{'long ' * 30_000},good\n"), "text of more than 100,000 characters", "all.csv line 122: 149,999", "cut there"),
-    ("damaged", lambda p: (f := added("")(p), f.write_bytes(f.read_bytes() + b"\xff\xfe what,good\n"))[0], "unreadable characters", "all.csv: 2 in utf-8", "left as"),
+    ("long", added(f"{'long ' * 30_000},good\n"), "text of more than 100,000 characters", "all.csv line 122: 149,999", "truncated"),
+    ("damaged", lambda p: (f := added("")(p), f.write_bytes(f.read_bytes() + b"\xff\xfe what,good\n"))[0], "unreadable characters", "all.csv: 2 in utf-8", "replaced by"),
     ("NUL", added("a\0b c,good\n"), "NUL characters", "all.csv: 1", "removed"),
-    ("no JSON", lambda p: write(f := json_lines(p), f.read_text() + "{'text': 1}\n"), "line that is no JSON object", "all.jsonl line 25: Expecting property name", "set aside"),
+    ("no JSON", lambda p: write(f := json_lines(p), f.read_text() + "{'text': 1}\n"), "line that is not a JSON object", "all.jsonl line 25: Expecting property name", "set aside"),
     ("outside", spans({"text": "in Rome", "label": [[3, 9, "LOC"]]}), "span outside the text", "all.jsonl line 7: 3 to 9 of 7 characters", "set aside"),
     ("overlap", spans({"text": "in New York", "label": [[3, 11, "LOC"], [3, 6, "PER"]]}), "spans that overlap", "all.jsonl line 7: 3 to 6 PER and 3 to 11 LOC", "the longer is kept"),
     ("unreadable span", spans({"text": "in Rome", "label": [[3, 7, "LOC"], {"start": 1, "end": 2}]}), "span that cannot be read", "has no start, end and label", "set aside"),
-    ("no tag", lambda p: write(f := conll_space(p), f.read_text() + "\nRome B-LOC\nis\n"), "sentence with a line that is no token and tag", "all.txt line 39: 'is'", "set aside"),
+    ("no tag", lambda p: write(f := conll_space(p), f.read_text() + "\nRome B-LOC\nis\n"), "sentence with a line without a token and a tag", "all.txt line 39: 'is'", "set aside"),
     ("empty class", lambda p: (write(class_folders(p) / "odd" / "no" / "x.png", ""), write(p / "odd" / "y.txt", "only"))[0].parents[2], "class with a single text", "odd", "kept"),
-    ("foreign file", lambda p: write(class_folders(p) / "good" / "x.png", "x").parents[1], "file that is no text", "good/x.png", "ignored"),
+    ("foreign file", lambda p: write(class_folders(p) / "good" / "x.png", "x").parents[1], "file that is not a text", "good/x.png", "ignored"),
     ("no labels in test", tsv_of_glue, "table without labels", "test.tsv: index, sentence", "left out"),
     ("labels held back", lambda p: (tsv_of_glue(p), write(p / "test.tsv", "sentence\tlabel\nnobody\t-1\nknows\t-1\n"))[0], "split without labels", "test: 2 texts", "left out"),
     ("class that only the test has", lambda p: (parallel(p), write(p / "test_labels.txt", "0\n2\n1\n1\n"), write(p / "mapping.txt", "0\ta\n1\tb\n2\tc\n"))[0], "class without training texts", "c", "kept"),
-    ("list that does not fit", lambda p: (parallel(p), write(p / "mapping.txt", "4\ta\n5\tb\n"))[0], "list of classes that does not fit", "mapping.txt names 2 classes, none for 0, 1", "not used"),
-    ("other file", lambda p: write(tsv_of_glue(p) / "extra.tsv", "sentence\tlabel\nx y\t1\n").parent, "file beside the data set", "extra.tsv", "ignored"),
+    ("list that does not fit", lambda p: (parallel(p), write(p / "mapping.txt", "4\ta\n5\tb\n"))[0], "list of classes that does not match the labels", "mapping.txt names 2 classes, but not 0, 1", "not used"),
+    ("other file", lambda p: write(tsv_of_glue(p) / "extra.tsv", "sentence\tlabel\nx y\t1\n").parent, "file that is not part of the data set", "extra.tsv", "ignored"),
 ]  # fmt: skip
 
 
@@ -211,7 +212,7 @@ def test_older_encodings_are_detected_and_reported(texts: list[str], encoding: s
     assert not asked.findings.kinds
 
 
-def test_the_encoding_of_small_files_is_told_from_all_of_them(tmp_path: Path) -> None:
+def test_the_encoding_of_small_files_is_detected_from_all_of_them(tmp_path: Path) -> None:
     for i, text in enumerate(CHINESE):
         write(tmp_path / "data" / "ab"[i % 2] / f"{i}.TXT", text, "gbk")
     source = found(tmp_path / "data")
@@ -226,7 +227,7 @@ def test_a_lone_carriage_return_and_odd_separators_part_no_lines(tmp_path: Path)
     assert len(source.items) == 2
 
 
-def test_quotes_in_a_tsv_stand_for_themselves(tmp_path: Path) -> None:
+def test_quotes_in_a_tsv_are_plain_characters(tmp_path: Path) -> None:
     rows = '"Yes" he said\tgood\n"the never ending\tbad\nplain "quoted" words\tgood\n'
     assert [item.text for item in found(write(tmp_path / "all.tsv", rows)).items] == [
         '"Yes" he said',
@@ -235,7 +236,7 @@ def test_quotes_in_a_tsv_stand_for_themselves(tmp_path: Path) -> None:
     ]
 
 
-def test_text_in_classes_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_text_in_class_folders_is_unchanged(tmp_path: Path) -> None:
     raw = "I saw it.<br /><br />Twice &amp; more\r\n\tEND"
     write(class_folders(tmp_path / "data") / "good" / "x.txt", raw)
     assert raw in classes(found(tmp_path / "data").items)

@@ -68,7 +68,7 @@ def test_a_long_texts_classes_are_the_mean_over_its_windows(classes: Path) -> No
     probabilities = np.zeros((rows, len(codec.labels)), dtype=np.float32)
     probabilities[0, 0] = 1
     probabilities[1:, 1] = 1
-    assert codec.likely({"probabilities": probabilities}, texts).argmax(1).tolist() == [0, 1]
+    assert codec.probabilities({"probabilities": probabilities}, texts).argmax(1).tolist() == [0, 1]
     first = codec.decode({"probabilities": probabilities}, texts)[0]
     assert first["label"] == codec.labels[0] and first["top"][0]["probability"] == 1
 
@@ -87,16 +87,16 @@ def test_entities_go_on_over_windows_and_never_begin_inside(names: Path) -> None
 
 
 def entity_outputs(codec: NetworkEntityCodec, texts: list[str], tags: dict[str, int]) -> Arrays:
-    """Scores as a network would give them that knows some words by heart."""
+    """The scores of a network that tags some words."""
     size = 1 + 2 * len(codec.labels)
     inputs = codec.encode(texts)["tokens"]
     scores = np.zeros((*inputs.shape, size), dtype=np.float32)
     scores[..., 0] = 1.0
     tokens, windows = codec.windowed(texts)
     for row, window in enumerate(windows):
-        known = tokens[window.text]
+        its_tokens = tokens[window.text]
         for place in range(window.start, window.stop):
-            start, end = known.words[place]
+            start, end = its_tokens.words[place]
             tag = tags.get(texts[window.text][start:end])
             if tag:
                 scores[row, 1 + place - window.start, tag] = 9.0
@@ -105,9 +105,13 @@ def entity_outputs(codec: NetworkEntityCodec, texts: list[str], tags: dict[str, 
 
 @pytest.mark.parametrize(
     ("request_", "words"),
-    [(7, "Text 2 of the request is no text: 7"), ({"txt": "a"}, "is no text"), ("a" * (MAX_CHARACTERS + 1), "at most 100,000 are read")],
+    [
+        (7, "Text 2 of the request is not a text: 7"),
+        ({"txt": "a"}, "is not a text"),
+        ("a" * (MAX_CHARACTERS + 1), "at most 100,000 are allowed"),
+    ],
 )
-def test_what_is_no_text_is_refused_in_words(request_: Any, words: str, classes: Path) -> None:
+def test_a_request_that_is_not_a_text_is_refused(request_: Any, words: str, classes: Path) -> None:
     with pytest.raises(BundleError) as caught:
         NetworkClassCodec(classes, TextClassification(**SMALL)).encode(["fine", request_])
     assert words in str(caught.value)
@@ -127,7 +131,7 @@ def test_a_file_or_the_text_itself_is_read(classes: Path, tmp_path: Path) -> Non
     assert codec.read(str(tmp_path / "a.txt")) == "schön"
     assert codec.read("no such file") == "no such file"
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(BundleError, match="no text in UTF-8"):
+    with pytest.raises(BundleError, match="not text in UTF-8"):
         codec.read(str(tmp_path / "b.txt"))
 
 
@@ -136,24 +140,24 @@ def test_an_explanation_finds_the_word_that_decides(classes: Path) -> None:
     mark = codec.windowed.tokenizer.encode(["money"])[0].numbers[0]
 
     def predict(inputs: Arrays) -> Arrays:
-        there = (inputs["tokens"] == mark).any(1)
-        likely = np.full((len(there), len(codec.labels)), 0.1 / (len(codec.labels) - 1), dtype=np.float32)
-        likely[:, 0] = np.where(there, 0.9, 0.1)
-        return {"probabilities": likely}
+        present = (inputs["tokens"] == mark).any(1)
+        probabilities = np.full((len(present), len(codec.labels)), 0.1 / (len(codec.labels) - 1), dtype=np.float32)
+        probabilities[:, 0] = np.where(present, 0.9, 0.1)
+        return {"probabilities": probabilities}
 
-    told = explain_class(predict, codec, "please give my money back soon")
-    assert told["label"] == codec.labels[0]
+    explanation = explain_class(predict, codec, "please give my money back soon")
+    assert explanation["label"] == codec.labels[0]
     request = {"text": "please give my money back soon"}
     (answer,) = codec.decode(predict(codec.encode([request])), [request])
-    text = drawn_everywhere(codec.blocks(request, {**answer, "explanation": told}))
+    text = drawn_everywhere(codec.blocks(request, {**answer, "explanation": explanation}))
     assert text.startswith(codec.labels[0]) and "90.0 %" in text and "+1.00  money" in text
-    strongest = max(told["words"], key=lambda word: abs(word["weight"]))
+    strongest = max(explanation["words"], key=lambda word: abs(word["weight"]))
     assert strongest["text"] == "money"
-    assert strongest["weight"] == pytest.approx(0.8) and told == explain_class(predict, codec, "please give my money back soon")
+    assert strongest["weight"] == pytest.approx(0.8) and explanation == explain_class(predict, codec, "please give my money back soon")
 
 
 def test_shapley_values_share_what_parts_do_together() -> None:
-    values = shapley(lambda there: np.stack([there[:, 0] * 3.0 + there[:, 1] * there[:, 2] * 2.0, there[:, 3] * 1.0], 1), 4)
+    values = shapley(lambda present: np.stack([present[:, 0] * 3.0 + present[:, 1] * present[:, 2] * 2.0, present[:, 3] * 1.0], 1), 4)
     assert values == pytest.approx(np.array([[3, 0], [1, 0], [1, 0], [0, 1]]), abs=1e-9)
 
 
@@ -169,10 +173,10 @@ def test_entities_are_explained_by_the_words_around_them(names: Path) -> None:
         return {"scores": scores, "transitions": np.zeros((len(scores), size + 1, size), dtype=np.float32)}
 
     explanation = explain_entities(predict, codec, "send it to Oslo soon")
-    told = explanation["entities"]
+    entities = explanation["entities"]
     (answer,) = codec.decode(predict(codec.encode(["send it to Oslo soon"])), ["send it to Oslo soon"])
     shown = drawn_everywhere(codec.blocks("send it to Oslo soon", {**answer, "explanation": explanation}))
-    assert f"{told[0]['text']} ({told[0]['label']})" in shown and "+1.00" in shown
-    assert told[0]["text"].startswith("O")
-    strongest = sorted(told[0]["words"], key=lambda word: -word["weight"])
+    assert f"{entities[0]['text']} ({entities[0]['label']})" in shown and "+1.00" in shown
+    assert entities[0]["text"].startswith("O")
+    strongest = sorted(entities[0]["words"], key=lambda word: -word["weight"])
     assert {word["text"] for word in strongest[:2]} == {"to", "Oslo"} and all(word["weight"] < 0.05 for word in strongest[2:])

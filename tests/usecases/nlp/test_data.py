@@ -57,7 +57,7 @@ def test_every_layout_gives_the_same_entities(layout: Callable[[Path], Path], tm
     assert source.task == "entities"
     assert entities(source.items) == ENTITIES
     assert not source.findings.unusable
-    assert "broken sequence of tags" not in source.findings.kinds
+    assert "invalid sequence of tags" not in source.findings.kinds
 
 
 def test_texts_with_classes_and_spans_are_read_for_either_task(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_several_columns_without_a_header_are_one_text(tmp_path: Path) -> None:
         (csv_with_header, {None: 24}),
     ],
 )
-def test_splits_are_told_from_names(make: Callable[[Path], Path], sizes: dict[str | None, int], tmp_path: Path) -> None:
+def test_splits_are_detected_from_names(make: Callable[[Path], Path], sizes: dict[str | None, int], tmp_path: Path) -> None:
     assert Counter(item.split for item in found(make(tmp_path / "data")).items) == sizes
 
 
@@ -95,16 +95,16 @@ def test_splits_are_told_from_names(make: Callable[[Path], Path], sizes: dict[st
     ("name", "split"),
     [("emerging.dev.conll", "validation"), ("wnut17train.conll", "train"), ("eng.testb", "test"), ("test-00000-of-00001", "test"), ("TREC_10.label", "test"), ("contest.csv", None)],
 )  # fmt: skip
-def test_names_that_speak_of_splits(name: str, split: str | None) -> None:
+def test_names_of_splits(name: str, split: str | None) -> None:
     assert split_of(name) == split
 
 
-def test_a_single_file_is_read_with_the_files_beside_it(tmp_path: Path) -> None:
+def test_a_single_file_is_read_with_the_files_next_to_it(tmp_path: Path) -> None:
     folder = parallel(tmp_path / "data")
     assert classes(found(folder / "val_text.txt").items) == dict(list(TEXTS.items())[16:20])
 
 
-def test_a_header_is_told_from_labels_that_are_words_of_headers(tmp_path: Path) -> None:
+def test_a_header_is_distinguished_from_labels_that_are_words_of_headers(tmp_path: Path) -> None:
     rows = "".join(f"{t},{('question', 'comment')[i % 2]}\n" for i, t in enumerate(t for t in TEXTS if "," not in t and '"' not in t))
     assert {label for item in found(write(tmp_path / "a.csv", rows)).items for label in item.labels} == {"question", "comment"}
     with_index = ",text,label\n" + "".join(f"{i},{quoted(t)},{c}\n" for i, (t, c) in enumerate(TEXTS.items()))
@@ -209,12 +209,12 @@ def test_broken_sequences_are_read_as_conlleval_reads_them(tagged: str, spans: l
     assert len(decoder.broken()) == broken
 
 
-def test_broken_sequences_are_counted(tmp_path: Path) -> None:
+def test_invalid_sequences_are_counted(tmp_path: Path) -> None:
     text = columns("{token} {tag}", "IOB2") + "\nIn O\nRome I-LOC\nand O\n"
     source = found(write(tmp_path / "a.txt", text))
     assert entities(source.items)["In Rome and"] == ["Rome LOC"]
-    assert source.findings.kinds["broken sequence of tags"]["count"] == 1
-    assert source.findings.kinds["broken sequence of tags"]["examples"] == [f"a.txt line {text.count(chr(10)) - 2}"]
+    assert source.findings.kinds["invalid sequence of tags"]["count"] == 1
+    assert source.findings.kinds["invalid sequence of tags"]["examples"] == [f"a.txt line {text.count(chr(10)) - 2}"]
 
 
 def test_types_without_prefixes(tmp_path: Path) -> None:

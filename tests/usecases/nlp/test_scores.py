@@ -99,7 +99,7 @@ def test_touching_is_no_overlap_and_places_count_per_text() -> None:
     assert entity_scores([[Span(0, 5, A)], []], [[], [Span(0, 5, A)]])["entity_f1"] == 0
 
 
-def test_nothing_to_score_is_said_in_words() -> None:
+def test_a_split_without_texts_is_an_error() -> None:
     with pytest.raises(DataError, match="no text"):
         classification_scores(np.zeros((0, 2)), np.zeros((0, 2), bool), False, ["x", "y"])
     with pytest.raises(DataError, match="no text"):

@@ -105,11 +105,11 @@ def test_no_text_is_too_short_or_too_long() -> None:
     assert viterbi(scores[:0], transitions).shape == posterior(scores[:0], transitions, np.zeros(0, np.int64)).shape == (0,)
     tags = viterbi(scores, transitions)
     assert (viterbi(scores[:100], transitions)[:50] == tags[:50]).all()
-    sure = posterior(scores, transitions, tags)
-    assert ((sure > 0) & (sure <= 1 + 1e-9)).all()
+    confidence = posterior(scores, transitions, tags)
+    assert ((confidence > 0) & (confidence <= 1 + 1e-9)).all()
 
 
-def test_sure_scores_do_not_underflow() -> None:
+def test_confident_scores_do_not_underflow() -> None:
     scores = np.full((3, 5), -5_000, dtype=np.float32)
     scores[[0, 1, 2], [1, 2, 0]] = 5_000
     tags = viterbi(scores, allowed_transitions(TYPES))

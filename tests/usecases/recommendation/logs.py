@@ -1,4 +1,4 @@
-"""One small log, written in every layout, and read back as people's histories."""
+"""One small log, written in every layout, and read back as the histories of users."""
 
 from __future__ import annotations
 
@@ -97,24 +97,24 @@ LAYOUTS: list[Callable[[Path], Path]] = [
 
 
 def prepared(data: Path | str, folder: Path, **settings: Any) -> tuple[dict[str, Any], Path]:
-    """The card and the folder of a prepared log; nothing is thinned out unless asked for."""
+    """The card and the folder of a prepared log; by default no event is filtered out."""
     folder.mkdir(parents=True, exist_ok=True)
     card = Recommendation(data=str(data), **{"k_core": 1, **settings}).prepare(folder)
     return card, folder
 
 
 def histories(folder: Path) -> dict[str, list[str]]:
-    """What each person did, by raw ids; the sequences of one person one behind the other."""
+    """The history of each user by raw ids; several sequences of a user are joined."""
     events, ids = Events(folder), read_catalogue(folder / "assets")["items"]
     offsets = np.load(folder / "events" / "offsets.npy")
-    people = json.loads((folder / "events" / "people.json").read_text())
+    users = json.loads((folder / "events" / "people.json").read_text())
     found: dict[str, list[str]] = {}
-    for person, start, stop in zip(people, offsets[:-1], offsets[1:], strict=True):
-        found.setdefault(person, []).extend(ids[i - 1] for i in events.items[start:stop])
+    for user, start, stop in zip(users, offsets[:-1], offsets[1:], strict=True):
+        found.setdefault(user, []).extend(ids[i - 1] for i in events.items[start:stop])
     return found
 
 
 def asked(folder: Path, split: str) -> list[tuple[list[str], str]]:
-    """The questions of a split: the history that may be looked at, and the item that came."""
+    """The examples of a split: the history and the item that came next."""
     events, ids = Events(folder), read_catalogue(folder / "assets")["items"]
     return [([ids[i - 1] for i in events.items[start:target]], ids[events.items[target] - 1]) for start, target in events.splits[split]]

@@ -1,4 +1,4 @@
-"""What is wrong with people's logs, and what they are told: refused in words, or set aside by name."""
+"""Unusable logs: errors name what is wrong, and unusable rows are set aside by line."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def empty_folder(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "settings", "words"),
     [
-        (lambda f: f / "nowhere", {}, "there is no such file or folder"),
+        (lambda f: f / "nowhere", {}, "nowhere does not exist. Give a folder or file"),
         (empty_folder, {}, "No log was found in"),
         (csv(""), {}, "log.csv is empty. It should hold an event per line"),
-        (csv("when,what\n1,2\n"), {"user_column": "what"}, "no column of the item by a known name. Columns: when, what"),
+        (csv("when,what\n1,2\n"), {"user_column": "what"}, "no column with a known name of the item. Columns: when, what"),
         (csv(HEADER + GOOD), {"item_column": "sku"}, "--usecase.item_column sku: log.csv has no such column. Columns: user, item, time"),
-        (csv(HEADER), {}, "holds no usable event"),
-        (csv(HEADER + ",,\n" * 4), {}, "holds no usable event"),
+        (csv(HEADER), {}, "has no usable event"),
+        (csv(HEADER + ",,\n" * 4), {}, "has no usable event"),
         (csv("5\n6\n7\n8\n"), {}, "log.csv has a single column: '5'. A line should hold user, item"),
         (csv(HEADER + GOOD + "7,,5\n,101,5\n"), {}, "rows"),
         (csv(HEADER + GOOD + "7,101,tomorrow\n8,101,\n"), {}, "row without a readable time"),
-        (csv(HEADER + GOOD), {"min_rating": 4}, "--usecase.min_rating 4: the log has no ratings"),
-        (csv(HEADER + GOOD), {"focus_action": "buy"}, "--usecase.focus_action buy: the log has no actions"),
+        (csv(HEADER + GOOD), {"min_rating": 4}, "--usecase.min_rating 4: the log has no column of ratings"),
+        (csv(HEADER + GOOD), {"focus_action": "buy"}, "--usecase.focus_action buy: the log has no column of actions"),
         (csv("user,item,action\na,b,view\n"), {"focus_action": "buy"}, "sequences are left"),
-        (recbole, {"focus_category": "Horror"}, "no item has it. There are: Action, Comedy, Crime, Drama"),
+        (recbole, {"focus_category": "Horror"}, "no item has this category. Categories: Action, Comedy, Crime, Drama"),
         (csv("".join(f"{u} {i}\n" for u, i, _ in ROWS), "log.txt"), {"split": "time"}, "--usecase.split time: the log has no times"),
         (csv("".join(f"{u} {i}\n" for u, i, _ in ROWS), "log.txt"), {"focus_days": 3}, "--usecase.focus_days needs times"),
         (recbole, {"k_core": 50}, "0 sequences are left after --usecase.k_core 50"),
@@ -48,7 +48,7 @@ def empty_folder(folder: Path) -> Path:
         (csv("PAR1 no more", "log.parquet"), {}, "log.parquet cannot be read as parquet"),
     ],
 )  # fmt: skip
-def test_it_is_refused_in_words(make: Callable[[Path], Path], settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_an_error_names_what_is_wrong(make: Callable[[Path], Path], settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         prepared(make(tmp_path / "data"), tmp_path / "out", **settings)
     assert words in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a person asks and is answered, by raw ids; nothing unknown is an error."""
+"""Requests and answers by raw ids; unknown ids are no errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_history_becomes_its_latest_events_on_the_right(codec: HistoryCodec) -
     assert history[1].tolist() == [codec.number[i] for i in HISTORIES["8"][-3:]]
 
 
-def test_new_people_and_unknown_items_are_no_error(codec: HistoryCodec) -> None:
+def test_cold_start_users_and_unknown_items_are_no_error(codec: HistoryCodec) -> None:
     inputs = codec.encode([[], {"history": ["never heard of"]}, {"history": ["???", "101", 104]}])
     assert inputs["history"][:2].sum() == 0
     assert inputs["history"][2].tolist() == [0, codec.number["101"], codec.number["104"]]
@@ -38,7 +38,7 @@ def test_new_people_and_unknown_items_are_no_error(codec: HistoryCodec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "left"),
+    ("filters", "left"),
     [
         ({}, {"102", "103", "104", "105"}),
         ({"filter_seen": False}, set(TITLES)),
@@ -49,8 +49,8 @@ def test_new_people_and_unknown_items_are_no_error(codec: HistoryCodec) -> None:
         ({"history": list(TITLES), "deny": ["102"]}, set(TITLES) - {"102"}),
     ],
 )
-def test_wishes_narrow_what_may_be_recommended(codec: HistoryCodec, wish: dict[str, Any], left: set[str]) -> None:
-    inputs = codec.encode([{"history": ["101"], **wish}])
+def test_filters_narrow_the_recommendations(codec: HistoryCodec, filters: dict[str, Any], left: set[str]) -> None:
+    inputs = codec.encode([{"history": ["101"], **filters}])
     assert ids(codec, inputs["allowed"][0]) == left
 
 
@@ -71,17 +71,17 @@ def test_answers_speak_of_raw_ids_and_titles_and_leave_out_what_is_not_allowed(c
         ("101", "neither a list of ids nor an object"),
         ({"history": "101"}, "history should be a list of ids"),
         ({"history": [], "deny": 5}, "deny should be a list of ids"),
-        ({"histroy": []}, "unknown fields: histroy. Known are: history"),
+        ({"histroy": []}, "unknown fields: histroy. Known fields: history"),
         ({"history": [], "k": 0}, "k should be a whole number of at least 1, not 0"),
         ({"history": [], "k": True}, "k should be a whole number"),
-        ({"history": [], "category": "Horror"}, "there is no item of the category 'Horror'. There are: Action, Comedy, Crime, Drama"),
-        ({"history": [], "category": ["Drama"]}, "category should be a word"),
+        ({"history": [], "category": "Horror"}, "no item has the category 'Horror'. Categories: Action, Comedy, Crime, Drama"),
+        ({"history": [], "category": ["Drama"]}, "category should be a string"),
         ({"history": [], "filter_seen": "yes"}, "filter_seen should be true or false"),
-        ({"history": [], "allow": []}, "leaves nothing to recommend"),
-        ({"history": [], "deny": list(TITLES)}, "leaves nothing to recommend"),
+        ({"history": [], "allow": []}, "leaves no item to recommend"),
+        ({"history": [], "deny": list(TITLES)}, "leaves no item to recommend"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_in_words(codec: HistoryCodec, request_: Any, words: str) -> None:
+def test_the_error_for_a_malformed_request_names_what_is_wrong(codec: HistoryCodec, request_: Any, words: str) -> None:
     with pytest.raises(BundleError) as caught:
         codec.encode([[], request_])
     assert words in str(caught.value)
@@ -93,7 +93,7 @@ def test_a_request_is_a_file_json_or_ids_with_commas(codec: HistoryCodec, tmp_pa
     assert codec.read(str(tmp_path / "request.json")) == {"history": ["101"], "k": 3}
     assert codec.read('["101", "102"]') == {"history": ["101", "102"]}
     assert codec.read("101, 102") == {"history": ["101", "102"]}
-    with pytest.raises(BundleError, match="no JSON"):
+    with pytest.raises(BundleError, match="not valid JSON"):
         codec.read('{"history": ')
 
 

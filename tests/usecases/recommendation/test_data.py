@@ -17,7 +17,7 @@ from usecases.recommendation.sequences import Events, read_catalogue
 def test_every_layout_gives_the_same_histories(layout: Callable[[Path], Path], tmp_path: Path) -> None:
     card, folder = prepared(layout(tmp_path / "data"), tmp_path / "out")
     assert histories(folder) == HISTORIES
-    assert card["facts"]["people"] == 4
+    assert card["facts"]["users"] == 4
     assert card["facts"]["items"] == 5
     assert not [f for f in card["findings"] if f["action"] == "set aside"]
 
@@ -63,7 +63,7 @@ def sample_times(tmp_path: Path) -> np.ndarray:
     return _ordered(coded, settings, Findings()).times
 
 
-def test_rare_people_and_items_are_left_out_until_none_is(tmp_path: Path) -> None:
+def test_rare_users_and_items_are_removed_until_none_is_left(tmp_path: Path) -> None:
     rows = [*ROWS, ("11", "999", 1), ("11", "101", 2), ("7", "998", 3)]
     log = write(tmp_path / "log.csv", "user,item,time\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
     card, folder = prepared(log, tmp_path / "out", k_core=3)
@@ -93,7 +93,7 @@ def test_a_long_pause_begins_a_new_session(tmp_path: Path) -> None:
     ]
     log = write(tmp_path / "log.csv", "user,item,time\n" + "".join(lines))
     card, folder = prepared(log, tmp_path / "out", session_hours=1)
-    assert card["facts"]["people"] == 8
+    assert (card["facts"]["users"], card["facts"]["sequences"]) == (4, 8)
     assert histories(folder) == {user: [*items, *items] for user, items in HISTORIES.items()}
 
 
@@ -109,7 +109,7 @@ def test_ties_in_time_keep_the_order_of_the_file_or_of_items(tmp_path: Path) -> 
     assert len(set(ranks.values())) == 5
 
 
-def test_what_people_repeat_may_be_recommended_again(tmp_path: Path) -> None:
+def test_where_users_repeat_items_they_are_recommended_again(tmp_path: Path) -> None:
     once, _ = prepared(LAYOUTS[0](tmp_path / "once"), tmp_path / "a")
     log = write(tmp_path / "again.txt", "".join(f"{u} {' '.join(items)} {' '.join(items)}\n" for u, items in HISTORIES.items()))
     again, folder = prepared(log, tmp_path / "b")
@@ -149,7 +149,7 @@ def test_windows_learn_every_step_once(tmp_path: Path) -> None:
     assert (batch["target"][:, :-1] == batch["history"][:, 1:])[inside].all()
 
 
-def test_questions_hide_what_was_seen_but_never_the_answer(tmp_path: Path) -> None:
+def test_evaluation_filters_the_history_but_never_the_target(tmp_path: Path) -> None:
     _, folder = prepared(LAYOUTS[0](tmp_path / "data"), tmp_path / "out")
     questions = Recommendation(length=3).examples(folder, "test")
     batch = questions.batch(np.arange(len(questions)))

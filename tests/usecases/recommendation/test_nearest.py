@@ -1,4 +1,4 @@
-"""The approximate index: nobody is lost, filters hold, and what it finds is what an exact search finds."""
+"""The approximate index: every item is in it, filters hold, and it agrees with an exact search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network() -> NextItem:
 
 
 def asked(network: NextItem, scanned: float, allowed: torch.Tensor) -> tuple[Arrays, Arrays]:
-    """What the index and an exact search answer to the same requests; the first of them has no history."""
+    """The answers of the index and of an exact search to the same requests; the first of them is a cold-start user."""
     history = torch.randint(1, ITEMS + 1, (len(allowed), LENGTH), generator=torch.Generator().manual_seed(1))
     history[0] = 0
     with torch.no_grad():

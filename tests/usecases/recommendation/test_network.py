@@ -58,7 +58,7 @@ def test_the_latest_state_alone_is_the_last_of_all(model: str, shop: Path) -> No
     assert torch.allclose(network.latest(history), network.states(history)[:, -1], atol=1e-6)
 
 
-def test_who_has_no_history_gets_what_is_popular(shop: Path) -> None:
+def test_cold_start_users_get_the_most_popular_items(shop: Path) -> None:
     network = built(shop)
     scores = network(torch.zeros(2, 12, dtype=torch.int64))
     assert scores.argmax(1).tolist() == [int(np.load(shop / "assets" / "popularity.npy")[1:].argmax())] * 2
@@ -104,7 +104,7 @@ def test_the_softmax_in_parts_is_torchs_with_its_gradients(mixed: bool) -> None:
         assert torch.allclose(gradient, right, atol=float(right.abs().max()) * (2e-2 if mixed else 1e-4))
 
 
-def test_a_student_is_taught_hintons_loss_in_parts() -> None:
+def test_the_distillation_loss_in_chunks_is_that_of_hinton() -> None:
     torch.manual_seed(0)
     states, items = torch.randn(600, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
     teacher_states, teacher_items, target = torch.randn(600, 5), torch.randn(50, 5), torch.randint(50, (600,))
@@ -142,7 +142,7 @@ def agreement(one: NextItem, other: NextItem, history: torch.Tensor) -> float:
         return float(torch.corrcoef(torch.stack([one(history).flatten(), other(history).flatten()]))[0, 1])
 
 
-def test_the_directions_kept_are_those_of_the_items_people_want() -> None:
+def test_the_directions_kept_are_those_of_popular_items() -> None:
     vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.2], [0.0, 1.2]])
     for weights, kept in ((torch.tensor([0.45, 0.45, 0.05, 0.05]), slice(0, 2)), (None, slice(2, 4))):
         numbers, directions = low_rank(vectors, 1, weights)
@@ -173,7 +173,7 @@ def test_gsasrec_undoes_the_overconfidence_of_sampling() -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(shop: Path) -> None:
-    with pytest.raises(SettingError, match=r"heads 3 do not divide --usecase\.width 16"):
+    with pytest.raises(SettingError, match=r"heads 3 does not divide --usecase\.width 16"):
         built(shop, heads=3)
 
 
@@ -192,7 +192,7 @@ def test_every_graph_is_the_twin_of_its_network(usecase: UseCase, shop: Path, tm
             usecase.fit(network, shop)
     batch = usecase.examples(shop, "test").batch(np.arange(7))
     sample: Arrays = {name: batch[name] for name in usecase.input_names}
-    sample["history"][0] = 0  # nobody we know
+    sample["history"][0] = 0  # a cold-start user
     write_graph(usecase, network, {name: array[:2] for name, array in sample.items()}, tmp_path / "model.onnx")
     check_symbolic_axes(tmp_path / "model.onnx")
     check_parity(usecase, network, sample, tmp_path / "model.onnx")

@@ -25,7 +25,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by(order: np.ndarray, k: int = 100) -> Predict:
-    """Recommends the allowed items in one order to everybody."""
+    """Recommends the allowed items in the same order to all users."""
 
     def predict(inputs: Arrays) -> Arrays:
         rows = [[item for item in order if allowed[item - 1]][:k] for allowed in inputs["allowed"]]
@@ -80,7 +80,7 @@ def test_one_oracle_is_perfect_and_one_that_knows_nothing_is_chance(shop: Path) 
     assert scores["sampled100_hr@10"] == pytest.approx(10 / 101, abs=0.04)
 
 
-def test_the_sampled_protocol_says_so_in_its_name(shop: Path) -> None:
+def test_sampled_scores_have_their_own_names(shop: Path) -> None:
     scores = Recommendation(k_core=1).score(by(np.arange(1, Events(shop).size + 1)), shop, "test")
     assert {f"{m}@{k}" for m in ("hr", "ndcg", "mrr") for k in (5, 10, 20)} <= set(scores)
     assert {"coverage@10", "novelty@10", "diversity@10", "popularity_bias@10"} <= set(scores)
@@ -118,7 +118,7 @@ def test_the_event_that_drove_a_recommendation_is_named(shop: Path) -> None:
     assert latest > 25, "chance would be five: half of all steps go to the companion of the last item"
 
 
-def test_people_are_sliced_by_history_and_items_by_popularity(shop: Path) -> None:
+def test_slices_are_by_length_of_the_history_and_by_popularity(shop: Path) -> None:
     figures = Recommendation(k_core=1).figures(by(np.arange(1, Events(shop).size + 1)), shop)
     tables = [block for block in figures["blocks"] if block["kind"] == "table"]
     questions = len(Events(shop).splits["test"])
@@ -126,7 +126,7 @@ def test_people_are_sliced_by_history_and_items_by_popularity(shop: Path) -> Non
     assert all(sum(row[1] for row in table["rows"]) == questions for table in tables)
 
 
-def test_nothing_to_score_is_said_in_words(tmp_path: Path) -> None:
+def test_a_split_without_examples_is_an_error(tmp_path: Path) -> None:
     _, folder = prepared(LAYOUTS[0](tmp_path / "data"), tmp_path / "out")
     np.save(folder / "events" / "test.npy", np.zeros((0, 2), np.int64))
     with pytest.raises(DataError, match="no example"):

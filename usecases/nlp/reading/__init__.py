@@ -1,1 +1,1 @@
-"""From files in any standard layout to texts with their classes or spans."""
+"""Readers of the standard layouts of texts with classes or spans."""

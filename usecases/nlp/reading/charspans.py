@@ -1,4 +1,4 @@
-"""Marked spans in JSON, however they are written: CLUENER's nested objects, lists of start, end and label, objects with such keys."""
+"""Character spans in JSON: CLUENER's nested objects, lists of start, end and label, or objects with such keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SURFACES = ("text", "surface", "word", "mention", "entity", "span", "value")
 
 
 class BadSpan(ValueError):
-    """A span that cannot be read, in words."""
+    """A span cannot be read. The message says why."""
 
 
 def is_spans(value: object) -> bool:
@@ -25,16 +25,24 @@ def is_spans(value: object) -> bool:
 
 
 def read(value: Any, text: str, inclusive: bool) -> list[Span]:
-    """The spans that a value marks; where ends are `inclusive` they name the last character.
+    """Read the spans of a text.
+
+    Args:
+        value: the spans as they are written.
+        text: the text.
+        inclusive: the ends are the offsets of the last characters.
+
+    Returns:
+        The spans in the order in which they are written.
 
     Raises:
-        BadSpan: one has no start, end or label.
+        BadSpan: a span has no start, end or label.
     """
     return [Span(start, end + inclusive, label) for start, end, label, _ in _each(value)]
 
 
 def are_inclusive(pairs: Iterable[tuple[Any, str]]) -> bool:
-    """Whether the ends of these (value, text) name the last character: told by the quoted surfaces; without any they do not."""
+    """Whether the ends in these pairs (value, text) are inclusive, judged by the quoted surfaces; False if there are none."""
     last = past = 0
     for value, text in pairs:
         for start, end, _, surface in _each(value, strict=False):
@@ -44,10 +52,19 @@ def are_inclusive(pairs: Iterable[tuple[Any, str]]) -> bool:
 
 
 def misread(value: Any, text: str, inclusive: bool) -> Iterator[str]:
-    """Spans that do not read as the surface quoted beside them."""
+    """Find the spans whose text differs from the surface that is quoted with them.
+
+    Args:
+        value: the spans as they are written.
+        text: the text.
+        inclusive: the ends are the offsets of the last characters.
+
+    Yields:
+        A message for each such span.
+    """
     for start, end, _, surface in _each(value, strict=False):
         if surface is not None and text[start : end + inclusive] != surface:
-            yield f"{start} to {end} reads {text[start : end + inclusive]!r}, not {surface!r}"
+            yield f"{start} to {end} is {text[start : end + inclusive]!r}, not {surface!r}"
 
 
 def _each(value: Any, strict: bool = True) -> Iterator[tuple[int, int, str, str | None]]:

@@ -1,4 +1,4 @@
-"""Files that name the classes behind numbers: class.txt, labels.txt, mapping.txt, categories.json."""
+"""Files with the names of numbered classes: class.txt, labels.txt, mapping.txt, categories.json."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_CLASSES = 5000
 
 
 def is_class_list(path: Path) -> bool:
-    """By its name, and because nothing in it is there twice: labels.txt may also hold the label of each text."""
+    """Whether a file is a list of classes, by its name and because its lines are unique: labels.txt may also hold the label of each text."""
     if not STEMS.match(path.stem.casefold()) or path.suffix.casefold() not in (".txt", ".json", ".csv", ".tsv", ""):
         return False
     return bool(read_class_list(path, Findings()))
 
 
 def read_class_list(path: Path, findings: Findings) -> dict[int, str] | list[str]:
-    """Names by number, or in their order where there are no numbers; empty: this is no list of classes."""
+    """The names of the classes by number, or in order if the file has no numbers; empty if the file is not a list of classes."""
     if path.stat().st_size > 100 * MAX_CLASSES:
         return []
     if path.suffix.casefold() == ".json":
@@ -59,7 +59,7 @@ def _from_json(path: Path) -> dict[int, str] | list[str]:
 
 
 def with_names(source: Source, path: Path) -> Source:
-    """The same with the names of a list for numeric labels. A list without numbers counts from 0, or from 1 where the labels do."""
+    """Replace numeric labels by the names of a list. A list without numbers counts from 0, or from 1 if the labels do."""
     names = read_class_list(path, source.findings)
     labels = {label for item in source.items for label in item.labels}
     if source.task != "classification" or not labels or not all(label.isdecimal() for label in labels):
@@ -69,7 +69,9 @@ def with_names(source: Source, path: Path) -> Source:
         names = dict(enumerate(names, start=int(numbers[0] > 0 and numbers[-1] == len(names))))
     if not names.keys() >= set(numbers):
         unnamed = ", ".join(str(n) for n in numbers if n not in names)
-        source.findings.note("list of classes that does not fit", f"{path.name} names {len(names)} classes, none for {unnamed}", "not used")
+        source.findings.note(
+            "list of classes that does not match the labels", f"{path.name} names {len(names)} classes, but not {unnamed}", "not used"
+        )
         return source
     source.items = _renamed(source.items, {label: names[int(label)] for label in labels})
     source.layout += f", classes named by {path.name}"

@@ -1,4 +1,4 @@
-"""Column files: a token and its tag a line, an empty line between sentences. Sentences become texts, tags character spans."""
+"""CoNLL column files: a token and its tag per line, an empty line between sentences. Sentences become texts, tags become spans."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 # Han, kana and bopomofo with their punctuation and full-width forms; Korean is written with spaces
 CJK = re.compile("[\u2e80-\u2fdf\u3000-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]")
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
-MIN_SHARE = 0.95  # of the lines that must look alike
-BARE_TYPES = 50  # distinct bare tags at most
+MIN_SHARE = 0.95  # share of the lines that must have tags
+BARE_TYPES = 50  # largest number of distinct tags without prefixes
 SEGMENTED = re.compile(r"^.\d$")
 
 
 class Sentences:
-    """Sentences of tokens and tags, until all are there: only then are the scheme and the script known."""
+    """Collects sentences of tokens and tags, since the tagging scheme and the script are known only after all of them."""
 
     def __init__(self, bare: bool = False) -> None:
         self.decoder = Decoder(bare)
         self.held: list[tuple[str, list[str], list[tuple[int, int, str]], str | None]] = []
-        self.seen: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def add(self, name: str, tokens: list[str], tags: Sequence[str], split: str | None) -> None:
         self.held.append((name, tokens, list(self.decoder.spans(name, tags)), split))
-        self.seen["tokens"] += len(tokens)
-        self.seen["single"] += sum(len(token) == 1 for token in tokens)
-        self.seen["cjk"] += sum(CJK.match(token) is not None for token in tokens)
-        self.seen["segmented"] += sum(SEGMENTED.match(token) is not None for token in tokens)
+        self.counts["tokens"] += len(tokens)
+        self.counts["single"] += sum(len(token) == 1 for token in tokens)
+        self.counts["cjk"] += sum(CJK.match(token) is not None for token in tokens)
+        self.counts["segmented"] += sum(SEGMENTED.match(token) is not None for token in tokens)
 
     def source(self, layout: str, findings: Findings) -> Source:
         broken = self.decoder.broken()
         for name in broken[:NAMED]:
-            findings.note("broken sequence of tags", name, "repaired as conlleval does")
+            findings.note("invalid sequence of tags", name, "repaired as conlleval does")
         if len(broken) > NAMED:
-            findings.note("broken sequence of tags", "", "repaired as conlleval does", len(broken) - NAMED)
-        segmented = self.seen["segmented"] >= 0.99 * self.seen["tokens"] > 0
-        single, chinese = (self.seen[kind] / max(self.seen["tokens"], 1) for kind in ("single", "cjk"))
+            findings.note("invalid sequence of tags", "", "repaired as conlleval does", len(broken) - NAMED)
+        segmented = self.counts["segmented"] >= 0.99 * self.counts["tokens"] > 0
+        single, chinese = (self.counts[kind] / max(self.counts["tokens"], 1) for kind in ("single", "cjk"))
         by_character = segmented or (single >= MIN_SHARE and chinese >= 0.5)
         if segmented:
-            findings.note("tokens that carry a digit of segmentation", "", "the digit is left out", self.seen["segmented"])
+            findings.note("tokens with a segmentation digit", "", "the digit is removed", self.counts["segmented"])
         items = []
-        while self.held:  # from the end, so that a sentence is not held twice
+        while self.held:  # from the end, so that no sentence is in memory twice
             name, tokens, spans, split = self.held.pop()
             text, starts, ends = joined([t[0] if segmented else t for t in tokens], by_character)
             marked = tuple(Span(starts[first], ends[past - 1], label) for first, past, label in spans)
@@ -63,7 +63,10 @@ class Sentences:
 
 
 def joined(tokens: Sequence[str], by_character: bool = False) -> tuple[str, list[int], list[int]]:
-    """The text of tokens, and where each starts and ends in it. No space stands between two Chinese or Japanese characters."""
+    """Join tokens to a text, without spaces between Chinese or Japanese characters.
+
+    Returns the text, and the offsets of the start and the end of each token.
+    """
     gaps = [
         "" if by_character or not before or not after or (CJK.match(before[-1]) and CJK.match(after[0])) else " "
         for before, after in pairwise(tokens)
@@ -73,7 +76,7 @@ def joined(tokens: Sequence[str], by_character: bool = False) -> tuple[str, list
     return "".join(pieces), starts, [start + len(token) for start, token in zip(starts, tokens, strict=True)]
 
 
-# -- telling ----------------------------------------------------------------------------------------------------------
+# -- detecting --------------------------------------------------------------------------------------------------------
 def is_conll(lines: Sequence[str], settings: TextSettings) -> bool:
     """Whether lines are tokens with a tag each."""
     return _tag_columns(_tokens(lines), settings.label_column) != []
@@ -90,8 +93,8 @@ def _cells(line: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def _separator(lines: Sequence[str]) -> re.Pattern[str]:
-    there = [line for line in lines if line.strip()]
-    return re.compile("\t" if sum("\t" in line.strip() for line in there) > 0.9 * len(there) else "[ \t]+")
+    filled = [line for line in lines if line.strip()]
+    return re.compile("\t" if sum("\t" in line.strip() for line in filled) > 0.9 * len(filled) else "[ \t]+")
 
 
 def _is_between(line: str) -> bool:
@@ -99,13 +102,13 @@ def _is_between(line: str) -> bool:
 
 
 def _is_comment(line: str, separator: re.Pattern[str]) -> bool:
-    """Begins with #, and is not that token, or a hashtag, with its tag."""
+    """Whether a line is a comment: it starts with #, and is not the token # or a hashtag with its tag."""
     cells = separator.split(line.strip())
     return line.startswith("#") and not is_tag(cells[-1]) and not (len(cells) == 2 and cells[0] == "#")
 
 
 def _tag_columns(rows: list[list[str]], asked: str) -> list[int]:
-    """The columns, of two or more, that hold nothing but tags. Bare types count where most tokens are outside."""
+    """The columns that hold only tags. Tags without prefixes are accepted if many tokens are outside of entities."""
     if len(rows) < 2:
         return []
     width = Counter(map(len, rows)).most_common(1)[0][0]
@@ -132,20 +135,32 @@ def _are_bare(values: Sequence[str]) -> bool:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 def read_conll(files: Sequence[tuple[DataFile, TextFile]], settings: TextSettings, findings: Findings) -> Source:
-    """Sentences of column files.
+    """Read the sentences of column files.
+
+    Args:
+        files: the files with their texts.
+        settings: settings that may name the columns.
+        findings: problems of the files are added to them.
+
+    Returns:
+        The sentences as texts with spans.
 
     Raises:
-        DataError: the columns cannot be told.
+        DataError: no column holds tags, or a column of the settings does not exist.
     """
     rows = _tokens(files[0][1].head)
     tagged = _tag_columns(rows, settings.label_column)
     if not tagged:
-        raise DataError(f"{files[0][0].path} has no column of tags such as O, B-PER, I-PER. Say which with --usecase.label_column, from 0.")
+        raise DataError(
+            f"{files[0][0].path} has no column of tags such as O, B-PER, I-PER. Give the number of the column, from 0, with --usecase.label_column."
+        )
     tag = tagged[-1]
     token = _token_column(rows, tag, settings.text_column)
     if len(tagged) > 1:
         others = ", ".join(map(str, tagged[:-1]))
-        findings.note("more than one column of tags", f"{others} beside {tag}", f"column {tag} is read; or say --usecase.label_column")
+        findings.note(
+            "more than one column of tags", f"{others} and {tag}", f"column {tag} is read; choose another with --usecase.label_column"
+        )
     bare = not _are_tags([row[tag] for row in rows if len(row) > tag])
     sentences = Sentences(bare)
     for found, file in files:
@@ -155,11 +170,11 @@ def read_conll(files: Sequence[tuple[DataFile, TextFile]], settings: TextSetting
 
 
 def _token_column(rows: list[list[str]], tag: int, asked: str) -> int:
-    """The first, unless it counts, or another holds far more different words."""
+    """The first column that does not hold numbers, unless another holds at least three times as many distinct words."""
     width = Counter(map(len, rows)).most_common(1)[0][0]
     if asked:
         if not asked.isdecimal() or int(asked) >= width:
-            raise DataError(f"--usecase.text_column {asked}: give the number of the column of tokens, from 0 to {width - 1}.")
+            raise DataError(f"--usecase.text_column {asked}: the number of the column of tokens was expected, from 0 to {width - 1}.")
         return int(asked)
     columns = {i: [row[i] for row in rows if len(row) == width] for i in range(width) if i != tag}
     words = {i: len(set(column)) for i, column in columns.items() if not all(cell.isdecimal() for cell in column)} or {0: 1}
@@ -185,7 +200,7 @@ def _sentences(found: DataFile, file: TextFile) -> Iterator[tuple[str, list[list
 def _add(sentences: Sentences, name: str, rows: list[list[str]], token: int, tag: int, split: str | None, findings: Findings) -> None:
     wrong = [row for row in rows if len(row) <= max(token, tag) or not (sentences.decoder.bare or is_tag(row[tag]))]
     if wrong:
-        findings.set_aside("sentence with a line that is no token and tag", f"{name}: {' '.join(wrong[0])!r:.80}")
+        findings.set_aside("sentence with a line without a token and a tag", f"{name}: {' '.join(wrong[0])!r:.80}")
         return
     kept = [row for row in rows if row[token]]
     if len(kept) < len(rows):

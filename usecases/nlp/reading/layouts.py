@@ -1,4 +1,4 @@
-"""Which of the field's layouts the data are in, told from the files themselves, and their texts with labels or spans."""
+"""Detection of the layout of the data from the files, and reading of their texts with labels or spans."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.nlp.reading.classlists import is_class_list, with_names
-from usecases.nlp.reading.kinds import OTHER, kind_of
-from usecases.nlp.reading.lines import labels_beside
+from usecases.nlp.reading.kinds import EXPECTED, OTHER, kind_of
+from usecases.nlp.reading.lines import label_file_of
 from usecases.nlp.reading.records import read_tables
 from usecases.nlp.reading.trees import is_class_tree, read_tree
 from usecases.nlp.sources import Item, Source
@@ -28,15 +28,17 @@ ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog", "aut
 
 
 def find_source(settings: TextSettings) -> Source:
-    """The texts behind the settings.
+    """Read the texts that the settings name.
 
     Raises:
-        DataError: there is nothing, nothing known, or not what `settings.task` asks for.
+        DataError: the data do not exist, have no known layout, or do not fit `settings.task`.
     """
     source = _found(settings)
     if settings.task not in ("auto", source.task):
-        holds = "classes of whole texts" if source.task == "classification" else "marked spans"
-        raise DataError(f"--usecase.task {settings.task}: {settings.data} holds {holds} ({source.layout}). Leave the task at auto.")
+        holds = "texts with labels" if source.task == "classification" else "texts with marked entities"
+        raise DataError(
+            f"--usecase.task {settings.task}: {settings.data} holds {holds} ({source.layout}). Leave the setting out, or give other data."
+        )
     source.multi_label = {"yes": True, "no": False}.get(settings.multi_label, source.multi_label) and source.task == "classification"
     source.items = _without_bare_splits(source)
     if settings.label_part != "whole":
@@ -58,22 +60,22 @@ def _found(settings: TextSettings) -> Source:
         return source
     path = Path(settings.data).expanduser()
     if not path.exists():
-        raise DataError(f"There is nothing at --usecase.data {settings.data}. Give a folder or file, hf://owner/name, or 'sample'.")
+        raise DataError(f"--usecase.data {settings.data} does not exist. Give a folder or file, hf://owner/name, or 'sample'.")
     return _from_file(path, settings, findings) if path.is_file() else _from_folder(path, settings, findings)
 
 
 def data_digest(settings: TextSettings) -> str:
-    """Changes with the files behind the settings, and with the encoder, of which prepared data hold a copy."""
-    beside = _files_beside(Path(settings.data).expanduser())
-    return digests.data_digest(settings.data, settings.unlabelled, *beside, weights=settings.weights_digest())
+    """A digest that changes with the files of the settings, and with the encoder, of which prepared data hold a copy."""
+    label_files = _label_files(Path(settings.data).expanduser())
+    return digests.data_digest(settings.data, settings.unlabelled, *label_files, weights=settings.weights_digest())
 
 
-def _files_beside(path: Path) -> list[Path]:
-    """The files of labels that are read with a single file of texts; of a folder all files count anyway."""
-    return [p for p in (labels_beside(path), _class_list(path.parent)) if p] if path.is_file() else []
+def _label_files(path: Path) -> list[Path]:
+    """The files of labels that are read with a single file of texts. For a folder the digest covers all files anyway."""
+    return [p for p in (label_file_of(path), _class_list(path.parent)) if p] if path.is_file() else []
 
 
-# -- where ------------------------------------------------------------------------------------------------------------
+# -- files and folders ------------------------------------------------------------------------------------------------
 def _from_file(path: Path, settings: TextSettings, findings: Findings) -> Source:
     refuse_archives([path])
     return _named(_read([DataFile(path, path.name)], settings, findings), path.parent)
@@ -90,12 +92,14 @@ def _from_folder(path: Path, settings: TextSettings, findings: Findings) -> Sour
     refuse_archives(files_in(root))
     inside = subfolders(root)
     if any(True for folder in inside for _ in walk(folder)):
-        raise DataError(f"{path} holds no data set itself. Give one of its folders: {', '.join(p.name for p in inside[:10])}.")
-    raise DataError(f"No texts were found in {path}. Give a table with a text and a label per row, a folder per class, or CoNLL columns.")
+        raise DataError(f"{path} is not a data set itself. Give one of its folders: {', '.join(p.name for p in inside[:10])}.")
+    raise DataError(
+        f"No texts were found in {path}. Give a table with {EXPECTED[settings.task]} per row, a folder per class, or CoNLL columns."
+    )
 
 
 def _with_splits(root: Path, files: Sequence[Path]) -> list[DataFile]:
-    """The files at the top, else those in folders that are named as splits."""
+    """The files of the folder, or if it has none those in its folders that are named after splits."""
     if files:
         return [DataFile(p, p.name, split_of(p.name)) for p in files]
     inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in files_in(folder)]
@@ -123,10 +127,10 @@ def _named(source: Source, folder: Path) -> Source:
     return with_names(source, listed) if listed else source
 
 
-# -- what -------------------------------------------------------------------------------------------------------------
+# -- one layout -------------------------------------------------------------------------------------------------------
 def _same_kind(found: list[DataFile], settings: TextSettings, findings: Findings) -> list[DataFile]:
-    """The files of one layout, that of most bytes; others are left out, and where splits are named, files that name none."""
-    labels = {labels_beside(f.path) for f in found}
+    """The files of the layout with most bytes. Files of other layouts are left out; so are files without a split if others name the training split."""
+    labels = {label_file_of(f.path) for f in found}
     kinds = {f: kind_of(f.path, settings) for f in found if f.path not in labels}
     size = {kind: sum(f.path.stat().st_size for f in kinds if kinds[f] == kind) for kind in kinds.values()}
     chosen = max(size, key=lambda kind: (kind.labelled, size[kind]))
@@ -135,7 +139,7 @@ def _same_kind(found: list[DataFile], settings: TextSettings, findings: Findings
     if "train" in given:
         kept = [f for f in kept if f.split]
     for other in (f for f in kinds if f not in kept):
-        findings.note("file beside the data set", other.name, "ignored")
+        findings.note("file that is not part of the data set", other.name, "ignored")
     return kept
 
 
@@ -145,7 +149,7 @@ def _read(found: Sequence[DataFile], settings: TextSettings, findings: Findings)
 
 # -- labels -----------------------------------------------------------------------------------------------------------
 def _without_bare_splits(source: Source) -> list[Item]:
-    """Without the splits whose labels are held back: left empty, or all -1, as GLUE's test is."""
+    """The items without the splits that have no labels: they are empty, or all -1 as in the test split of GLUE."""
     bare = {item.split for item in source.items} - {None}
     labelled = {item.split for item in source.items if item.spans or (item.labels and item.labels != ("-1",))}
     held_back = bare - labelled
@@ -158,18 +162,20 @@ def _without_bare_splits(source: Source) -> list[Item]:
 
 
 def _note_shared(source: Source, part: str) -> None:
-    """Fine labels such as `other` may belong to several coarse ones."""
+    """Report fine labels that belong to several coarse ones, such as `other`."""
     coarse: dict[str, set[str]] = {}
     for label in {label for item in source.items for label in item.labels}:
         coarse.setdefault(label.partition(":")[2], set()).add(label.partition(":")[0])
     for name, over in sorted(coarse.items()) if part == "fine" else ():
         if name and len(over) > 1:
             source.findings.note(
-                "fine label of several coarse ones", f"{name}: {', '.join(sorted(over))}", "taken as one; label_part=whole parts them"
+                "fine label of several coarse ones",
+                f"{name}: {', '.join(sorted(over))}",
+                "merged into one label; --usecase.label_part whole keeps them apart",
             )
 
 
 def _parts(labels: tuple[str, ...], part: str) -> tuple[str, ...]:
-    """DESC:manner is DESC or manner; a label without a colon is itself."""
+    """The coarse or fine parts of labels such as DESC:manner; a label without a colon is kept."""
     cut = (label.partition(":") for label in labels)
     return tuple(dict.fromkeys(before if part == "coarse" or not colon else after for before, colon, after in cut))

@@ -1,4 +1,4 @@
-"""Files of a text a line: fastText's and TREC's, texts beside labels, and a file per class."""
+"""Files with a text per line: those of fastText and TREC, texts and labels in two files, and a file per class."""
 
 from __future__ import annotations
 
@@ -38,12 +38,21 @@ def is_trec(lines: Sequence[str]) -> bool:
 
 
 def _most(lines: Sequence[str], condition: Callable[[str], bool]) -> bool:
-    there = [line for line in lines if line.strip()]
-    return bool(there) and sum(map(condition, there)) >= MIN_SHARE * len(there)
+    filled = [line for line in lines if line.strip()]
+    return bool(filled) and sum(map(condition, filled)) >= MIN_SHARE * len(filled)
 
 
 def read_fasttext(files: Files, settings: TextSettings, findings: Findings) -> Source:
-    """Lines with words such as `__label__good`, several where a text has several labels."""
+    """Read fastText's files: each line has a word such as `__label__good` for each label of its text.
+
+    Args:
+        files: the files with their texts.
+        settings: not used.
+        findings: become those of the result.
+
+    Returns:
+        The texts with their labels.
+    """
     items = [_fasttext_item(f"{found.name} line {n}", line, found.split) for found, file in files for n, line in file.numbered()]
     return Source("fastText's lines with __label__", "classification", items, _several(items), findings)
 
@@ -53,7 +62,7 @@ def _several(items: Sequence[Item]) -> bool:
 
 
 def _fasttext_item(name: str, line: str, split: str | None) -> Item:
-    """Labels lead or end the line; the text between is kept as it is."""
+    """One line: the labels are at its start or its end; the text between them is kept unchanged."""
     text, labels = line.strip(), []
     while text.startswith(PREFIX):
         label, _, text = text.partition(" ") if "\t" not in text.split(" ", 1)[0] else text.partition("\t")
@@ -67,7 +76,16 @@ def _fasttext_item(name: str, line: str, split: str | None) -> Item:
 
 
 def read_trec(files: Files, settings: TextSettings, findings: Findings) -> Source:
-    """Lines of `COARSE:fine question`."""
+    """Read TREC's files, whose lines are `COARSE:fine question`.
+
+    Args:
+        files: the files with their texts.
+        settings: not used.
+        findings: lines without a label are added to them.
+
+    Returns:
+        The questions with their labels.
+    """
     items = []
     for found, file in files:
         for number, line in file.numbered():
@@ -79,33 +97,44 @@ def read_trec(files: Files, settings: TextSettings, findings: Findings) -> Sourc
     return Source("TREC's lines of COARSE:fine question", "classification", items, findings=findings)
 
 
-# -- texts beside labels ----------------------------------------------------------------------------------------------
-def labels_beside(path: Path) -> Path | None:
-    """The file whose lines are the labels of this one's: train_labels.txt of train_text.txt."""
+# -- texts and labels in two files ------------------------------------------------------------------------------------
+def label_file_of(path: Path) -> Path | None:
+    """The file whose lines are the labels of the lines of this file, such as train_labels.txt for train_text.txt; None if there is none."""
     match = TEXTS.match(path.stem if path.stem.casefold() != "seq" else path.name)
     if not match:
         return None
-    beside = [path.with_name(f"{match[1]}{word}{suffix}") for word in LABELS for suffix in dict.fromkeys((path.suffix, ".txt", ""))]
-    return next((other for other in beside if other.is_file() and other != path), None)
+    named = [path.with_name(f"{match[1]}{word}{suffix}") for word in LABELS for suffix in dict.fromkeys((path.suffix, ".txt", ""))]
+    return next((other for other in named if other.is_file() and other != path), None)
 
 
 def read_parallel(files: Files, settings: TextSettings, findings: Findings) -> Source:
-    """A text a line, and its label in the same line of another file.
+    """Read files with a text per line, whose labels are in the same lines of other files.
+
+    Args:
+        files: the files of texts.
+        settings: the encoding, and the separator of several labels.
+        findings: problems of the files of labels are added to them.
+
+    Returns:
+        The texts with their labels.
 
     Raises:
-        DataError: the two have different numbers of lines.
+        DataError: a file of texts and its file of labels have different numbers of lines.
     """
     items = [item for found, file in files for item in _pairs(found, file, settings, findings)]
     return Source("texts and labels in two files, line by line", "classification", items, _several(items), findings)
 
 
 def _pairs(found: DataFile, file: TextFile, settings: TextSettings, findings: Findings) -> Iterator[Item]:
-    beside = labels_beside(found.path)
-    assert beside is not None
-    labels = TextFile(beside, settings.encoding, findings)
+    label_file = label_file_of(found.path)
+    assert label_file is not None
+    labels = TextFile(label_file, settings.encoding, findings)
     counts = [sum(1 for _ in one.lines()) for one in (file, labels)]
     if counts[0] != counts[1]:
-        raise DataError(f"{found.path} has {counts[0]:,} lines but {beside.name} {counts[1]:,}. A label belongs to each text: mend one.")
+        raise DataError(
+            f"{found.path} has {counts[0]:,} lines but {label_file.name} has {counts[1]:,}. Each text needs a label in the same line: "
+            "correct one of the files."
+        )
     for number, (text, label) in enumerate(zip_longest(file.lines(), labels.lines(), fillvalue=""), start=1):
         cell = label.strip()
         several = as_list(cell, settings.label_separator)
@@ -115,9 +144,9 @@ def _pairs(found: DataFile, file: TextFile, settings: TextSettings, findings: Fi
 
 # -- a file per class -------------------------------------------------------------------------------------------------
 def class_of_files(files: Sequence[DataFile]) -> dict[Path, str] | None:
-    """The class that each file's name speaks of, splits aside; None: the names tell nothing, or one class only."""
+    """The class in the name of each file, without the split; None if the names have no class or only one."""
     words = {found.path: _without_split(found.path.name if _same_stems(files) else found.path.stem) for found in files}
-    first, last = min(words.values()), max(words.values())  # what these two begin with, all begin with
+    first, last = min(words.values()), max(words.values())  # a common prefix of these two is one of all
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     common = first[: max(first.rfind(mark, 0, same) for mark in "._-") + 1]
     classes = {path: word.removeprefix(common) for path, word in words.items()}
@@ -125,7 +154,7 @@ def class_of_files(files: Sequence[DataFile]) -> dict[Path, str] | None:
 
 
 def _same_stems(files: Sequence[DataFile]) -> bool:
-    """rt-polarity.pos and rt-polarity.neg: the suffix is the class."""
+    """Whether the suffix is the class, as in rt-polarity.pos and rt-polarity.neg."""
     return len({found.path.stem for found in files}) < len({found.path.name for found in files})
 
 
@@ -136,10 +165,19 @@ def _without_split(name: str) -> str:
 
 
 def read_class_files(files: Files, classes: dict[Path, str], findings: Findings) -> Source:
-    """A file for each class, a text a line."""
+    """Read files with a text per line, one file for each class.
+
+    Args:
+        files: the files with their texts.
+        classes: the class of each file.
+        findings: become those of the result.
+
+    Returns:
+        The texts with their labels.
+    """
     items = [
         Item(f"{found.name} line {number}", line, (classes[found.path],), (), found.split)
         for found, file in files
         for number, line in file.numbered()
     ]
-    return Source("a file per class, a text a line", "classification", items, findings=findings)
+    return Source("a file per class, a text per line", "classification", items, findings=findings)

@@ -1,4 +1,4 @@
-"""Rows of tables become texts with their labels or spans."""
+"""Texts with labels or spans from the rows of tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract.findings import Findings
 from usecases.nlp.reading import charspans
-from usecases.nlp.reading.columns import Columns, Look, NoLabels, as_label, as_list, choose, text_columns
+from usecases.nlp.reading.columns import Columns, NoLabels, TableSample, as_label, as_list, choose, text_columns
 from usecases.nlp.reading.conll import Sentences
 from usecases.nlp.sources import Item, Source, Span
 from usecases.reading.splits import YES, split_of_cell
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 
 def read_tables(tables: Sequence[Table], settings: TextSettings, findings: Findings) -> Source:
-    """The texts of tables that belong to one data set. A table without labels beside others that have some is left out.
+    """Read the texts of the tables of one data set. A table without labels is left out if others have some.
+
+    Args:
+        tables: the tables.
+        settings: settings that may name the columns.
+        findings: problems of the tables are added to them.
+
+    Returns:
+        The texts with labels or spans.
 
     Raises:
-        DataError: the columns cannot be told.
+        DataError: the columns of the text or the labels are not found.
     """
     chosen = _chosen(tables, settings, findings)
     first, columns = chosen[0]
@@ -36,27 +44,27 @@ def read_tables(tables: Sequence[Table], settings: TextSettings, findings: Findi
         for item, many in _labelled(table, columns, settings, findings):
             items.append(item)
             several = several or many
-    told = f"text {_listed(first, columns.text)}, label {_listed(first, columns.labels)}"
-    return Source(f"a table {named}: {told}", "classification", items, several, findings)
+    roles = f"text {_listed(first, columns.text)}, label {_listed(first, columns.labels)}"
+    return Source(f"a table {named}: {roles}", "classification", items, several, findings)
 
 
 def texts_of(table: Table) -> Iterator[str]:
-    """The texts of a table without a look at its labels."""
-    look = Look.at(table)
-    text = text_columns(look, range(len(look.names)), None)
+    """The texts of a table without their labels."""
+    sample = TableSample.at(table)
+    text = text_columns(sample, range(len(sample.names)), None)
     return (_text(row, text) for _, row in table.rows())
 
 
 def _chosen(tables: Sequence[Table], settings: TextSettings, findings: Findings) -> list[tuple[Table, Columns]]:
-    """Each table's columns. They are told once, from training data where there are any, for all that have the same columns."""
+    """The columns of each table. Tables with the same columns are read alike, as detected on training data if there are any."""
     found: list[tuple[Table, Columns]] = []
     lacking: list[tuple[Table, NoLabels]] = []
-    told: dict[tuple[str, ...], Columns] = {}
+    detected: dict[tuple[str, ...], Columns] = {}
     for table in sorted(tables, key=lambda t: t.split != "train"):
         key = tuple(table.columns)
         try:
-            told[key] = told.get(key) or choose(table, settings)
-            found.append((table, told[key]))
+            detected[key] = detected.get(key) or choose(table, settings)
+            found.append((table, detected[key]))
         except NoLabels as none:
             lacking.append((table, none))
     if not found:
@@ -72,7 +80,7 @@ def _listed(table: Table, columns: Sequence[int]) -> str:
 
 # -- classes ----------------------------------------------------------------------------------------------------------
 def _labelled(table: Table, columns: Columns, settings: TextSettings, findings: Findings) -> Iterator[tuple[Item, bool]]:
-    """Each text, and whether its row shows that a text may have several classes or none."""
+    """Each text, and whether its row has several labels or none in a way that several are allowed."""
     names = table.classes.get(table.columns[columns.labels[0]], [])
     for name, row in table.rows():
         if len(row) <= max(*columns.text, *columns.labels):
@@ -114,12 +122,12 @@ def _marked(table: Table, columns: Columns, findings: Findings) -> Iterator[Item
             findings.set_aside("span that cannot be read", f"{name}: {bad}")
             continue
         for wrong in charspans.misread(value, written, inclusive):
-            findings.note("span that reads otherwise than it is quoted", f"{name}: {wrong}", "taken by its offsets")
+            findings.note("span whose text differs from its quoted surface", f"{name}: {wrong}", "its offsets are used")
         yield Item(name, written, (), found, _split(table, columns, row))
 
 
 def _tagged(chosen: Sequence[tuple[Table, Columns]], settings: TextSettings, findings: Findings) -> Source:
-    """Rows that hold a list of tokens and a list of their tags."""
+    """Read rows that hold a list of tokens and a list of their tags."""
     sentences = Sentences()
     for table, columns in chosen:
         assert columns.tokens is not None and columns.tags is not None
@@ -127,7 +135,7 @@ def _tagged(chosen: Sequence[tuple[Table, Columns]], settings: TextSettings, fin
         for name, row in table.rows():
             tokens, tags = row[columns.tokens] or [], [as_label(tag, names) for tag in row[columns.tags] or []]
             if len(tokens) != len(tags):
-                findings.set_aside("row with unequal numbers of tokens and tags", f"{name}: {len(tokens)} and {len(tags)}")
+                findings.set_aside("row with different numbers of tokens and tags", f"{name}: {len(tokens)} and {len(tags)}")
             else:
                 sentences.add(name, [str(t) for t in tokens], tags, _split(table, columns, row))
     return sentences.source("rows of tokens and tags", findings)

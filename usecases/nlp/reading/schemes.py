@@ -1,7 +1,7 @@
-"""Tags of tokens become spans, in any of the field's schemes, read as conlleval reads them (Tjong Kim Sang & De Meulder 2003).
+"""Spans from the tags of tokens in any of the field's schemes, read as conlleval reads them (Tjong Kim Sang & De Meulder 2003).
 
-Its rules for where an entity starts and ends need no scheme to be named, and mend what breaks one; the scheme only
-says what counts as broken.
+The rules of conlleval for the start and the end of an entity apply to any scheme, and repair invalid sequences; the scheme only decides
+which sequences are reported as invalid.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 TAG = re.compile(r"^(?:[Oo]|([BIESLUMW])(?:[-_](.+))?)$")
-SAME = {"M": "I", "L": "E", "U": "S", "W": "S"}  # BMES, BILOU and BMEWO write these for BIOES'
+SAME = {"M": "I", "L": "E", "U": "S", "W": "S"}  # prefixes of BMES, BILOU and BMEWO, and those of BIOES
 UNTYPED = "entity"
 OUTSIDE = ("O", "")
 
 
 def is_tag(word: str) -> bool:
-    """O, B-PER, I_LOC, S: not a bare label."""
+    """Whether a word is a tag with a prefix, such as O, B-PER, I_LOC or S."""
     return TAG.match(word) is not None
 
 
 def parsed(tag: str, bare: bool = False) -> tuple[str, str]:
-    """(prefix, type) of a tag; `bare`: tags are names of types without prefixes."""
+    """Prefix and type of a tag; `bare`: tags are types without prefixes."""
     if tag in ("O", "o", ""):
         return OUTSIDE
     if bare:
@@ -34,17 +34,17 @@ def parsed(tag: str, bare: bool = False) -> tuple[str, str]:
 
 
 class Decoder:
-    """Turns sentences of tags into spans of tokens, and remembers what would break which scheme."""
+    """Converts sentences of tags to spans of tokens, and counts the sequences that are invalid in each scheme."""
 
     def __init__(self, bare: bool = False) -> None:
         self.bare = bare
         self.prefixes: Counter[str] = Counter()
-        self.needless = 0  # B after another type or none: IOB1 writes I there
-        self.headless: list[str] = []  # I or E that begins an entity: only IOB1 writes that
-        self.endless: list[str] = []  # B or I that ends one: BIOES writes S or E there
+        self.needless = 0  # number of B- tags after another type or none, where IOB1 has I-
+        self.headless: list[str] = []  # sentences with an I- or E- tag that starts an entity, valid in IOB1 only
+        self.endless: list[str] = []  # sentences with a B- or I- tag that ends an entity, where BIOES has S- or E-
 
     def spans(self, name: str, tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-        """(first token, token after the last, type) of each entity, in order."""
+        """First token, last token plus one, and type of each entity, in order."""
         before, start = OUTSIDE, 0
         for place, tag in enumerate([*tags, "O"]):
             now = parsed(tag, self.bare)
@@ -67,7 +67,7 @@ class Decoder:
 
     @property
     def scheme(self) -> str:
-        """As most tags suggest; IOB1 and IOB2 differ in how an entity begins that follows no other of its type."""
+        """The scheme that most tags suggest. IOB1 and IOB2 differ in the tag of an entity's start after no entity of its type."""
         if self.bare:
             return "types without prefixes"
         if self.prefixes["S"] + self.prefixes["E"]:
@@ -75,7 +75,7 @@ class Decoder:
         return "IOB1" if len(self.headless) > self.needless else "IOB2"
 
     def broken(self) -> list[str]:
-        """Of each place where the scheme is broken, the name of the sentence."""
+        """The name of the sentence for each tag that is invalid in the scheme."""
         return {"BIOES": self.headless + self.endless, "IOB2": self.headless}.get(self.scheme, [])
 
 

@@ -1,4 +1,4 @@
-"""Texts without labels, for the tokenizer and for pretraining: lines, paragraphs, or the text column of a table."""
+"""Reader of texts without labels, for the tokenizer and for pretraining: lines, paragraphs, or the text column of a table."""
 
 from __future__ import annotations
 
@@ -20,20 +20,28 @@ if TYPE_CHECKING:
     from usecases.nlp import TextSettings
 
 SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".json", ".parquet", "")
-EXPECTED = "It should hold a text per line."
-LONG = 100_000  # characters; a longer text is cut into pieces of this
+EXPECTED = "a text"  # in each row or line
+LONG = 100_000  # characters; a longer text is split into pieces of this length
 
 
 def read_unlabelled(settings: TextSettings, held_out: Collection[str], findings: Findings) -> Iterator[str]:
-    """The texts behind `settings.unlabelled` without those of the other splits, which a network must not learn from.
+    """Read the texts of `settings.unlabelled`.
+
+    Args:
+        settings: the file or folder, and its encoding.
+        held_out: texts of the validation and test splits, which are left out.
+        findings: problems of the files are added to them.
+
+    Yields:
+        The texts.
 
     Raises:
-        DataError: there is nothing, or nothing that holds texts.
+        DataError: the path does not exist, or holds no files of texts.
     """
     path = Path(settings.unlabelled).expanduser()
     if not path.exists():
         raise DataError(
-            f"There is nothing at --usecase.unlabelled {settings.unlabelled}. Give a file or folder of texts, or leave it empty."
+            f"--usecase.unlabelled {settings.unlabelled} does not exist. Give a file or folder of texts, or leave the setting out."
         )
     files = [path] if path.is_file() else files_below(path)
     files = [p for p in files if p.suffix.casefold() in SUFFIXES]
@@ -53,16 +61,16 @@ def _texts(path: Path, settings: TextSettings, findings: Findings) -> Iterator[s
         return texts_of(parquet(found))
     file = TextFile(path, settings.encoding, findings)
     if suffix == ".json" and (file.head or [""])[0].lstrip().startswith("["):
-        return (text for table in tables.json_document(found, file) for text in texts_of(table))
+        return (text for table in tables.json_document(found, file, EXPECTED) for text in texts_of(table))
     if suffix in (".json", ".jsonl"):
-        return texts_of(tables.json_lines(found, file, findings))
+        return texts_of(tables.json_lines(found, file, findings, EXPECTED))
     if suffix in (".csv", ".tsv"):
-        return texts_of(tables.separated(found, file, tables.headed_by(KNOWN), EXPECTED))
+        return texts_of(tables.separated(found, file, tables.headed_by(KNOWN), f"It should hold {EXPECTED} per row."))
     return _paragraphs(file) if _has_paragraphs(file) else file.lines()
 
 
 def _has_paragraphs(file: TextFile) -> bool:
-    """Whether empty lines part blocks of several lines."""
+    """Whether empty lines separate blocks of several lines."""
     blocks = "\n".join(line.strip() for line in file.head).split("\n\n")
     return len(blocks) > 1 and sum("\n" in block.strip() for block in blocks) * 2 >= len(blocks)
 
