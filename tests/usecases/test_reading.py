@@ -1,4 +1,4 @@
-"""What all verticals read files with."""
+"""The readers of files that all verticals share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPANISH = "¿Qué año? ¿Dónde está? mañana señor ¿sí?"
     ("text", "written"),
     [(CZECH, "cp1250"), (POLISH, "cp1250"), (FRENCH, "cp1252"), (CATALAN, "cp1252"), (DANISH, "cp1252"), (SPANISH, "cp1252")],
 )
-def test_accented_latin_is_told_by_its_words(text: str, written: str) -> None:
+def test_encodings_of_accented_latin_are_detected(text: str, written: str) -> None:
     lines = [f"picture_{number}.jpg,{word},some words in plain letters".encode(written) for number, word in enumerate(text.split())]
     assert guessed(lines) == written
 
@@ -43,7 +43,7 @@ def test_accented_latin_is_told_by_its_words(text: str, written: str) -> None:
         (Path("train/night/a.png"), "train"), (Path("test/annotations/instances_val2017.json"), "validation"), (Path("contest/latest"), None),
     ],
 )  # fmt: skip
-def test_a_split_is_known_by_the_innermost_name(name: str | Path, split: str | None) -> None:
+def test_the_split_is_that_of_the_innermost_name(name: str | Path, split: str | None) -> None:
     assert split_of(name) == split
 
 
@@ -88,7 +88,7 @@ def test_quotation_marks_hold_cells_together_where_they_are_used_so(tmp_path: Pa
     assert list(named_rows(tmp_path / "classes.csv", "", Findings())) == [{"name": "Road", "r": " 1", "g": " 2", "b": " 3"}]
 
 
-def test_what_is_packed_is_unpacked_within_limits(tmp_path: Path) -> None:
+def test_gzip_files_are_unpacked_within_limits(tmp_path: Path) -> None:
     file = tmp_path / "file"
     for data in (b"plain", gzip.compress(b"pl") + gzip.compress(b"ain")):
         file.write_bytes(data)
@@ -97,7 +97,7 @@ def test_what_is_packed_is_unpacked_within_limits(tmp_path: Path) -> None:
         read_unpacked(file, limit=4)
 
 
-def test_hidden_folders_and_circles_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_folders_and_circular_links_are_ignored(tmp_path: Path) -> None:
     for name in ("a/x.txt", "a/.hidden/y.txt", "__MACOSX/z.txt", "a/Thumbs.db", "b/c/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")

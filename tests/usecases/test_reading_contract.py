@@ -1,4 +1,4 @@
-"""What every vertical keeps to when it reads data: it declares what it reads, and its digest notices every change."""
+"""The contract of reading data: every vertical declares the settings that it reads, and its digest changes with the data."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_changed_time_is_a_change_and_a_moved_folder_is_none(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "log", "beside", "text"),
+    ("kind", "log", "other", "text"),
     [
         (Recommendation, "log.csv", "items.csv", "item,title\n"),
         (TextClassification, "train_text.txt", "train_labels.txt", "0\n"),
@@ -85,12 +85,12 @@ def test_a_changed_time_is_a_change_and_a_moved_folder_is_none(tmp_path: Path) -
         (ImageClassification, "all.csv", "a.png", "another picture"),
     ],
 )
-def test_files_next_to_a_single_file_count(kind: type[UseCase], log: str, beside: str, text: str, tmp_path: Path) -> None:
+def test_files_next_to_a_single_file_count(kind: type[UseCase], log: str, other: str, text: str, tmp_path: Path) -> None:
     (tmp_path / log).write_text("path,label\na.png,0\na.png,1\n")
-    (tmp_path / beside).write_text(text)
+    (tmp_path / other).write_text(text)
     usecase = kind.model_validate({"data": str(tmp_path / log)})
     before = usecase.data_digest()
-    (tmp_path / beside).write_text(text * 2)
+    (tmp_path / other).write_text(text * 2)
     assert usecase.data_digest() != before
 
 

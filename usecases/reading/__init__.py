@@ -1,1 +1,1 @@
-"""How every vertical reads files: tables, encodings, class folders, names of splits, archives and digests."""
+"""Readers that the verticals share: tables, encodings, class folders, names of splits, archives and digests."""

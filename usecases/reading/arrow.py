@@ -1,4 +1,4 @@
-"""Tables kept by Arrow: parquet files, and data sets of the Hugging Face hub. Both know the names of numbered classes."""
+"""Readers of Arrow tables: parquet files and data sets of the Hugging Face hub, with the names of numbered classes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BATCH = 1000
 
 
 def parquet(found: DataFile) -> Table:
-    """A parquet file; names of classes are read from its metadata, where the hub keeps them.
+    """Open a parquet file, with the names of classes from its metadata, where the hub stores them.
 
     Raises:
-        DataError: not parquet.
+        DataError: the file is not parquet.
     """
     schema = open_parquet(found.path).schema_arrow
 
@@ -36,18 +36,22 @@ def parquet(found: DataFile) -> Table:
 
 
 def open_parquet(path: Path) -> ParquetFile:
-    """Raises `DataError`: the file is not parquet, or damaged."""
+    """Open a parquet file.
+
+    Raises:
+        DataError: the file is not parquet, or it is damaged.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     try:
         return ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
+        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}. Write or download it again.") from None
 
 
 def class_names(schema: Any) -> dict[str, list[str]]:
-    """By column, the names of numbered classes, as the hub's data sets keep them in the metadata of the schema."""
+    """The names of numbered classes by column, from the metadata of the schema, where the hub's data sets store them."""
     written = (schema.metadata or {}).get(b"huggingface")
     features = json.loads(written).get("info", {}).get("features", {}) if written else {}
     found = {}
@@ -59,13 +63,13 @@ def class_names(schema: Any) -> dict[str, list[str]]:
 
 
 def hub_splits(name: str) -> dict[str, Any]:
-    """The splits of a data set of the Hugging Face hub by their names, cached by `datasets`.
+    """Load the splits of a data set of the Hugging Face hub by their names. `datasets` caches them.
 
     Args:
         name: `owner/name` or `owner/name/configuration`.
 
     Raises:
-        DataError: it cannot be loaded.
+        DataError: the data set cannot be loaded.
     """
     import datasets
 
@@ -78,13 +82,13 @@ def hub_splits(name: str) -> dict[str, Any]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
-            f"hf://{name} cannot be had from the hub: {reason}. Check the name and the network, or give a local copy."
+            f"hf://{name} could not be loaded from the hub: {reason}. Check the name and the network, or give a local copy."
         ) from None
     return {str(split): rows for split, rows in dict(loaded).items()}  # pyright: ignore[reportArgumentType]
 
 
 def tables_of(splits: dict[str, Any]) -> list[Table]:
-    """Loaded splits of a hub data set, by the hub's names."""
+    """The loaded splits of a data set of the hub as tables."""
     return [_hub_table(split, rows) for split, rows in splits.items()]
 
 

@@ -1,4 +1,4 @@
-"""A folder for each class, within folders that are named as splits where those are given."""
+"""Detection of a folder per class, possibly within folders that are named after splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usecases.reading.splits import split_of
 
 @dataclass(frozen=True)
 class ClassTree:
-    """`parts` are the folders whose subfolders are classes, each with its split; None: splits are not given."""
+    """Folders of classes. `parts`: folders whose subfolders are classes, each with its split, or None if there are no splits."""
 
     parts: list[tuple[Path, str | None]]
 
@@ -23,11 +23,11 @@ class ClassTree:
 
 
 def find_classes(root: Path, holds_classes: Callable[[Path], bool]) -> ClassTree:
-    """Where the classes of a folder are. Folders that are all named as training data give no splits.
+    """Find the folders of classes. If all of them are named after the training split, the data have no splits.
 
     Args:
         root: the folder of classes, or of splits.
-        holds_classes: whether the subfolders of a folder are classes; asked of folders that are named as splits.
+        holds_classes: whether the subfolders of a folder are classes; it is called for folders that are named after splits.
     """
     named = split_folders(root, holds_classes)
     if {split for _, split in named} <= {"train"}:
@@ -36,5 +36,5 @@ def find_classes(root: Path, holds_classes: Callable[[Path], bool]) -> ClassTree
 
 
 def split_folders(root: Path, holds_classes: Callable[[Path], bool]) -> list[tuple[Path, str]]:
-    """The folders of classes that are named as splits."""
+    """The folders of classes that are named after splits."""
     return [(folder, split) for folder in subfolders(root) if (split := split_of(folder.name)) and holds_classes(folder)]

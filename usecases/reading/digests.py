@@ -1,4 +1,4 @@
-"""Digests of what lies behind settings: files with links followed, data sets and models of the Hugging Face hub."""
+"""Digests of the data that settings name: files with links followed, data sets and models of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Kind = Literal["dataset", "model"]
 
 
 def data_digest(*behind: str | Path, weights: str = "") -> str:
-    """A digest of the data behind settings.
+    """A digest of the data that settings name.
 
     Args:
-        behind: values of settings that name data ("sample", a path, or hf://owner/name; empty ones are passed over), and
-            further files that the data lead to.
-        weights: a digest of pretrained weights that the prepared data hold.
+        behind: values of settings that name data ("sample", a path, or hf://owner/name; empty ones are ignored), and further files that
+            are read with the data.
+        weights: a digest of pretrained weights of which prepared data hold a copy.
     """
     facts = {
         "files": digest_of_files(Path(given).expanduser() for given in behind if is_local(given)),
@@ -46,7 +46,7 @@ def is_local(given: str | Path) -> bool:
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
-    """sha256 of the names, sizes and times of files, and of all files below folders; links are followed, a missing path counts as missing."""
+    """sha256 of the names, sizes and modification times of files, and of all files below folders. Links are followed."""
     facts: list[object] = []
     for path in paths:
         if path.is_dir():
@@ -65,10 +65,10 @@ def _facts(path: Path, name: str) -> tuple[str, int, int] | tuple[str, str]:
 
 
 def weights_digest(name: str) -> str:
-    """A digest of pretrained weights, which changes when the weights do.
+    """A digest that changes with pretrained weights; empty if there are none.
 
     Args:
-        name: a local folder, or owner/name of a model of the hub; empty or `config:<type>` (random weights): there are none.
+        name: a local folder, or owner/name of a model of the hub; empty or `config:<type>` for random weights.
     """
     if not name or name.startswith("config:"):
         return ""
@@ -76,13 +76,13 @@ def weights_digest(name: str) -> str:
     return digest_of_files([path]) if path.exists() else f"{name}@{hub_revision('model', name)}"
 
 
-@cache  # one answer for all steps of a run
+@cache  # so that all steps of a run use the same revision
 def hub_revision(kind: Kind, name: str) -> str:
-    """The commit of a data set or model of the Hugging Face hub: what the hub says now, else what was downloaded last, else "unknown".
+    """The commit of a data set or model of the Hugging Face hub: the current one, else the one downloaded last, else "unknown".
 
     Args:
         kind: "dataset" or "model".
-        name: owner/name; what follows, such as a configuration, is passed over.
+        name: owner/name; further parts, such as a configuration, are ignored.
     """
     repository = "/".join(name.split("/")[:2])
     return _within(HUB_SECONDS, lambda: _asked(kind, repository)) or _downloaded(kind, repository) or UNKNOWN
@@ -108,7 +108,7 @@ def _downloaded(kind: Kind, repository: str) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], str]) -> str:
-    """An answer that comes in time, else ''. A thread of its own, since looking up a host's address knows no time limit."""
+    """The result of a call, or '' after a timeout. The call runs in a thread, since the look-up of a host's address has no timeout."""
     found: list[str] = []
 
     def run() -> None:
@@ -117,7 +117,7 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
         logger.setLevel(logging.CRITICAL)
         try:
             found.append(ask())
-        except Exception:  # whatever keeps the hub from answering: offline mode, no network, no such repository, no permission
+        except Exception:  # offline mode, no network, no such repository, no permission
             found.append("")
         finally:
             logger.setLevel(level)

@@ -170,7 +170,7 @@ def guessed(lines: Iterable[bytes]) -> str:
 
 
 def _accented(sample: bytes) -> str:
-    """The encoding of accented Latin, by the letters in words."""
+    """The encoding of text in accented Latin: cp1250 if its words look Central European, else cp1252 or latin-1."""
     western = sample.decode("cp1252", errors="replace")
     foreign = len(western) - len(western.encode("ascii", errors="ignore"))
     central = len(CENTRAL_EUROPEAN.findall(western)) - len(WESTERN_EUROPEAN.findall(western))

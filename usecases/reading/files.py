@@ -1,4 +1,4 @@
-"""Walking through folders as people have them: symbolic links, hidden files, what file managers leave behind."""
+"""Listing of folders with symbolic links, hidden files and files that file managers create."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CLUTTER = ("thumbs.db", "desktop.ini")
 
 
 def hidden(path: Path) -> bool:
-    """Whether a file or folder is none of the user's data by its name: dot files, `__MACOSX` and thumbnails."""
+    """Whether a file or folder is not data, by its name: dot files, `__MACOSX` and thumbnails."""
     return path.name.startswith((".", "__MACOSX")) or path.name.casefold() in CLUTTER
 
 
@@ -24,11 +24,11 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def unwrap(folder: Path, holds_all: Callable[[list[Path], Path], bool]) -> Path:
-    """Down through folders that hold nothing but one folder.
+    """Descend through folders that contain only one folder.
 
     Args:
-        folder: where to begin.
-        holds_all: whether a folder's only subfolder holds all that matters, by the files next to it and that subfolder.
+        folder: the folder to start from.
+        holds_all: whether to descend into the only subfolder of a folder, given the files next to it and the subfolder.
     """
     while True:
         inside = subfolders(folder)
@@ -38,21 +38,30 @@ def unwrap(folder: Path, holds_all: Callable[[list[Path], Path], bool]) -> Path:
 
 
 def files_below(folder: Path, with_hidden: bool = False) -> list[Path]:
-    """All files below a folder, sorted. Links to files and folders are followed, each folder once on the way down to a file.
+    """All files below a folder, sorted. Links are followed, except to a folder that contains them.
 
     Args:
-        folder: where to begin.
-        with_hidden: also hidden files, and those in hidden folders.
+        folder: the folder.
+        with_hidden: include hidden files, and files in hidden folders.
     """
     return sorted(walk(folder, with_hidden))
 
 
 def walk(folder: Path, with_hidden: bool = False, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """`files_below` in no order, as they are found. `above`: device and inode of the folders above, which a link must not lead back to."""
+    """All files below a folder, unsorted.
+
+    Args:
+        folder: the folder.
+        with_hidden: include hidden files, and files in hidden folders.
+        above: device and inode of the parent folders, to which links are not followed.
+
+    Yields:
+        The files.
+    """
     try:
         facts = folder.stat()
         inside = list(folder.iterdir())
-    except PermissionError:  # as when a folder is listed with `Path.rglob`
+    except PermissionError:  # skipped, as by `Path.rglob`
         return
     identity = facts.st_dev, facts.st_ino
     if identity in above:
@@ -62,5 +71,5 @@ def walk(folder: Path, with_hidden: bool = False, above: tuple[tuple[int, int], 
             continue
         if path.is_dir():
             yield from walk(path, with_hidden, (*above, identity))
-        elif path.is_file():  # no broken link, no socket
+        elif path.is_file():  # not a broken link or a socket
             yield path

@@ -1,4 +1,4 @@
-"""Splits of a data set: how people name them, and how they are cut where they are not given."""
+"""Splits of a data set: names of splits, and stratified splits of data sets without them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
-PRECIOUS = {"train": 0, "validation": 1, "test": 2}  # of two copies the one in the more precious split stays
+PRIORITY = {"train": 0, "validation": 1, "test": 2}  # of two duplicates the one in the split of higher priority is kept
 SPLIT_NAMES = {
     "train": "train", "training": "train", "trainset": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "devel": "validation",
     "development": "validation", "eval": "validation", "testa": "validation",
     "test": "test", "testing": "test", "testset": "test", "testb": "test", "holdout": "test",
 }  # fmt: skip
-TEST_FILES = ("t10k", "trec_10")  # what the test files of MNIST and of TREC begin with
+TEST_FILES = ("t10k", "trec_10")  # prefixes of the test files of MNIST and TREC
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold", "is_valid")
 YES = ("1", "true", "1.0")
 
 
 def split_of(name: str | Path) -> str | None:
-    """The split that a file or folder is named after, or the innermost folder of a path that is.
+    """The split after which a file or folder is named, else the innermost folder of its path that is named after one; None if none is.
 
     Examples are train, Final_Training, valid/images, eng.testa, instances_val2017.json and test-00000-of-00001.
     """
@@ -37,7 +37,7 @@ def _named(name: str) -> str | None:
 
 
 def split_of_cell(column: str, value: object) -> str | None:
-    """The split that a cell names in a column that is one of `SPLIT_COLUMNS`; None: it names none."""
+    """The split that a cell of one of `SPLIT_COLUMNS` names; None if it names none."""
     word = str(value).strip().casefold()
     if column.strip().casefold() == "is_valid":
         return "validation" if word in YES else "train"
@@ -45,13 +45,21 @@ def split_of_cell(column: str, value: object) -> str | None:
 
 
 def stratified(labels: Sequence[str], groups: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
-    """A split for each example: `shares` of every class for the named splits, the rest for training.
+    """Split examples with stratification by class, and with groups that stay together.
 
-    Examples of one group, such as frames of one track or copies of one picture or text, stay together. Every class keeps at
-    least one group for training; with three or more each split gets one.
+    Every class keeps at least one group for training; with three or more groups each split gets one.
+
+    Args:
+        labels: class of each example.
+        groups: group of each example, such as the track of a frame, or the content of a duplicate.
+        shares: share of the examples of each class by split; the rest is for training.
+        seed: random seed.
+
+    Returns:
+        The split of each example.
     """
     of_class: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    home = {}  # a group belongs to the class it was first seen with, so that it is dealt out once
+    home = {}  # a group belongs to the class of its first example, so that it is assigned once
     for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
         of_class[home.setdefault(group, label)][group].append(index)
     split = ["train"] * len(labels)
@@ -65,9 +73,9 @@ def stratified(labels: Sequence[str], groups: Sequence[str], shares: dict[str, f
 
 
 def _deal(groups: list[list[int]], shares: dict[str, float]) -> list[tuple[str, list[int]]]:
-    """Groups for each named split until it has its share of the examples."""
+    """Assign groups to each split until it has its share of the examples."""
     total, dealt, position = sum(map(len, groups)), [], 0
-    for name in sorted(shares, key=lambda n: -PRECIOUS[n]):
+    for name in sorted(shares, key=lambda n: -PRIORITY[n]):
         wanted, taken = max(1.0, shares[name] * total), 0
         while taken < wanted - 0.5 and position < len(groups) - 1:
             dealt.append((name, groups[position]))
@@ -79,7 +87,19 @@ def _deal(groups: list[list[int]], shares: dict[str, float]) -> list[tuple[str, 
 def complete(
     given: Sequence[str | None], labels: Sequence[str], groups: Sequence[str], validation: float, test: float, seed: int
 ) -> list[str]:
-    """Splits as given; what is not given is cut from the training part."""
+    """Complete given splits: a missing validation or test split is taken from the training split, with stratification.
+
+    Args:
+        given: the given split of each example; None: training.
+        labels: class of each example.
+        groups: group of each example, which stays together.
+        validation: share of the training split for validation.
+        test: share of the training split for the test.
+        seed: random seed.
+
+    Returns:
+        The split of each example.
+    """
     splits = [name or "train" for name in given]
     missing = {name: share for name, share in (("validation", validation), ("test", test)) if name not in splits}
     if not missing:
@@ -92,9 +112,9 @@ def complete(
 
 
 def leaks(splits: Sequence[str], contents: Sequence[str]) -> list[tuple[int, int]]:
-    """(copy to remove, copy to keep) for equal contents in different splits; the more precious split keeps its own."""
+    """Duplicates across splits, as pairs of the one to remove and the one to keep; the split of higher priority keeps its own."""
     keeper: dict[str, int] = {}
     for index, content in enumerate(contents):
-        if content not in keeper or PRECIOUS[splits[index]] > PRECIOUS[splits[keeper[content]]]:
+        if content not in keeper or PRIORITY[splits[index]] > PRIORITY[splits[keeper[content]]]:
             keeper[content] = index
     return [(i, keeper[c]) for i, c in enumerate(contents) if splits[i] != splits[keeper[c]]]

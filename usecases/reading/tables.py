@@ -224,23 +224,22 @@ def json_lines(data_file: DataFile, file: TextFile, findings: Findings, expected
     Raises:
         DataError: the file holds no objects.
     """
-    reported = False
+    once = iter([findings])  # bad lines are reported by the first reading only
+    expected = f"a JSON object with {expected} per line"
+    return _of_objects(data_file, lambda: _json_values(data_file, file, next(once, None)), data_file.split, expected)
 
-    def rows() -> Iterator[tuple[str, Any]]:
-        nonlocal reported
-        report, reported = not reported, True
-        for number, line in file.numbered():
-            name = f"{data_file.name} line {number}"
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                value = f"{name}: {error}"
-            if isinstance(value, (dict, list)):
-                yield name, value
-            elif report:
-                findings.set_aside("line that is not a JSON object", value if isinstance(value, str) else name)
 
-    return _of_objects(data_file, rows, data_file.split, f"a JSON object with {expected} per line")
+def _json_values(data_file: DataFile, file: TextFile, findings: Findings | None) -> Iterator[tuple[str, Any]]:
+    for number, line in file.numbered():
+        name = f"{data_file.name} line {number}"
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            value = f"{name}: {error}"
+        if isinstance(value, (dict, list)):
+            yield name, value
+        elif findings is not None:
+            findings.set_aside("line that is not a JSON object", value if isinstance(value, str) else name)
 
 
 def json_document(data_file: DataFile, file: TextFile, expected: str) -> list[Table]:

@@ -150,7 +150,7 @@ def test_refused_before_training(make: Make, words: str, tmp_path: Path) -> None
 
 def test_the_hub_out_of_reach_or_a_wrong_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it was read on import
-    with pytest.raises(DataError, match="hf://nobody/nothing cannot be had from the hub"):
+    with pytest.raises(DataError, match="hf://nobody/nothing could not be loaded from the hub"):
         from usecases.image_classification import ImageClassification
 
         ImageClassification(data="hf://nobody/nothing").prepare(tmp_path)

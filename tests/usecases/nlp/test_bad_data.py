@@ -123,7 +123,7 @@ def test_an_error_names_what_is_wrong(make: Make, settings: dict[str, Any], word
 def test_the_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="hf://nobody/nothing cannot be had from the hub"):
+    with pytest.raises(DataError, match="hf://nobody/nothing could not be loaded from the hub"):
         prepared("hf://nobody/nothing", tmp_path)
 
 
