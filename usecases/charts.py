@@ -1,4 +1,4 @@
-"""Blocks of a report that more than one vertical shows."""
+"""Blocks of the report that several verticals share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ SHOWN_CLASSES = 20
 
 
 def confusion(counts: np.ndarray, labels: Sequence[str], what: str) -> dict[str, Any]:
-    """The confusion matrix [C, C], true classes down, of `what` is counted; of many classes the most confused."""
+    """The confusion matrix as a block; of more than 20 classes it shows the most confused.
+
+    Args:
+        counts: examples by true class (rows) and predicted class (columns), [C, C].
+        labels: names of the classes.
+        what: the name of the examples in the caption, such as images.
+
+    Returns:
+        A block of kind matrix.
+    """
     errors = counts - np.diag(np.diag(counts))
     confused = np.argsort(-(errors.sum(axis=0) + errors.sum(axis=1)), kind="stable")[:SHOWN_CLASSES]
     shown = np.sort(confused)
@@ -33,7 +42,16 @@ def confusion(counts: np.ndarray, labels: Sequence[str], what: str) -> dict[str,
 
 
 def confused_pairs(counts: np.ndarray, labels: Sequence[str], what: str) -> dict[str, Any]:
-    """The ten most frequent mistakes of a confusion matrix [C, C]."""
+    """The ten most frequent mistakes of a confusion matrix as a block.
+
+    Args:
+        counts: examples by true class (rows) and predicted class (columns), [C, C].
+        labels: names of the classes.
+        what: the heading of the column of counts, such as Images.
+
+    Returns:
+        A block of kind table.
+    """
     errors = counts - np.diag(np.diag(counts))
     ranked = np.argsort(-errors, axis=None, kind="stable")[:10]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(ranked, errors.shape), strict=True) if errors[i, j]]
@@ -41,46 +59,64 @@ def confused_pairs(counts: np.ndarray, labels: Sequence[str], what: str) -> dict
     return {
         "kind": "table",
         "title": "Most confused pairs",
-        "caption": "The share is of all of the true class." if rows else "None: all were named right.",
-        "columns": ["True", "Taken for", what, "Share"],
+        "caption": "Share of all examples of the true class." if rows else "There are no mistakes.",
+        "columns": ["True", "Predicted", what, "Share"],
         "rows": rows,
     }
 
 
 def classes(counts: np.ndarray, labels: Sequence[str], what: str) -> dict[str, Any]:
-    """Precision, recall and F1 of every class of a confusion matrix [C, C]."""
-    hits, support, said = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(support + said, 1)
+    """Precision, recall and F1 of every class of a confusion matrix as a block, the lowest F1 first.
+
+    Args:
+        counts: examples by true class (rows) and predicted class (columns), [C, C].
+        labels: names of the classes.
+        what: the heading of the column of examples of each class, such as Images.
+
+    Returns:
+        A block of kind table.
+    """
+    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
     worst_first = np.argsort(f1, kind="stable")
     columns = ["Class", "Precision", "Recall", "F1", what]
     rows = [[labels[i], *(f"{of[i]:.3f}" for of in (precision, recall, f1)), int(support[i])] for i in worst_first]
-    return {"kind": "table", "title": "Class by class", "caption": "The weakest first.", "columns": columns, "rows": rows}
+    return {"kind": "table", "title": "Class by class", "caption": "The lowest F1 first.", "columns": columns, "rows": rows}
 
 
-def reliability(sure: np.ndarray, hit: np.ndarray) -> dict[str, Any]:
-    """How often answers were right, bool [N], by how sure they were, [N]."""
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+def reliability(confidence: np.ndarray, hit: np.ndarray) -> dict[str, Any]:
+    """A reliability diagram: the accuracy of predictions, `hit` bool [N], by their `confidence`, [N], in bins of equal width."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     filled = [b for b in range(BINS) if (bins == b).any()]
     model = {
         "name": "this model",
-        "x": [round(float(sure[bins == b].mean()), 4) for b in filled],
+        "x": [round(float(confidence[bins == b].mean()), 4) for b in filled],
         "y": [round(float(hit[bins == b].mean()), 4) for b in filled],
     }
-    ideal = {"name": "as sure as right", "x": [0, 1], "y": [0, 1], "dashed": True}
-    surest = float((sure > 0.9).mean())
+    ideal = {"name": "perfectly calibrated", "x": [0, 1], "y": [0, 1], "dashed": True}
+    confident = float((confidence > 0.9).mean())
     return {
         "kind": "lines",
         "title": "Calibration",
-        "caption": f"Above the diagonal it is more often right than it says, below it boasts. {surest:.0%} of the answers are surer than 0.9.",
+        "caption": f"Above the diagonal the model is underconfident, below it overconfident. {confident:.0%} of the predictions have a confidence above 0.9.",
         "series": [model, ideal],
-        "x_label": "probability it gives",
-        "y_label": "share that is right",
+        "x_label": "confidence",
+        "y_label": "accuracy",
     }
 
 
 def picture(pixels: np.ndarray, most: int, kind: str = "JPEG") -> str:
-    """uint8 [H, W] or [H, W, 3] as a data URI of at most `most` pixels a side; as PNG nothing is lost."""
+    """An image as a data URI for the report.
+
+    Args:
+        pixels: uint8 [H, W] or [H, W, 3].
+        most: pixels of the longer side; larger images are reduced to it.
+        kind: JPEG, or PNG, which is lossless.
+
+    Returns:
+        The data URI.
+    """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((most, most))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Layers of networks that see, which more than one vertical builds its own from."""
+"""Convolutional layers that several verticals build their networks from."""
 
 from __future__ import annotations
 
@@ -28,21 +28,33 @@ class Normalise(nn.Module):
 
 
 def whole_blocks(channels: float) -> int:
-    """The nearest number of channels that is a multiple of 16, and 16 at least.
+    """Round to the nearest multiple of 16 channels, at least 16.
 
-    With others the gradients that torch 2.13 computes in bf16 on CPUs for the weights of dilated convolutions are wrong: off by a third, or
+    With other numbers the gradients that torch 2.13 computes in bf16 on CPUs for the weights of dilated convolutions are wrong: off by a third, or
     infinite (measured with 24, 40, 56, 72, 88 and 104 channels; right with 32, 48, 64, 80, 96 and 112).
     """
     return max(BLOCK, round(channels / BLOCK) * BLOCK)
 
 
 def conv_norm(inputs: int, outputs: int, size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """A convolution without bias, batch normalisation and ReLU.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        size: side of the kernel in pixels; an odd number.
+        stride: 1 keeps the resolution, 2 halves it.
+        dilation: distance between the kernel's pixels.
+
+    Returns:
+        The layers, [N, inputs, H, W] to [N, outputs, H / stride, W / stride].
+    """
     convolution = nn.Conv2d(inputs, outputs, size, stride, dilation * (size // 2), dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class Residual(nn.Module):
-    """Two convolutions round a shortcut (He 2016)."""
+    """A residual block of two convolutions (He 2016)."""
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()

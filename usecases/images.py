@@ -1,4 +1,4 @@
-"""One way from bytes to pixels, for training and for serving, so that the two never differ."""
+"""From image files to pixels. Training and serving share this code, so that they cannot differ."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.contract.errors import BundleError
 
-MOST_PIXELS = 64_000_000  # of one image: beyond that it is a mistake or an attack
-MOST_BYTES = 200_000_000
+MAX_PIXELS = 64_000_000  # of one image; a larger one is a mistake or an attack
+MAX_BYTES = 200_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"})
 
 
 class UnusableImage(ValueError):
-    """Its text is the reason, to be put after the name of the file."""
+    """An image cannot be used; the message is the reason, to be shown after the name of the file."""
 
 
 def decode(data: bytes) -> Image.Image:
-    """An image upright and in mode L or RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8.
+    """Decode an image to mode L or RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8.
 
-    Of an animation the first frame.
+    Of an animation only the first frame is read.
 
     Raises:
-        UnusableImage: empty, truncated, no image, or too large.
+        UnusableImage: the file is empty, truncated, not an image, or too large.
     """
     if not data:
         raise UnusableImage("the file is empty")
-    if len(data) > MOST_BYTES:
-        raise UnusableImage(f"{len(data):,} bytes are more than the {MOST_BYTES:,} that are opened")
+    if len(data) > MAX_BYTES:
+        raise UnusableImage(f"{len(data):,} bytes are more than the limit of {MAX_BYTES:,}")
     try:
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MOST_PIXELS:
-                raise UnusableImage(f"{image.width} x {image.height} pixels are more than the {MOST_PIXELS:,} that are opened")
+            if image.width * image.height > MAX_PIXELS:
+                raise UnusableImage(f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # a copy of a large one would need as much memory again
             return _plain(image)
     except UnidentifiedImageError:
-        raise UnusableImage("this is no image, or of an unknown format") from None
+        raise UnusableImage("this is not an image, or its format is unknown") from None
     except UnusableImage:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
@@ -50,7 +50,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def read_file(argument: str) -> bytes:
-    """The image file that a person names in a request. Raises `BundleError`: no such file."""
+    """The bytes of an image file. Raises `BundleError`: there is no such file."""
     try:
         return Path(argument).read_bytes()
     except OSError as error:
@@ -58,11 +58,11 @@ def read_file(argument: str) -> bytes:
 
 
 def requested(requests: Sequence[bytes]) -> list[Image.Image]:
-    """The images of a request. Raises `BundleError`: one of them is no image, damaged or too large."""
+    """The decoded images of requests. Raises `BundleError`: one of them is not an image, damaged or too large."""
     images = []
     for number, request in enumerate(requests, 1):
         if not isinstance(request, bytes):
-            raise BundleError(f"Image {number} of the request is no image but {type(request).__name__}: send the bytes of an image file.")
+            raise BundleError(f"Image {number} of the request is {type(request).__name__}, not the bytes of an image file.")
         try:
             images.append(decode(request))
         except UnusableImage as reason:
@@ -83,7 +83,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """16-bit and float images, by the range they use: 0..1, 0..255 or 0..65535."""
+    """16-bit and float images scaled to uint8 from the range that they use: 0..1, 0..255 or 0..65535."""
     most = values.max(initial=0)
     full = 1.0 if most <= 1 else 255.0 if most <= 255 else 65535.0
     return np.clip(np.rint(values * (255 / full)), 0, 255).astype(np.uint8)
@@ -96,10 +96,17 @@ def _on_white(image: Image.Image, grey: bool) -> Image.Image:
 
 
 def to_pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    """uint8 [channels, size, size].
+    """Resize the whole image to a square, with antialiasing; an image of that size is not resampled.
 
-    The whole image is brought to a square, with antialias. Cutting out the middle would keep shapes, but lose what the
-    class may hang on: the red of a traffic light is at its end. An image that fits already is not touched.
+    A centre crop would keep the aspect ratio, but lose what may decide the class: the red of a traffic light is at its end.
+
+    Args:
+        image: of any mode.
+        size: pixels to a side.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        uint8 [channels, size, size].
     """
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (size, size):
@@ -109,14 +116,14 @@ def to_pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
 
 
 def as_png(image: Image.Image) -> bytes:
-    """A file that a person could send."""
+    """The bytes of a PNG file."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
 def has_colour(image: Image.Image) -> bool:
-    """Whether any pixel is not grey; looked at in small, since noise of a JPEG is no colour."""
+    """Whether any pixel is not grey, at 16 x 16 pixels: the noise of a JPEG does not count as colour."""
     if image.mode == "L":
         return False
     small = np.asarray(image.resize((16, 16), Image.Resampling.BOX), dtype=np.int16)

@@ -1,4 +1,4 @@
-"""A student begins as its teacher, less the weights that matter least."""
+"""Initialise a student from its teacher: matching weights are copied, the rest is reduced by structured pruning or factorisation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from usecases.transformer import Block, FactoredEmbedding, every_vector
 
 @torch.no_grad()
 def take_over(student: nn.Module, teacher: nn.Module) -> None:
-    """Copy what has the same name and shape."""
+    """Copy the weights of the teacher that have the same name and shape in the student."""
     kept = student.state_dict()
     fitting = {name: value for name, value in teacher.state_dict().items() if name in kept and kept[name].shape == value.shape}
     student.load_state_dict(kept | fitting)
@@ -18,7 +18,13 @@ def take_over(student: nn.Module, teacher: nn.Module) -> None:
 
 @torch.no_grad()
 def factor(narrow: FactoredEmbedding, wide: nn.Module, weights: Tensor | None = None) -> None:
-    """Fill a factored embedding with the best it can hold of another's vectors; an error counts by its `weights` [count]."""
+    """Set a factorised embedding to the best approximation of another embedding; nothing is done where their widths differ.
+
+    Args:
+        narrow: the factorised embedding.
+        wide: the embedding that is approximated.
+        weights: weight of the squared error of each vector, [count]; None: all count alike.
+    """
     vectors = every_vector(wide, len(narrow.weight))
     if vectors.shape[1] == len(narrow.widen.weight):
         numbers, directions = low_rank(vectors, narrow.weight.shape[1], weights)
@@ -27,7 +33,16 @@ def factor(narrow: FactoredEmbedding, wide: nn.Module, weights: Tensor | None = 
 
 
 def low_rank(vectors: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The best vectors [N, W] of a rank, by weighted squared error: numbers [N, rank] and directions [W, rank]."""
+    """The best low-rank factorisation of vectors, by weighted squared error.
+
+    Args:
+        vectors: [N, W].
+        rank: of the factorisation.
+        weights: weight of the error of each vector, [N]; None: all count alike.
+
+    Returns:
+        Coordinates [N, rank] and orthonormal directions [W, rank]; `vectors` is about their product.
+    """
     weighted = vectors if weights is None else vectors * weights.sqrt()[:, None]
     directions = torch.linalg.eigh(weighted.T @ weighted).eigenvectors[:, -rank:]
     return vectors @ directions, directions
@@ -35,7 +50,7 @@ def low_rank(vectors: Tensor, rank: int, weights: Tensor | None = None) -> tuple
 
 @torch.no_grad()
 def keep_strongest(small: Block, large: Block) -> None:
-    """Of the inner neurons those with the largest weights in and out."""
+    """Copy the inner neurons of the feed-forward network with the largest norms of their weights (magnitude pruning of whole neurons)."""
     strength = large.up.weight.norm(dim=1) * large.down.weight.norm(dim=0)
     kept = strength.topk(small.up.out_features).indices.sort().values
     small.up.weight.copy_(large.up.weight[kept])

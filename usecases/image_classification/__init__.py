@@ -1,4 +1,4 @@
-"""Image classification: a folder of pictures to a network that names them."""
+"""Image classification: from labelled images to a network that predicts their class."""
 
 from __future__ import annotations
 
@@ -20,41 +20,55 @@ if TYPE_CHECKING:
 
 
 class ImageSettings(UseCase):
-    """What pretraining and classification share: the data and the backbone."""
+    """Settings of the data and the backbone, shared by pretraining and classification."""
 
     data: str = setting(
         "sample", prepare=True, description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
     )
     image_column: str = setting(
-        "", prepare=True, description="column of the image in a CSV, parquet or hub data set; empty: found by content"
+        "", prepare=True, description="column of the image in a CSV, parquet or hub data set; empty: detected by content"
     )
-    label_column: str = setting("", prepare=True, description="column of the label; empty: found by content")
+    label_column: str = setting(
+        "", prepare=True, description="column of the label in a CSV, parquet or hub data set; empty: detected by name and content"
+    )
     encoding: str = setting("", prepare=True, description="encoding of CSV files, such as latin-1 or gb18030; empty: detected")
-    size: int = setting(0, prepare=True, ge=0, le=1024, description="side in pixels to which images are brought; 0: chosen from the images")
-    channels: Literal["auto", "grey", "rgb"] = setting("auto", prepare=True, description="auto: rgb as soon as one image has colour")
+    size: int = setting(
+        0, prepare=True, ge=0, le=1024, description="side in pixels to which images are resized; 0: chosen from the sizes of the images"
+    )
+    channels: Literal["auto", "grey", "rgb"] = setting(
+        "auto", prepare=True, description="channels of the images; auto: rgb if any image has colour, else grey"
+    )
     validation_share: float = setting(
-        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data kept for validation, where no such split is given"
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the training data used for validation if the data set has no such split"
     )
     test_share: float = setting(
-        0.1, prepare=True, gt=0, lt=0.5, description="share of the data kept for the test, where no such split is given"
+        0.1, prepare=True, gt=0, lt=0.5, description="share of the data used for the test if the data set has no such split"
     )
-    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    split_seed: int = setting(0, prepare=True, ge=0, description="random seed of the splits")
     tolerance: float = setting(
-        0.05, prepare=True, ge=0, le=1, description="share of unusable images past which the run is refused before training"
+        0.05, prepare=True, ge=0, le=1, description="largest accepted share of unusable images; a larger one stops the run before training"
     )
     backbone: str = Field(
         default="",
-        description="what to start from: '' our network for small images; the folder of a checkpoint of ours; "
-        "or a model of transformers: owner/name, a local folder, config:resnet for random weights",
+        description="pretrained backbone: the folder of a checkpoint of this project, or a model of transformers (owner/name on the hub, a local folder, or "
+        "config:resnet for random weights); empty: a residual network for small images, trained from scratch",
     )
-    width: int = Field(default=32, ge=4, le=256, description="channels of the first stage of our network")
+    width: int = Field(default=32, ge=4, le=256, description="channels of the first stage of the network trained from scratch")
     flip: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="mirror images in training; auto: colour images only, since digits and letters have a handedness"
+        default="auto",
+        description="random horizontal flip in training; auto: for colour images only, since flipped digits and letters are others",
     )
-    shift: float = Field(default=0.07, ge=0, lt=0.5, description="training moves images by up to this share of the side")
-    colour: float = Field(default=0.0, ge=0, le=1, description="strength of colour jitter in training; colour images only")
-    erase: float = Field(default=0.25, ge=0, lt=1, description="side of the square that training blanks, as a share of the image's; 0: off")
-    policy: Literal["none", "trivial", "rand"] = Field(default="none", description="automatic augmentation: TrivialAugment or RandAugment")
+    shift: float = Field(default=0.07, ge=0, lt=0.5, description="largest random shift in training, as a share of the side")
+    colour: float = Field(default=0.0, ge=0, le=1, description="strength of the colour jitter in training, for colour images only; 0: off")
+    erase: float = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="side of the square that random erasing (Cutout) hides in training, as a share of the side; 0: off",
+    )
+    policy: Literal["none", "trivial", "rand"] = Field(
+        default="none", description="automatic augmentation in training: TrivialAugment or RandAugment"
+    )
 
     def data_digest(self) -> str:
         from usecases.image_classification.layouts import images_elsewhere
@@ -87,22 +101,25 @@ class ImageSettings(UseCase):
 
 
 class ImageClassification(ImageSettings, Pretrainable, Distillable, HasHiddenStates, Calibrated, HasStatistics, HasFigures):
-    """Names the class of an image."""
+    """Predicts the class of an image."""
 
     name: ClassVar[str] = "image_classification"
 
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="before the head")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="probability spread over the other classes")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout rate before the classifier head")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="label smoothing: target probability that is spread over all classes"
+    )
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off")
     mirror_average: bool = Field(
-        default=False, description="answer with the average over the image and its mirror image: a little better, twice the work"
+        default=False,
+        description="average the logits of the image and its horizontal flip (test-time augmentation): slightly more accurate, twice the computation",
     )
     cutmix: float = Field(default=0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off")
     student: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="width of a student, a network of ours that is also taught by the trained one; a candidate like any other; 0: none",
+        description="width of a student network that is distilled from the trained one as a further candidate; 0: no student",
     )
 
     @property
@@ -164,9 +181,9 @@ class ImageClassification(ImageSettings, Pretrainable, Distillable, HasHiddenSta
         return scores(predict, self.examples(folder, split))
 
     def statistics(self, predict: Predict, folder: Path, split: Split) -> Statistics:
-        from usecases.image_classification.scores import tallies
+        from usecases.image_classification.scores import statistics
 
-        return tallies(predict, self.examples(folder, split))
+        return statistics(predict, self.examples(folder, split))
 
     def figures(self, predict: Predict, folder: Path) -> dict[str, Any]:
         from usecases.image_classification.scores import figures

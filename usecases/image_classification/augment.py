@@ -1,4 +1,4 @@
-"""Augmentation of float batches [N, C, H, W] in [0, 1], on their device. All draws come from torch's global generator."""
+"""Augmentation of float batches [N, C, H, W] in [0, 1] on their device, with torch's global random generator."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ Policy = Literal["none", "trivial", "rand"]
 
 @cache
 def augmentation(mirror: bool, shift: float, colour: float, erase: float, policy: Policy, channels: int) -> nn.Module:
-    """The augmentation of the settings, built once.
+    """The augmentation of the settings; the same settings give the same module.
 
-    Mirror; shift by up to a share of the side; colour jitter of a strength (RGB only); TrivialAugment (Müller 2021) or
-    RandAugment (Cubuk 2020); erase a square, its side a share of the image's.
+    Args:
+        mirror: whether to flip half of the images horizontally.
+        shift: largest shift, as a share of the side; 0: off.
+        colour: strength of the colour jitter; 0: off, and ignored for grey images.
+        erase: side of the erased square, as a share of the side; 0: off.
+        policy: TrivialAugment (Müller 2021) or RandAugment (Cubuk 2020).
+        channels: of the images, 1 or 3.
+
+    Returns:
+        A module from [N, C, H, W] to [N, C, H, W].
     """
     steps: list[nn.Module] = [Mirror()] if mirror else []
     steps += [Shift(shift)] if shift else []
@@ -40,7 +48,7 @@ def _from_kornia(colour: float, policy: Policy, channels: int) -> list[nn.Module
 
 
 class AsColour(nn.Module):
-    """Policies that know colour, on grey images."""
+    """Applies an augmentation of RGB images to grey images."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -51,13 +59,15 @@ class AsColour(nn.Module):
 
 
 class Mirror(nn.Module):
+    """Flips half of the images horizontally."""
+
     def forward(self, image: Tensor) -> Tensor:
         mirrored = torch.rand(len(image), 1, 1, 1, device=image.device) < 0.5
         return torch.where(mirrored, image.flip(3), image)
 
 
 class Shift(nn.Module):
-    """Moves each image by whole pixels, its edge reflected: a padded random crop without its loop."""
+    """Shifts each image by whole pixels, with reflected edges: a batched random crop of padded images."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -79,7 +89,7 @@ class Shift(nn.Module):
 
 
 class Erase(nn.Module):
-    """Cutout (DeVries 2017): a grey square, so that no single detail decides."""
+    """Cutout (DeVries 2017): hides a grey square, so that the class does not depend on a single detail."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -97,9 +107,18 @@ def _near(count: int, side: int, share: float, device: torch.device) -> Tensor:
 
 
 def mix(image: Tensor, label: Tensor, classes: int, mixup: float, cutmix: float, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Label smoothing, and mixup (Zhang 2018) or CutMix (Yun 2019), one of them per batch where both are on.
+    """Apply label smoothing, and mixup (Zhang 2018) or CutMix (Yun 2019); where both are on, one of them at random per batch.
 
-    `label` int64 [N]; returns the images and soft targets [N, classes].
+    Args:
+        image: float [N, C, H, W].
+        label: int64 [N].
+        classes: number of classes.
+        mixup: alpha of mixup's Beta distribution; 0: off.
+        cutmix: alpha of CutMix's Beta distribution; 0: off.
+        smoothing: target probability that is spread over all classes.
+
+    Returns:
+        The images, and soft targets [N, classes].
     """
     target = F.one_hot(label, classes).float() * (1 - smoothing) + smoothing / classes
     if not mixup and not cutmix:
@@ -115,7 +134,7 @@ def mix(image: Tensor, label: Tensor, classes: int, mixup: float, cutmix: float,
 
 
 def _paste(image: Tensor, other: Tensor, share: float) -> tuple[Tensor, float]:
-    """A box of `other`, of area 1 - share, pasted into the image; the share that is really left."""
+    """Paste a box of `other`, of area 1 - share, into the image; also returns the share that is left after rounding to pixels."""
     height, width = image.shape[2:]
     tall, wide = round(height * (1 - share) ** 0.5), round(width * (1 - share) ** 0.5)
     top, left = int(torch.randint(0, height - tall + 1, ())), int(torch.randint(0, width - wide + 1, ()))

@@ -1,4 +1,4 @@
-"""Between an image file and the network; NumPy and Pillow only, since it runs in the server."""
+"""Conversion between requests, tensors and answers. Uses NumPy and Pillow only, since it runs in the server."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ImageCodec:
         self.size, self.channels, self.labels = int(card["size"]), int(card["channels"]), list(card["labels"])
 
     def read(self, argument: str) -> bytes:
-        """Raises `BundleError`: no such file."""
+        """The bytes of an image file. Raises `BundleError`: there is no such file."""
         return read_file(argument)
 
     def encode(self, requests: Sequence[bytes]) -> Arrays:
-        """uint8 [B, C, size, size]. Raises `BundleError`: one of them is no image, damaged or too large."""
+        """image uint8 [B, C, size, size]. Raises `BundleError`: one of the requests is not an image, damaged or too large."""
         return {"image": np.stack([to_pixels(image, self.size, self.channels) for image in requested(requests)])}
 
     def decode(self, outputs: Arrays, requests: Sequence[bytes]) -> list[dict[str, Any]]:

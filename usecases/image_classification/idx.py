@@ -23,10 +23,10 @@ def is_images(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> Source:
-    """The image files of a folder, each with its labels.
+    """The images of a folder of IDX files, each with its label.
 
     Raises:
-        DataError: labels are missing, a file is damaged, or counts differ.
+        DataError: labels are missing, a file is damaged, or there are more images than labels or the reverse.
     """
     found = Source("IDX files as MNIST publishes them", [])
     names = _class_names(folder)
@@ -35,7 +35,7 @@ def read_folder(folder: Path) -> Source:
         images, labels = read(path), read(labels_path)
         if len(images) != len(labels):
             raise DataError(
-                f"{path.name} holds {len(images)} images but {labels_path.name} {len(labels)} labels. One of them is of another set."
+                f"{path.name} holds {len(images)} images, but {labels_path.name} {len(labels)} labels: one of the files belongs to another data set."
             )
         split = split_of(path.name)
         for index, label in enumerate(labels):
@@ -48,17 +48,17 @@ def read(path: Path) -> np.ndarray:
     """The array in an IDX file, uint8.
 
     Raises:
-        DataError: not IDX, not of bytes, truncated, or damaged.
+        DataError: not an IDX file of unsigned bytes, truncated, or damaged.
     """
     data = read_unpacked(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UNSIGNED_BYTE:
-        raise DataError(f"{path} does not begin as an IDX file of bytes does (it begins with {data[:4].hex() or 'nothing'}).")
+        raise DataError(f"{path} is not an IDX file of unsigned bytes: its first bytes are {data[:4].hex() or 'missing'}.")
     dimensions = data[3]
     header = 4 + 4 * dimensions
     shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
     expected = header + int(np.prod(shape, dtype=np.int64))
     if len(data) < expected:
-        raise DataError(f"{path} is truncated: its header promises {expected:,} bytes, it has {len(data):,}. Download it again.")
+        raise DataError(f"{path} is truncated: its header announces {expected:,} bytes, the file has {len(data):,}. Download it again.")
     return np.frombuffer(data, np.uint8, offset=header, count=expected - header).reshape(shape)
 
 
@@ -68,12 +68,12 @@ def _labels_of(images: Path) -> Path:
         if name and own and name["what"].casefold() == "labels" and name["split"] == own["split"]:
             return candidate
     raise DataError(
-        f"The labels of {images} are missing: a file such as {images.name.replace('images-idx3', 'labels-idx1')} should lie beside it."
+        f"The labels of {images} are missing: a file such as {images.name.replace('images-idx3', 'labels-idx1')} should be in the same folder."
     )
 
 
 def _class_names(folder: Path) -> list[str]:
-    """A text file with a name per line, where there is one."""
+    """Class names from a text file with a name per line; empty without such a file."""
     for name in ("labels.txt", "classes.txt", "class_names.txt", "batches.meta.txt"):
         if (folder / name).is_file():
             return [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,6 +1,6 @@
-"""Which of the field's layouts the data are in, told from the files themselves, and their images one by one.
+"""Detect the layout of the data from its files, and list its images.
 
-A layout gives a `Source`: items that know how to read themselves. Nothing is read before it is asked for.
+A layout gives a `Source`: items that know how to read themselves. An image is not read before it is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def find_source(settings: ImageSettings) -> Source:
     """The images behind the settings.
 
     Raises:
-        DataError: there is nothing, or nothing known.
+        DataError: the path does not exist, or its layout is unknown.
     """
     data = settings.data
     if data == "sample":
@@ -40,7 +40,7 @@ def find_source(settings: ImageSettings) -> Source:
         return from_hub(data.removeprefix(HUB), settings)
     path = Path(data).expanduser()
     if not path.exists():
-        raise DataError(f"There is nothing at --usecase.data {data}. Give a folder or file, hf://owner/name, or 'sample'.")
+        raise DataError(f"--usecase.data {data} does not exist. Give a folder or file, hf://owner/name, or 'sample'.")
     found = next((source for read in LAYOUTS if (source := read(path, settings)) is not None), None)
     if found is None:
         raise DataError(_unknown(path))
@@ -48,13 +48,13 @@ def find_source(settings: ImageSettings) -> Source:
 
 
 def images_elsewhere(settings: ImageSettings) -> list[Path]:
-    """The images that lists of paths and labels name outside of the folder that `settings.data` gives."""
+    """Images outside of the folder `settings.data` that its lists of paths and labels name."""
     path = Path(settings.data).expanduser()
     if not path.exists() or not _lists(path):
         return []
     try:
         files = [item.file for item in find_source(settings).items if item.file]
-    except DataError:  # refused with the reason when the data are prepared
+    except DataError:  # `prepare` reports it
         return []
     return [file for file in files if not file.is_relative_to(path)]
 
@@ -70,7 +70,7 @@ def _parquet(path: Path, settings: ImageSettings) -> Source | None:
 
 
 def _listed(path: Path, settings: ImageSettings) -> Source | None:
-    """Lists of paths and labels, unless they only lie next to a folder per class."""
+    """Lists of paths and labels, unless they are next to a folder per class."""
     lists = _lists(path)
     if not lists or (path.is_dir() and not settings.image_column and is_class_tree(subfolders(path))):
         return None
@@ -83,7 +83,7 @@ def _listed(path: Path, settings: ImageSettings) -> Source | None:
 
 
 def _lists(path: Path) -> list[Path]:
-    """A list is known by its suffix; one that is given as a file may also be a .txt."""
+    """Files that are lists by their suffix; a file that is given itself may also be a .txt."""
     return [p for p in files_in(path) if p.suffix.casefold() in LISTS] if path.is_dir() else [path] if _is_table(path) else []
 
 
@@ -96,15 +96,15 @@ def _class_folders(path: Path, settings: ImageSettings) -> Source | None:
 
 
 LAYOUTS: tuple[Callable[[Path, ImageSettings], Source | None], ...] = (_idx, _parquet, _listed, _class_folders)
-"""Each reads its layout and returns None where a file or folder is not in it; the first that reads counts."""
+"""Readers of layouts, in the order in which they are tried; a reader returns None where a path is not in its layout."""
 
 
 def _unknown(path: Path) -> str:
     refuse_archives([path])
     if path.is_file():
-        return f"{path} is of no known kind. Give a folder, a .csv or .tsv of paths and labels, or a .parquet file."
+        return f"{path} is not in a known format. Give a folder, a .csv or .tsv of paths and labels, or a .parquet file."
     files = files_in(path)
-    what = f"{len(files)} files lie loose in it" if files else "it is empty"
+    what = f"it contains files ({len(files)}) but no folders" if files else "it is empty"
     return f"No classes were found in {path}: {what}. Put the images of each class into a folder of its name, or add a CSV of paths and labels."
 
 

@@ -1,6 +1,6 @@
-"""Networks that see: our own for small images, or any image model of transformers, behind one interface.
+"""Image networks: a small residual network, or any image model of transformers, behind one interface.
 
-All take uint8 [N, C, H, W], or float in [0, 1], and normalise inside, so that what is served takes raw pixels.
+All take uint8 [N, C, H, W], or float in [0, 1], and normalise inside, so that an exported graph takes raw pixels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tasks.contract.errors import SettingError
 from usecases.convolutions import Normalise, Residual, conv_norm
 
 OUR_WEIGHTS = "weights.safetensors"
-WORKING_SIDE = 40  # larger images are halved until they are smaller: cost falls with the square of the side
-SMALLEST_SIDE = 3  # of a feature map that is still worth a convolution
+WORKING_SIDE = 40  # the stem halves larger images until they are smaller: cost falls with the square of the side
+MIN_SIDE = 3  # of a feature map that is still worth a convolution
 
 
 class SmallBackbone(nn.Module):
-    """A residual network after ResNet-9: convolutions and pooling only, so that int8 fuses well.
+    """A residual network after ResNet-9, of convolutions and pooling only, which quantise and fuse well.
 
     image [N, C, H, W] to features [N, features].
     """
@@ -37,7 +37,7 @@ class SmallBackbone(nn.Module):
         stages, inputs = [nn.Sequential(*stem)], width
         for multiple, residuals in ((2, 1), (4, 0), (4, 1)):
             stage: list[nn.Module] = [conv_norm(inputs, width * multiple)]
-            if side >= 2 * SMALLEST_SIDE:
+            if side >= 2 * MIN_SIDE:
                 stage.append(nn.MaxPool2d(2))
                 side //= 2
             inputs = width * multiple
@@ -53,7 +53,7 @@ class SmallBackbone(nn.Module):
 
 
 class TransformersBackbone(nn.Module):
-    """An image model of transformers: image [N, C, H, W] to its pooled features [N, features]."""
+    """An image model of transformers: image [N, C, H, W] to pooled features [N, features]."""
 
     def __init__(self, model: nn.Module, features: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TransformersBackbone(nn.Module):
         return pooled.flatten(1)
 
     def layers(self) -> list[nn.Module]:
-        """Its blocks, found as the longest list of modules; what comes before them counts as the first."""
+        """Its blocks, which are the longest list of modules; all other parameters form the first layer."""
         lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
         blocks = list(max(lists, key=len, default=[]))
         inside = {id(p) for block in blocks for p in block.parameters()}
@@ -82,7 +82,7 @@ class TransformersBackbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head; carries the temperature of its calibration."""
+    """A backbone and a linear head: image to logits [N, classes]. Its buffer `temperature` is fitted by calibration."""
 
     def __init__(self, backbone: SmallBackbone | TransformersBackbone, classes: int, dropout: float) -> None:
         super().__init__()
@@ -116,7 +116,16 @@ class ViewNetwork(nn.Module):
 
 
 def redundancy_loss(one: Tensor, other: Tensor, off_diagonal: float = 5e-3) -> Tensor:
-    """Barlow Twins (Zbontar 2021): the cross-correlation of two views' embeddings [N, D] should be the identity."""
+    """The loss of Barlow Twins (Zbontar 2021): the cross-correlation of two views' embeddings should be the identity.
+
+    Args:
+        one: embeddings of the first views, [N, D].
+        other: embeddings of the second views, [N, D].
+        off_diagonal: weight of the off-diagonal elements.
+
+    Returns:
+        A scalar.
+    """
     one, other = ((view - view.mean(0)) / (view.std(0) + 1e-5) for view in (one, other))
     correlation = one.T @ other / len(one)
     diagonal = torch.diagonal(correlation)
@@ -126,12 +135,21 @@ def redundancy_loss(one: Tensor, other: Tensor, off_diagonal: float = 5e-3) -> T
 
 
 def build_backbone(name: str, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> SmallBackbone | TransformersBackbone:
-    """Ours for '' or for a checkpoint of ours, else a model of transformers.
+    """Build a backbone by its name.
 
-    That is `owner/name` on the hub, a local folder, or `config:<type>` with random weights.
+    Args:
+        name: empty: `SmallBackbone`; the folder of a checkpoint of one; or a model of transformers: `owner/name` on the hub, a local
+            folder, or `config:<type>` with random weights.
+        size: side of the images in pixels.
+        width: channels of the first stage of `SmallBackbone`.
+        mean: of each channel, in [0, 1].
+        std: standard deviation of each channel.
+
+    Returns:
+        The backbone.
 
     Raises:
-        SettingError: the model cannot be had, in words.
+        SettingError: the model does not exist, cannot be loaded, or has another width.
     """
     if not name:
         return SmallBackbone(size, width, mean, std)
@@ -145,7 +163,7 @@ def build_backbone(name: str, size: int, width: int, mean: Sequence[float], std:
 
 
 def _from_checkpoint(folder: Path, size: int, width: int, mean: Sequence[float], std: Sequence[float]) -> SmallBackbone:
-    """Our backbone with the weights, and the normalisation, of a checkpoint of other data; what does not fit starts anew."""
+    """A `SmallBackbone` with the weights and the normalisation of a checkpoint; layers of another shape keep their random weights."""
     backbone = SmallBackbone(size, width, mean, std)
     saved = load_file(folder / OUR_WEIGHTS)
     own = backbone.state_dict()
@@ -154,8 +172,8 @@ def _from_checkpoint(folder: Path, size: int, width: int, mean: Sequence[float],
     missed = [name for name, value in own.items() if value.ndim == 4 and name not in fitting and name in theirs]
     if missed or not fitting:
         raise SettingError(
-            f"The checkpoint {folder} has a backbone of another width or of images with other channels: {', '.join(missed[:3]) or 'nothing'} "
-            f"does not fit. Give the --usecase.width (it is {width}) and --usecase.channels that it was trained with."
+            f"The checkpoint {folder} does not fit the settings: its backbone has another width or other image channels "
+            f"({', '.join(missed[:3]) or 'no layer fits'}). Give the --usecase.width (it is {width}) and --usecase.channels that it was trained with."
         )
     backbone.load_state_dict(own | fitting)
     return backbone
@@ -185,9 +203,7 @@ def _random_config(kind: str, size: int, auto: Any) -> Any:
     try:
         config = auto.for_model(kind)
     except ValueError:
-        raise SettingError(
-            f"transformers knows no model type {kind!r}. Types of image models: resnet, vit, convnext, deit, swin."
-        ) from None
+        raise SettingError(f"transformers has no model type {kind!r}. Types of image models: resnet, vit, convnext, deit, swin.") from None
     if hasattr(config, "image_size"):
         config.image_size = size
         if hasattr(config, "patch_size") and isinstance(config.patch_size, int):
@@ -196,7 +212,7 @@ def _random_config(kind: str, size: int, auto: Any) -> Any:
 
 
 def _its_normalisation(name: str, channels: int, mean: Sequence[float], std: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-    """What it was pretrained with, where it says so; grey images get the average of its three channels."""
+    """The mean and deviation that a model was pretrained with, if it publishes them; for grey images their averages over the channels."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:

@@ -1,4 +1,4 @@
-"""What is learnt: names from labels, and before that, without labels, what two views of an image have in common."""
+"""Losses of classification and of pretraining without labels, and calibration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_card(assets: Path) -> dict[str, Any]:
 
 
 class Calibrated(nn.Module):
-    """Pixels to probabilities: softmax of the logits over the temperature that the network carries."""
+    """Pixels to probabilities: the softmax of the logits divided by the network's temperature."""
 
     def __init__(self, network: nn.Module, mirror_average: bool) -> None:
         super().__init__()
@@ -64,7 +64,16 @@ def _backbone(usecase: ImageSettings, assets: Path) -> SmallBackbone | Transform
 
 
 def classification_loss(usecase: ImageClassification, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy under augmentation, label smoothing, mixup and CutMix."""
+    """Cross-entropy with augmentation, label smoothing, mixup and CutMix.
+
+    Args:
+        usecase: its settings of the augmentation.
+        network: a `Classifier`.
+        batch: image uint8 [B, C, H, W] and label int64 [B].
+
+    Returns:
+        A scalar.
+    """
     image = augmented(usecase, batch["image"])
     classes = cast(Classifier, network).head.out_features
     image, target = mix(image, batch["label"], classes, usecase.mixup, usecase.cutmix, usecase.label_smoothing)
@@ -72,7 +81,16 @@ def classification_loss(usecase: ImageClassification, network: nn.Module, batch:
 
 
 def view_loss(usecase: ViewInvariance, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Two augmented views of the same images; no label is looked at."""
+    """The loss of Barlow Twins on two augmented views of the same images; labels are not used.
+
+    Args:
+        usecase: its settings of the augmentation.
+        network: a `ViewNetwork`.
+        batch: image uint8 [B, C, H, W].
+
+    Returns:
+        A scalar.
+    """
     views = (network(augmented(usecase, batch["image"])) for _ in range(2))
     return redundancy_loss(*views)
 
@@ -85,7 +103,13 @@ def augmented(usecase: ImageSettings, image: Tensor) -> Tensor:
 
 
 def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) -> None:
-    """Temperature scaling on validation."""
+    """Fit the temperature of a classifier on the validation split (temperature scaling, Guo 2017).
+
+    Args:
+        network: the `Classifier` whose temperature is changed in place.
+        predict: its predictor.
+        examples: the validation split.
+    """
     log_probabilities, labels = [], []
     for start in range(0, len(examples), TEMPERATURE_BATCH):
         batch = examples.batch(np.arange(start, min(start + TEMPERATURE_BATCH, len(examples))))
@@ -93,4 +117,4 @@ def fit_temperature(network: nn.Module, predict: Predict, examples: Examples) ->
         log_probabilities.append(np.log(np.clip(predict(batch)["probabilities"], 1e-12, None)))
     logits, label = np.concatenate(log_probabilities), np.concatenate(labels)
     factor = best_temperature(logits, label[:, None] == np.arange(logits.shape[1]))
-    cast(Classifier, network).temperature.mul_(factor)  # log-probabilities are logits over the temperature so far
+    cast(Classifier, network).temperature.mul_(factor)  # log-probabilities are logits divided by the present temperature

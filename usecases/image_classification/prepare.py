@@ -1,4 +1,4 @@
-"""From a source of images to arrays on disk that training reads as it goes, whatever their size."""
+"""Read, check and split images, and write them as arrays that training reads from disk batch by batch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
 T = TypeVar("T")
-SMALL = 96  # images of one size up to this are left as they are
-LEAST, LARGEST, STEP = 16, 128, 8  # others are brought to their median side, in steps, within these
+SMALL = 96  # pixels to a side: square images of one size up to this are not resized
+MIN_SIDE, MAX_SIDE, STEP = 16, 128, 8  # others are resized to the square of their median area, in multiples of STEP within these bounds
 SAY_EVERY = 100
-AHEAD = 64  # images decoded before they are written
+AHEAD = 64  # images decoded ahead of the one that is written
 
 
 class StoredImages:
-    """One split of a prepared data set, read from disk as it is asked for."""
+    """One split of a prepared data set, read from disk batch by batch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,13 +49,13 @@ class StoredImages:
         return {"image": np.ascontiguousarray(self.images[indices]), "label": self.labels[indices]}
 
     def names(self, indices: np.ndarray) -> list[str]:
-        """Where each example came from, for people."""
+        """The file or row that each example was read from."""
         listed = (self.folder / "names.txt").read_text(encoding="utf-8").splitlines()
         return [listed[i] for i in indices]
 
 
-class Seen:
-    """What the first look at an image tells."""
+class ImageInfo:
+    """Size, colour and content digest of an image."""
 
     def __init__(self, image: Image.Image) -> None:
         self.size = image.size
@@ -64,22 +64,30 @@ class Seen:
 
 
 def prepare(settings: ImageSettings, folder: Path, say: Say) -> dict[str, Any]:
-    """Look at every image once, decide, then write arrays, assets, an example; returns the card of the data set.
+    """Read and check every image, choose size and channels, and write arrays, assets and an example.
+
+    Args:
+        settings: those that are declared with `prepare=True` are read.
+        folder: an empty folder that is written.
+        say: called with the progress.
+
+    Returns:
+        The card of the data set.
 
     Raises:
-        DataError: too much is unusable, or too little is left.
+        DataError: too many images are unusable, or too few are left.
     """
     source = find_source(settings)
     findings, total = source.findings, len(source.items) + source.findings.unusable
     if not total:
         raise DataError(f"No images were found in --usecase.data {settings.data}.")
-    items, seen = _look(source.items, findings, say)
+    items, infos = _look(source.items, findings, say)
     findings.refuse_past(settings.tolerance, total, "images")
-    items, seen, splits = _split(items, seen, findings, settings)
+    items, infos, splits = _split(items, infos, findings, settings)
     labels = sorted({item.label for item in items}, key=by_number)
     _check(items, splits, labels, findings)
-    size = settings.size or _common_size([s.size for s in seen])
-    channels = 1 if settings.channels == "grey" or (settings.channels == "auto" and not any(s.colour for s in seen)) else 3
+    size = settings.size or _common_size([s.size for s in infos])
+    channels = 1 if settings.channels == "grey" or (settings.channels == "auto" and not any(s.colour for s in infos)) else 3
     for split in SPLITS:
         chosen = [item for item, name in zip(items, splits, strict=True) if name == split]
         _write(folder / split, chosen, labels, size, channels, say)
@@ -100,22 +108,22 @@ def prepare(settings: ImageSettings, folder: Path, say: Say) -> dict[str, Any]:
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
-def _look(items: Sequence[Item], findings: Findings, say: Say) -> tuple[list[Item], list[Seen]]:
-    kept, seen = [], []
-    for item, result in zip(items, _in_threads(_try_open, _counted(items, "looking at", say)), strict=True):
-        if isinstance(result, Seen):
+def _look(items: Sequence[Item], findings: Findings, say: Say) -> tuple[list[Item], list[ImageInfo]]:
+    kept, infos = [], []
+    for item, result in zip(items, _in_threads(_try_open, _counted(items, "checking", say)), strict=True):
+        if isinstance(result, ImageInfo):
             kept.append(item)
-            seen.append(result)
+            infos.append(result)
         else:
             findings.set_aside("unreadable image", f"{item.name}: {result}")
-    return kept, seen
+    return kept, infos
 
 
-def _try_open(item: Item, data: bytes | np.ndarray | str) -> Seen | str:
+def _try_open(item: Item, data: bytes | np.ndarray | str) -> ImageInfo | str:
     if isinstance(data, str):
         return data
     try:
-        return Seen(_opened(item, data))
+        return ImageInfo(_opened(item, data))
     except UnusableImage as reason:
         return str(reason)
 
@@ -125,9 +133,11 @@ def _opened(item: Item, data: bytes | np.ndarray) -> Image.Image:
     return image.crop(item.box) if item.box else image
 
 
-def _split(items: list[Item], seen: list[Seen], findings: Findings, settings: ImageSettings) -> tuple[list[Item], list[Seen], list[str]]:
-    """Splits for the items, those aside that would be in two."""
-    contents = [s.content for s in seen]
+def _split(
+    items: list[Item], infos: list[ImageInfo], findings: Findings, settings: ImageSettings
+) -> tuple[list[Item], list[ImageInfo], list[str]]:
+    """Assign splits; images whose copies would be in two splits are removed from one."""
+    contents = [s.content for s in infos]
     groups = [item.group or content for item, content in zip(items, contents, strict=True)]
     given = [item.split for item in items]
     labels = [item.label for item in items]
@@ -137,7 +147,7 @@ def _split(items: list[Item], seen: list[Seen], findings: Findings, settings: Im
     for copy, original in doubled.items():
         findings.note("identical image in two splits", f"{items[copy].name} = {items[original].name}", f"removed from {splits[copy]}")
     keep = [i for i in range(len(items)) if i not in doubled]
-    return [items[i] for i in keep], [seen[i] for i in keep], [splits[i] for i in keep]
+    return [items[i] for i in keep], [infos[i] for i in keep], [splits[i] for i in keep]
 
 
 def _note_copies(items: Sequence[Item], contents: Sequence[str], findings: Findings) -> None:
@@ -154,12 +164,12 @@ def _note_copies(items: Sequence[Item], contents: Sequence[str], findings: Findi
 
 def _check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], findings: Findings) -> None:
     if len(labels) < 2:
-        raise DataError(f"There is only one class, {labels[0] if labels else 'none'!r}. To tell classes apart at least two are needed.")
+        raise DataError(f"There is only one class, {labels[0] if labels else 'none'!r}. Classification needs at least two classes.")
     per_class = Counter(item.label for item in items)
     learnt = Counter(item.label for item, split in zip(items, splits, strict=True) if split == "train")
     for label in labels:
         if per_class[label] == 1:
-            findings.note("class with a single image", label, "kept for training; it cannot be tested")
+            findings.note("class with a single image", label, "used for training; it has no test image")
         if not learnt[label]:
             findings.note("class without training images", label, "kept; the network cannot learn it")
     note_similar_names(labels, findings, "class names that differ only in spelling")
@@ -171,11 +181,11 @@ def _check(items: Sequence[Item], splits: Sequence[str], labels: Sequence[str], 
 
 
 def _common_size(sizes: Sequence[tuple[int, int]]) -> int:
-    """One side for all: their own where they agree and are small, else that of the square of their median area."""
+    """The side of all images: their own if they are square, small and of one size, else that of a square of their median area."""
     if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1] <= SMALL:
         return sizes[0][0]
     side = float(np.median([width * height for width, height in sizes])) ** 0.5
-    return max(LEAST, min(LARGEST, round(side / STEP) * STEP))
+    return max(MIN_SIDE, min(MAX_SIDE, round(side / STEP) * STEP))
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -196,7 +206,7 @@ def _write(folder: Path, items: Sequence[Item], labels: Sequence[str], size: int
 
 
 def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Iterable[Item]) -> Iterator[T]:
-    """The results in order. Files are read one after the other, and decoded beside that by a few threads."""
+    """The results in the order of the items. Files are read one after the other and decoded by a few threads."""
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(cores()) as pool:
         for item in items:
@@ -208,7 +218,7 @@ def _in_threads(work: Callable[[Item, bytes | np.ndarray | str], T], items: Iter
 
 
 def _read(item: Item) -> bytes | np.ndarray | str:
-    """The image as it is, or in words why it cannot be read."""
+    """The content of an image file, or the reason why it cannot be read."""
     try:
         return item.read()
     except OSError as error:
@@ -223,7 +233,7 @@ def _counted(items: Sequence[Item], what: str, say: Say) -> Iterator[Item]:
 
 
 def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and deviation per channel, in [0, 1], without loading all images at once."""
+    """Mean and standard deviation of each channel, in [0, 1], without loading all images at once."""
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(images), 1024):
         part = images[start : start + 1024].astype(np.float64) / 255
@@ -236,6 +246,6 @@ def _statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def _example(folder: Path, item: Item) -> None:
-    """One real test image, all its pixels, as a file that a person could send."""
+    """Write a test image in full resolution as an example request."""
     data = item.read()
     (folder / "example.png").write_bytes(as_png(_opened(item, data)))

@@ -1,4 +1,4 @@
-"""How good a classifier is, how good features without labels are, and what the report shows of it."""
+"""Scores of classification and of pretraining, and their figures in the report."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ SHOWN_SAMPLES, SAMPLE_SIDE = 12, 128
 
 
 def scores(predict: Predict, examples: Examples) -> dict[str, float]:
-    """accuracy, top5_accuracy (top k with fewer than five classes), macro_f1, nll (nats) and ece, each over all examples.
+    """accuracy, top5_accuracy (top k with fewer than five classes), macro_f1, nll (nats) and ece over all examples.
 
-    ece is the expected calibration error (Guo 2017) over 15 bins of equal width. A probability of 0 for the right class
-    counts as 1e-12 in nll.
+    ece is the expected calibration error (Guo 2017) with 15 bins of equal width. nll counts a probability of 0 for the true class as 1e-12.
 
     Raises:
         DataError: the split is empty.
@@ -46,17 +45,17 @@ def scores(predict: Predict, examples: Examples) -> dict[str, float]:
     return {name: float(value) for name, value in measured.items()}
 
 
-def tallies(predict: Predict, examples: Examples) -> Statistics:
-    """Of accuracy."""
+def statistics(predict: Predict, examples: Examples) -> Statistics:
+    """Per-example statistics of accuracy."""
     predicted, true = _predictions(predict, examples)
     return Statistics((predicted.argmax(1) == true).astype(np.float64)[:, None], mean_of)
 
 
 def invariance(predict: Predict, examples: Examples) -> dict[str, float]:
-    """Share of images whose perturbed twin is the nearest of up to 512 twins, by the cosine of their embeddings.
+    """Share of images whose perturbed copy is the nearest of up to 512 perturbed images, by the cosine of their embeddings.
 
-    The twin is the image moved by a sixteenth of its side and under noise of a tenth of the contrast. No labels are
-    used; higher is better; features that ignore the image get one in the number of images.
+    The copy is shifted by a sixteenth of the side and has Gaussian noise of a tenth of the standard deviation. Labels are not used.
+    Features that ignore the image reach 1 / min(N, 512).
 
     Raises:
         DataError: the split is empty.
@@ -73,34 +72,45 @@ def invariance(predict: Predict, examples: Examples) -> dict[str, float]:
 
 
 def figures(predict: Predict, examples: Examples, assets: Path) -> dict[str, Any]:
-    """Blocks for the report: confusion, classes one by one, calibration, the surest mistakes and the surest hits."""
+    """The section of the report: confusion matrix, scores of each class, calibration, and galleries of predictions.
+
+    Args:
+        predict: a predictor.
+        examples: the test split.
+        assets: the folder with `image.json`.
+
+    Returns:
+        `{"title", "blocks"}`.
+    """
     probabilities, true = _predictions(predict, examples)
     labels: list[str] = json.loads((assets / "image.json").read_text(encoding="utf-8"))["labels"]
-    sure, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(confusion, (true, predicted), 1)
-    by_confidence = np.argsort(-sure, kind="stable")
+    by_confidence = np.argsort(-confidence, kind="stable")
     wrong, right = (by_confidence[(predicted == true)[by_confidence] == hit][:SHOWN_SAMPLES] for hit in (False, True))
 
     def gallery(title: str, caption: str, rows: np.ndarray) -> dict[str, Any]:
-        items = [_sample(examples, int(row), labels[true[row]], labels[predicted[row]], float(sure[row])) for row in rows]
-        return {"kind": "gallery", "title": title, "caption": caption if len(rows) else "There are none.", "items": items}
+        items = [_sample(examples, int(row), labels[true[row]], labels[predicted[row]], float(confidence[row])) for row in rows]
+        return {"kind": "gallery", "title": title, "caption": caption if len(rows) else "There are no such images.", "items": items}
 
     blocks = [
         charts.confusion(confusion, labels, "images"),
         charts.confused_pairs(confusion, labels, "Images"),
-        charts.reliability(sure, predicted == true),
+        charts.reliability(confidence, predicted == true),
         charts.classes(confusion, labels, "Images"),
-        gallery("Surest mistakes", "Look for wrong labels here first: true class, then what the model said.", wrong),
-        gallery("Surest hits", "What the model finds most typical.", right),
+        gallery("Most confident mistakes", "Check these first for wrong labels. True class, then predicted class.", wrong),
+        gallery("Most confident correct predictions", "The examples that the model finds most typical.", right),
     ]
-    return {"title": "Right and wrong on the test split", "blocks": blocks}
+    return {"title": "Predictions on the test split", "blocks": blocks}
 
 
 # -- predictions ---------------------------------------------------------------------------------------------------
 def _refuse_empty(examples: Examples) -> None:
     if len(examples) == 0:
-        raise DataError("There are no images in the split that is to be scored. Give more data or a larger share for it.")
+        raise DataError(
+            "The split to be scored has no images. Add data, or set a larger --usecase.validation_share or --usecase.test_share."
+        )
 
 
 def _predictions(predict: Predict, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -115,14 +125,14 @@ def _predictions(predict: Predict, examples: Examples) -> tuple[np.ndarray, np.n
 
 
 def _embeddings(predict: Predict, image: np.ndarray) -> np.ndarray:
-    """Of length 1, [B, D]."""
+    """Embeddings of length 1, [B, D]."""
     parts = [predict({"image": image[start : start + BATCH]})["embedding"] for start in range(0, len(image), BATCH)]
     embedding = np.concatenate(parts).astype(np.float32)
     return embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
 
 
 def _twin(image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-    """Images, uint8 [B, C, H, W], moved down and to the right, the edge repeated, under Gaussian noise."""
+    """Images, uint8 [B, C, H, W], shifted down and to the right with repeated edges, and with Gaussian noise."""
     step = max(1, image.shape[-1] // 16)
     moved = np.pad(image, ((0, 0), (0, 0), (step, 0), (step, 0)), mode="edge")[..., :-step, :-step].astype(np.float32)
     noisy = moved + noise.standard_normal(moved.shape, dtype=np.float32) * (0.1 * moved.std())
@@ -130,11 +140,11 @@ def _twin(image: np.ndarray, noise: np.random.Generator) -> np.ndarray:
 
 
 # -- blocks of the report ------------------------------------------------------------------------------------------
-def _sample(examples: Examples, row: int, true: str, predicted: str, sure: float) -> dict[str, Any]:
+def _sample(examples: Examples, row: int, true: str, predicted: str, confidence: float) -> dict[str, Any]:
     image = examples.batch(np.array([row]))["image"][0]
-    said = f"{true} as {predicted}" if true != predicted else true
+    classes = f"{true} as {predicted}" if true != predicted else true
     return {
         "image": charts.picture(image[0] if len(image) == 1 else image.transpose(1, 2, 0), SAMPLE_SIDE, "PNG"),
-        "alt": f"Test image {row}, {true}, taken for {predicted}",
-        "lines": [said, f"{sure:.1%} sure", f"test image {row}"],
+        "alt": f"Test image {row}, {true}, predicted as {predicted}",
+        "lines": [classes, f"{confidence:.1%} confidence", f"test image {row}"],
     }

@@ -1,4 +1,4 @@
-"""Images named or held by tables: CSV of paths and labels, parquet with image bytes, data sets of the hub."""
+"""Images from tables: CSV files of paths and labels, parquet files with image bytes, data sets of the hub."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ if TYPE_CHECKING:
 
 LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "y", "fine_label", "coarse_label")
 SNIFFED_ROWS = 50
-EXPECTED = "It should hold a path and a label per line."
+EXPECTED = "It should contain a path and a label per line."
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
 def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[Item]:
-    """The images of a CSV or TSV of paths and labels, with or without a header; paths are relative to its folder.
+    """The images of a CSV or TSV file of paths and labels, with or without a header.
+
+    Args:
+        path: the file; paths in it are relative to its folder.
+        settings: names of the columns and the encoding, where they are given.
+        findings: where unusable rows are noted.
+
+    Returns:
+        The images.
 
     Raises:
-        DataError: the file is empty, or the column of paths or of labels cannot be told.
+        DataError: the file is empty, or the column of paths or of labels cannot be detected.
     """
     text = TextFile(path, settings.encoding, findings)
     table = separated(DataFile(path, path.name), text, lambda rows: not any(map(_is_image_name, rows[0])), EXPECTED)
@@ -52,13 +60,15 @@ def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[I
 
 
 def _columns(path: Path, table: Table, settings: ImageSettings) -> tuple[int, int, int | None]:
-    """The numbers of the columns of paths, labels and, where there is one, splits."""
+    """The numbers of the columns of paths, of labels and of splits; None without a column of splits."""
     names = table.columns
     body = [row for (_, row), _ in zip(table.rows(), range(SNIFFED_ROWS), strict=False)]
     likely = {i: sum(_is_image_name(row[i]) for row in body if i < len(row)) for i in range(len(names))}
     image = _named(settings.image_column, names, path, "image") if settings.image_column else max(likely, key=lambda i: likely[i])
     if not settings.image_column and not likely[image]:
-        raise DataError(f"No column of {path} holds names of images. Columns: {', '.join(names)}. Say which with --usecase.image_column.")
+        raise DataError(
+            f"No column of {path} contains file names of images. Columns: {', '.join(names)}. Name it with --usecase.image_column."
+        )
     others = [i for i in range(len(names)) if i != image]
     split = next((i for i in others if names[i].casefold() in SPLIT_COLUMNS), None)
     if settings.label_column:
@@ -70,8 +80,8 @@ def _label_column(names: Sequence[str], others: Sequence[int], path: Path) -> in
     by_name = [i for i in others if names[i].casefold() in LABEL_NAMES]
     if not by_name and len(others) != 1:
         raise DataError(
-            f"It cannot be told which column of {path} holds the labels: {', '.join(names[i] for i in others)}. "
-            "Say which with --usecase.label_column."
+            f"The column of labels in {path} cannot be detected among {', '.join(names[i] for i in others)}. "
+            "Name it with --usecase.label_column."
         )
     return (by_name or others)[0]
 
@@ -88,10 +98,10 @@ def _is_image_name(cell: str) -> bool:
 
 # -- parquet ----------------------------------------------------------------------------------------------------------
 def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
-    """Parquet files whose image column holds bytes, bare or as the hub writes them: {bytes, path}.
+    """The images of parquet files whose image column contains bytes, either plain or as the hub writes them: {bytes, path}.
 
     Raises:
-        DataError: not parquet, or no such columns.
+        DataError: a file is not parquet, or has no column of image bytes or of labels.
     """
     found = Source(f"parquet with image bytes, {len(shards)} file{'s' if len(shards) > 1 else ''}", [])
     for path in shards:
@@ -123,7 +133,7 @@ def _parquet_item(name: str, label: str, path: Path, group: int, column: str, nu
 
 @lru_cache(maxsize=1)
 def _row_group(path: Path, group: int, column: str) -> Any:
-    """Items are read in their order, so that one row group at a time is in memory."""
+    """One column of a row group. Items are read in their order, so that one row group at a time is in memory."""
     return open_parquet(path).read_row_group(group, columns=[column]).column(column)
 
 
@@ -141,7 +151,7 @@ def _parquet_columns(path: Path, schema: Any, settings: ImageSettings) -> tuple[
     elif held:
         image = held[0]
     else:
-        raise DataError(f"No column of {path} holds image bytes. Columns: {', '.join(schema.names)}.")
+        raise DataError(f"No column of {path} contains image bytes. Columns: {', '.join(schema.names)}.")
     if settings.label_column:
         return image, schema.names[_named(settings.label_column, schema.names, path, "label")]
     others = [i for i, name in enumerate(schema.names) if name != image]
@@ -156,15 +166,27 @@ def _label_text(value: Any, names: Sequence[str]) -> str:
 
 # -- hub --------------------------------------------------------------------------------------------------------------
 def from_hub(name: str, settings: ImageSettings) -> Source:
-    """A data set of the Hugging Face hub. Raises `DataError`: it cannot be loaded, or has no such columns."""
+    """The images of a data set of the Hugging Face hub. Raises `DataError`: it cannot be loaded, or has no column of images or labels."""
     return from_datasets(name, hub_splits(name), settings)
 
 
 def from_datasets(name: str, splits: dict[str, Any], settings: ImageSettings) -> Source:
-    """Loaded splits of a hub data set, by the hub's names."""
+    """The images of loaded splits of a hub data set.
+
+    Args:
+        name: of the data set, for messages.
+        splits: data sets of the package `datasets`, by the hub's names of the splits.
+        settings: names of the columns, where they are given.
+
+    Returns:
+        The images and the layout.
+
+    Raises:
+        DataError: there is no column of images or of labels.
+    """
     import datasets
 
-    found = Source(f"the hub's data set {name}", [])
+    found = Source(f"data set {name} of the hub", [])
     for split, rows in splits.items():
         features = rows.features
         images = [c for c in features if isinstance(features[c], datasets.Image)]

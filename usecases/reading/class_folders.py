@@ -1,4 +1,4 @@
-"""Images sorted into a folder for each class, as most of the field keeps them, and the regions and tracks of GTSRB (Stallkamp 2012)."""
+"""Images in a folder for each class, with the regions and tracks of GTSRB (Stallkamp 2012) where they are given."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRACK = re.compile(r"^(\d+)_\d+$")
 
 @dataclass(frozen=True)
 class Item:
-    """One image that is somewhere, with what is known of it before it is opened."""
+    """One image that is not read yet: its name, label and how to read it; `split`, `group` (such as a track) and `box` where they are given."""
 
     name: str
     label: str
@@ -40,12 +40,12 @@ class Source:
 
 
 def is_class_tree(subfolders: list[Path]) -> bool:
-    """Two or more folders that all hold images."""
+    """Whether these are two or more folders that all contain images."""
     return len(subfolders) > 1 and all(any(p.suffix.casefold() in SUFFIXES for p in walk(folder)) for folder in subfolders)
 
 
 def class_tree(path: Path) -> Source:
-    """The images of a folder per class, or of one per split with a folder per class in it; nothing is opened but lists of GTSRB."""
+    """The images of a folder per class, or of a folder per split with a folder per class in it. Only lists of GTSRB are opened, no image."""
     tree = find_classes(_unwrapped(path), lambda folder: bool(subfolders(_unwrapped(folder))))
     source = Source(tree.layout, [])
     for folder, split in tree.parts:
@@ -56,7 +56,7 @@ def class_tree(path: Path) -> Source:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Down through folders that hold one folder of folders, whatever files are next to it."""
+    """The first folder below that does not merely wrap another folder of folders; files next to it do not matter."""
     return unwrap(folder, lambda _files, inside: bool(subfolders(inside)))
 
 
@@ -76,9 +76,9 @@ def _class_items(source: Source, top: Path, folder: Path, split: str | None) -> 
         name, known = str(path.relative_to(top)), annotations.get(path.name)
         if path.suffix.casefold() not in SUFFIXES:
             if path.suffix.casefold() != ".csv":
-                source.findings.note("file that is no image", name, "ignored")
+                source.findings.note("file that is not an image", name, "ignored")
         elif annotations and not folder.name.isdecimal() and (known is None or known.label is None):
-            source.findings.set_aside("image without a class in the list beside it", name)
+            source.findings.set_aside("image without a class in the list next to it", name)
         else:
             track = TRACK.match(path.stem) if annotations else None
             group = f"{folder.name}/{track[1]}" if track else None
@@ -93,7 +93,7 @@ class _Annotation:
 
 
 def _annotations(folder: Path) -> dict[str, _Annotation]:
-    """Of GTSRB's lists: the class of each image, called as its folders are, and its region: left, upper, right, lower in pixels."""
+    """The class and region (left, upper, right, lower in pixels) of each image in GTSRB's lists; classes are named as GTSRB's folders are."""
     found = {}
     for path in sorted(folder.glob("*.csv")):
         for row in named_rows(path, "", Findings()):

@@ -1,4 +1,4 @@
-"""What is wrong with people's data, and what they are told: refused in words, or set aside by name."""
+"""What is wrong with people's data, and how it is reported: the run is refused with a clear message, or files are set aside by name."""
 
 from __future__ import annotations
 
@@ -119,25 +119,29 @@ def empty_list(path: Path) -> Path:
 
 
 REFUSED: list[tuple[str, Make, str]] = [
-    ("nothing there", lambda p: p / "nowhere", "There is nothing at --usecase.data"),
+    ("nothing there", lambda p: p / "nowhere", "does not exist. Give a folder or file"),
     ("empty folder", lambda p: p.mkdir() or p, "it is empty. Put the images of each class into a folder of its name"),
-    ("loose images", loose, "1 files lie loose in it"),
+    ("loose images", loose, "it contains files (1) but no folders"),
     ("one class", lambda p: class_tree(p, {"cat": 9}), "There is only one class, 'cat'"),
     ("too few", lambda p: class_tree(p, {"cat": 1, "dog": 1}), "Add images, at least three per class"),
     ("many truncated", broken_share, "5 of 40 images cannot be used (12.5%); --usecase.tolerance allows 5.0%"),
     ("archive", archive, "is an archive. Unpack it"),
-    ("unknown file", unknown, "is of no known kind"),
-    ("truncated idx", truncated_idx, "is truncated: its header promises"),
+    ("unknown file", unknown, "is not in a known format"),
+    ("truncated idx", truncated_idx, "is truncated: its header announces"),
     ("truncated gzip", truncated_gzip, "is a damaged gzip file"),
-    ("unequal idx", unequal_idx, "holds 40 images but train-labels-idx1-ubyte 39 labels"),
-    ("a page instead of idx", not_idx, "does not begin as an IDX file of bytes does"),
+    ("unequal idx", unequal_idx, "holds 40 images, but train-labels-idx1-ubyte 39 labels"),
+    ("a page instead of idx", not_idx, "is not an IDX file of unsigned bytes"),
     ("idx without labels", no_labels_idx, "The labels of"),
-    ("parquet without images", no_image_column, "holds image bytes. Columns: name, label"),
+    ("parquet without images", no_image_column, "contains image bytes. Columns: name, label"),
     ("not parquet", not_parquet, "cannot be read as parquet"),
     ("list of missing images", list_of_missing, "missing image (4): list.csv line 2: pictures/a/a_000.png"),
-    ("list without images", list_without_images, "holds names of images. Columns: name, label. Say which with --usecase.image_column"),
-    ("ambiguous list", ambiguous_list, "which column of"),
-    ("empty list", empty_list, "is empty. It should hold a path and a label per line"),
+    (
+        "list without images",
+        list_without_images,
+        "contains file names of images. Columns: name, label. Name it with --usecase.image_column",
+    ),
+    ("ambiguous list", ambiguous_list, "The column of labels in"),
+    ("empty list", empty_list, "is empty. It should contain a path and a label per line"),
 ]
 
 
@@ -188,11 +192,11 @@ def with_null(path: Path) -> Path:
 FOUND: list[tuple[str, Make, str, str, str]] = [
     ("truncated", one_file(lambda p: (p / "cat" / "cat_000.png").write_bytes(encoded(picture(1))[:80])), "unreadable image", "cat/cat_000.png: the image is damaged", "set aside"),
     ("empty file", one_file(lambda p: (p / "cat" / "cat_000.png").write_bytes(b"")), "unreadable image", "cat/cat_000.png: the file is empty", "set aside"),
-    ("text as image", one_file(lambda p: (p / "dog" / "x.JPG").write_text("hello")), "unreadable image", "dog/x.JPG: this is no image", "set aside"),
+    ("text as image", one_file(lambda p: (p / "dog" / "x.JPG").write_text("hello")), "unreadable image", "dog/x.JPG: this is not an image", "set aside"),
     ("bomb", one_file(big), "unreadable image", "cat/huge.png: 20000 x 6000 pixels are more than", "set aside"),
-    ("foreign file", one_file(lambda p: (p / "dog" / "notes.txt").write_text("x")), "file that is no image", "dog/notes.txt", "ignored"),
+    ("foreign file", one_file(lambda p: (p / "dog" / "notes.txt").write_text("x")), "file that is not an image", "dog/notes.txt", "ignored"),
     ("empty class", one_file(lambda p: (p / "cow").mkdir()), "empty class", "cow", "left out"),
-    ("one-image class", one_file(lambda p: class_tree(p, {"owl": 1}, seed=900)), "class with a single image", "owl", "kept for training"),
+    ("one-image class", one_file(lambda p: class_tree(p, {"owl": 1}, seed=900)), "class with a single image", "owl", "used for training"),
     ("loose image", one_file(lambda p: picture(5).save(p / "loose.png")), "image outside the class folders", "loose.png", "set aside"),
     ("twins", one_file(lambda p: (p / "cat" / "twin.png").write_bytes((p / "cat" / "cat_000.png").read_bytes())), "identical images of one class", "cat/twin.png = cat/cat_000.png", "kept, in one split"),
     ("contradiction", one_file(lambda p: (p / "dog" / "z.png").write_bytes((p / "cat" / "cat_000.png").read_bytes())), "identical images with different labels", "dog/z.png (dog) = cat/cat_000.png (cat)", "reported"),
@@ -215,5 +219,5 @@ def test_found_and_named(make: Make, kind: str, named: str, action: str, tmp_pat
 def test_a_damaged_gzip_of_another_kind(tmp_path: Path) -> None:
     write_idx(tmp_path / "data", True)
     (tmp_path / "data" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x0d\x03" + b"\0" * 20))
-    with pytest.raises(DataError, match="does not begin as an IDX file of bytes does"):
+    with pytest.raises(DataError, match="is not an IDX file of unsigned bytes"):
         prepared(tmp_path / "data", tmp_path / "out")

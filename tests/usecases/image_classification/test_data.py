@@ -1,4 +1,4 @@
-"""Layouts told apart by their files, splits without leaks, the same pixels in training and in service."""
+"""Layouts detected from their files, splits without leaks, the same pixels in training and in service."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_the_codec_answers_and_refuses_in_words(tmp_path: Path) -> None:
     assert [row["label"] for row in answer["top"]] == ["dog", "cat", "cow"]
     with pytest.raises(BundleError, match=r"nowhere.png cannot be read: No such file"):
         codec.read("nowhere.png")
-    with pytest.raises(BundleError, match="Image 2 of the request cannot be used: this is no image"):
+    with pytest.raises(BundleError, match="Image 2 of the request cannot be used: this is not an image"):
         codec.encode([encoded(picture(1)), b"not an image"])
 
 

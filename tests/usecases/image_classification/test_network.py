@@ -58,7 +58,7 @@ def test_a_checkpoint_of_other_data_is_a_start(tmp_path: Path) -> None:
     save_file(trained.state_dict(), tmp_path / "weights.safetensors")
     larger: Any = ImageClassification(width=8, backbone=str(tmp_path)).network(assets(tmp_path / "other", 96, 3, classes=5))
     assert torch.equal(larger.backbone.stages[1][0][0].weight, trained.backbone.stages[1][0][0].weight)
-    with pytest.raises(SettingError, match="has a backbone of another width"):
+    with pytest.raises(SettingError, match="its backbone has another width"):
         ImageClassification(width=16, backbone=str(tmp_path)).network(tmp_path / "assets")
 
 
@@ -66,7 +66,7 @@ def test_a_checkpoint_of_other_data_is_a_start(tmp_path: Path) -> None:
     ("backbone", "words"),
     [
         ("resnet50", "is neither a folder nor owner/name"),
-        ("config:nonsense", "knows no model type 'nonsense'"),
+        ("config:nonsense", "has no model type 'nonsense'"),
         ("nobody/nothing", "could not be loaded"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_surely_wrong_answer_costs_a_finite_amount() -> None:
 
 
 def test_an_empty_split_is_told_in_words() -> None:
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="has no images"):
         scores(Table([]), Rows([]))
 
 
@@ -107,9 +107,9 @@ def test_figures_show_what_happened(tmp_path: Path) -> None:
     assert blocks["Confusion matrix"]["values"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert blocks["Most confused pairs"]["rows"] == [["b", "a", 1, "50.0%"]]
     assert blocks["Class by class"]["rows"][0] == ["a", "0.500", "1.000", "0.667", 1]
-    assert [item["lines"][0] for item in blocks["Surest mistakes"]["items"]] == ["b as a"]
-    assert blocks["Surest hits"]["items"][0]["lines"][:2] == ["a", "90.0% sure"]
-    picture = blocks["Surest hits"]["items"][0]["image"].removeprefix("data:image/png;base64,")
+    assert [item["lines"][0] for item in blocks["Most confident mistakes"]["items"]] == ["b as a"]
+    assert blocks["Most confident correct predictions"]["items"][0]["lines"][:2] == ["a", "90.0% confidence"]
+    picture = blocks["Most confident correct predictions"]["items"][0]["image"].removeprefix("data:image/png;base64,")
     assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (16, 16)
 
 
@@ -125,4 +125,4 @@ def test_figures_of_many_classes_keep_to_the_most_confused(tmp_path: Path) -> No
     assert {"class 7", "class 150"} <= set(blocks["Confusion matrix"]["labels"])
     assert blocks["Most confused pairs"]["rows"] == [["class 150", "class 7", 2, "100.0%"]]
     assert len(blocks["Class by class"]["rows"]) == classes
-    assert len(blocks["Surest hits"]["items"]) == 12
+    assert len(blocks["Most confident correct predictions"]["items"]) == 12

@@ -1,4 +1,4 @@
-"""A score taken apart by examples: put together again it is the score, for every vertical."""
+"""The monitored score computed from per-example statistics is the score itself, for every vertical."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ SMALL: dict[str, UseCase] = {
 }
 
 
-def made_of_its_tallies(usecase: UseCase, predict: Predict, folder: Path) -> None:
+def made_of_its_statistics(usecase: UseCase, predict: Predict, folder: Path) -> None:
     assert isinstance(usecase, HasStatistics)
-    tallies = usecase.statistics(predict, folder, "test")
-    assert isinstance(tallies, Statistics)
+    statistics = usecase.statistics(predict, folder, "test")
+    assert isinstance(statistics, Statistics)
     score = usecase.score(predict, folder, "test")[usecase.monitor]
-    several = np.stack([tallies.counts.mean(0)] * 3)
-    assert tallies.value(several) == pytest.approx([score] * 3, abs=1e-6), "many samples are scored at once"
+    several = np.stack([statistics.counts.mean(0)] * 3)
+    assert statistics.value(several) == pytest.approx([score] * 3, abs=1e-6), "many samples are scored at once"
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_the_monitored_score_is_made_of_its_tallies(case: str, tmp_path: Path) -> None:
+def test_the_monitored_score_is_made_of_its_statistics(case: str, tmp_path: Path) -> None:
     card = SMALL[case].prepare(tmp_path)
     usecase = resolved(SMALL[case], card)
     torch.manual_seed(0)
     predict = torch_predict(usecase, usecase.network(tmp_path / "assets").eval())
-    made_of_its_tallies(usecase, predict, tmp_path)
+    made_of_its_statistics(usecase, predict, tmp_path)
     if isinstance(usecase, DrivingPerception):
-        made_of_its_tallies(usecase.model_copy(update={"scenario": "night"}), predict, tmp_path)
+        made_of_its_statistics(usecase.model_copy(update={"scenario": "night"}), predict, tmp_path)
 
 
-def test_what_is_no_sum_over_examples_is_not_taken_apart(tmp_path: Path) -> None:
+def test_a_score_that_is_no_function_of_means_has_no_statistics(tmp_path: Path) -> None:
     usecase = ROADS.model_copy(update={"heads": ("boxes",)})
     usecase.prepare(tmp_path)
     predict = torch_predict(usecase, usecase.network(tmp_path / "assets").eval())
