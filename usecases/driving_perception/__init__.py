@@ -1,4 +1,4 @@
-"""Driving perception: pictures of a road to what is where in them, how to steer, and what to do."""
+"""Driving perception: segmentation, object detection, steering, and classification of signs and lights from images of a road."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.scenes import StoredScenes
 
-LEAST_CHANNELS = 8
-CALIBRATED = 2  # images of a batch that calibrate: each has as many places as hundreds of small ones
+MIN_CHANNELS = 8
+CALIBRATED = 2  # images of a calibration batch: each has as many pixels as hundreds of small ones
 
 
 class HeadName:
-    """A name in the table of heads. Forms show those that there are."""
+    """A name in the table of heads; forms list them as choices."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(_known_head, handler(source))
@@ -56,99 +56,105 @@ def _known_head(name: str) -> str:
 class DrivingPerception(
     UseCase, Resolvable, Adaptable, Distillable, HasHiddenStates, Calibrated, HasStatistics, Explainable, Attributable, HasFigures
 ):
-    """One network with a head for each of: the class of every pixel, boxes, steering, signs and lights. Advice for study: it is no safety system."""
+    """One network with a head for each task: segmentation masks, boxes, steering, signs and lights. For research only: it is no safety system."""
 
     name: ClassVar[str] = "driving_perception"
 
     data: str = setting(
         "sample",
         prepare=True,
-        description="'sample' (drawn road scenes), or folders with commas between them, each of images with masks, with boxes, of "
-        "recorded drives, or of signs and lights by themselves, in a standard layout",
+        description="'sample' (drawn road scenes), or folders separated by commas, each in a standard layout of images with masks, images with "
+        "boxes, recorded drives, or crops of signs and lights",
     )
     heads: tuple[Annotated[str, HeadName()], ...] = setting(
         (),
         prepare=True,
-        description="what is to be learnt: mask, the class of every pixel; boxes; steering; signal, which sign or light it is; empty: all "
-        "that the data know",
+        description="heads of the network: mask (semantic segmentation), boxes (object detection), steering, signal (classification of signs "
+        "and lights); empty: all that the data have labels for",
     )
     scenario: str = setting(
         "",
         prepare=True,
-        description="what the network is adapted to once everything is learnt, such as night: a word in the names of the frames' folders "
-        "or files, or one of several data folders; empty: no adaptation",
+        description="scenario that the trained network is fine-tuned for, such as night: a word in the names of folders or files, or the name of "
+        "one of several data folders; empty: no fine-tuning",
     )
     height: int = setting(
-        0, prepare=True, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
+        0, prepare=True, ge=0, le=2048, description="height in pixels of the network's images; 0: that of the data, up to a width of 512"
     )
     width: int = setting(
-        0, prepare=True, ge=0, le=2048, description="of the images that the network sees, in pixels; 0: their own, up to 512 wide"
+        0, prepare=True, ge=0, le=2048, description="width in pixels of the network's images; 0: that of the data, up to 512"
     )
     dev_is_test: bool = setting(
-        False, prepare=True, description="test on the validation split that is given, as papers do whose test split is not at hand"
+        False, prepare=True, description="test on the given validation split, as papers do where the test labels are not published"
     )
     validation_share: float = setting(
-        0.15, prepare=True, gt=0, lt=0.5, description="share of the frames kept for validation, where none are given"
+        0.15, prepare=True, gt=0, lt=0.5, description="share of the frames used for validation if the data set has no such split"
     )
-    test_share: float = setting(0.15, prepare=True, gt=0, lt=0.5, description="share of the frames kept for the test, where none are given")
-    split_seed: int = setting(0, prepare=True, ge=0, description="fixes the splits")
+    test_share: float = setting(
+        0.15, prepare=True, gt=0, lt=0.5, description="share of the frames used for the test if the data set has no such split"
+    )
+    split_seed: int = setting(0, prepare=True, ge=0, description="random seed of the splits")
     tolerance: float = setting(
-        0.05, prepare=True, ge=0, le=1, description="share of unusable frames past which the run is refused before training"
+        0.05, prepare=True, ge=0, le=1, description="largest accepted share of unusable frames; a larger one stops the run before training"
     )
 
-    mask_weight: float = Field(default=1.0, gt=0, description="of the masks in the loss of several heads")
-    boxes_weight: float = Field(default=0.5, gt=0, description="of the boxes in the loss of several heads")
-    steering_weight: float = Field(default=0.5, gt=0, description="of the steering in the loss of several heads")
-    signal_weight: float = Field(default=0.5, gt=0, description="of signs and lights in the loss of several heads")
+    mask_weight: float = Field(default=1.0, gt=0, description="weight of the segmentation loss in the loss of several heads")
+    boxes_weight: float = Field(default=0.5, gt=0, description="weight of the detection loss in the loss of several heads")
+    steering_weight: float = Field(default=0.5, gt=0, description="weight of the steering loss in the loss of several heads")
+    signal_weight: float = Field(default=0.5, gt=0, description="weight of the loss of signs and lights in the loss of several heads")
     channels: int = Field(
         default=48,
         ge=8,
         le=256,
         multiple_of=8,
-        description="of the network at a quarter of the resolution; it has up to four times as many",
+        description="channels of the network at a quarter of the resolution; deeper layers have up to four times as many",
     )
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="share of channels that training blanks before the last layer")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout rate before the last layer of each head")
     balance: Literal["none", "log"] = Field(
-        default="log", description="classes in the loss: as they come, or the rarer the heavier, by the logarithm of their share"
+        default="log",
+        description="class weights of the segmentation loss; none: all classes weigh the same; log: rare classes weigh more, by the logarithm of their share",
     )
-    crop: float = Field(default=0.75, gt=0.2, le=1, description="side of what training cuts out of an image, as a share of the image's")
-    zoom: float = Field(default=0.4, ge=0, lt=1, description="training enlarges and shrinks images by up to this share")
+    crop: float = Field(default=0.75, gt=0.2, le=1, description="side of the random crops of training, as a share of the image's side")
+    zoom: float = Field(default=0.4, ge=0, lt=1, description="largest random change of scale in training, as a share")
     mirror: bool = Field(
-        default=True, description="training mirrors half of the images, and the steering with them; never signs or lights by themselves"
+        default=True, description="random horizontal flip in training, of images and steering; crops of signs and lights are never flipped"
     )
     side_steering: float = setting(
-        0.2, prepare=True, ge=0, le=1, description="what cameras at the left and right of the car add to the steering that was recorded"
+        0.2, prepare=True, ge=0, le=1, description="steering correction for images of the left (+) and right (-) cameras of the car"
     )
     speed: Literal["auto", "yes", "no"] = setting(
-        "auto", prepare=True, description="whether the network is told the speed to steer by; auto: where it was recorded at every moment"
+        "auto", prepare=True, description="whether the speed is an input of the steering head; auto: if it was recorded at every moment"
     )
     turn: Literal["auto", "yes", "no"] = setting(
         "auto",
         prepare=True,
-        description="whether the network is told how far the view turned in the last moments, to steer by what the car is doing; auto: "
-        "where recorded moments follow on one another. Nearer to what was driven, but what drives by it may go on doing what it does (Wen 2020)",
+        description="whether the yaw rates of the preceding moments, estimated from the images, are inputs of the steering head; auto: if most "
+        "recorded moments are consecutive. Improves scores on recordings, but a car that drives by it may repeat its own actions (copycat "
+        "problem, Wen 2020)",
     )
     steadiness: float = setting(
         1.0,
         prepare=True,
         ge=0,
-        description="moments over which training smooths what was driven (deviation of a bell): people steer in jerks, and where the next "
-        "one falls no picture shows",
+        description="standard deviation, in moments, of the Gaussian that smooths the recorded steering for training, since people steer in "
+        "jerks that no image predicts; 0: off",
     )
-    colour: float = Field(default=0.3, ge=0, lt=1, description="training changes light, contrast and colour by up to this share")
+    colour: float = Field(
+        default=0.3, ge=0, lt=1, description="strength of the random changes of brightness, contrast and colour in training; 0: off"
+    )
 
     @property
     def monitor(self) -> str:
-        """Of one head its metric: miou, map, steering_r2 or macro_recall; of several their mean; where a scenario is adapted to, there."""
+        """The metric of one head (miou, map, steering_r2 or macro_recall) or the mean of several; with `scenario`, of its frames only."""
         from usecases.driving_perception.scores import monitor_of
 
         return f"{monitor_of(self.heads)}/{self.scenario}" if self.scenario else monitor_of(self.heads)
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        from usecases.driving_perception.scenes import TOLD
+        from usecases.driving_perception.scenes import CONDITIONING
 
-        return ("image", *(name for name in TOLD if getattr(self, name) == "yes"))
+        return ("image", *(name for name in CONDITIONING if getattr(self, name) == "yes"))
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -172,10 +178,12 @@ class DrivingPerception(
         return prepare(self, folder, say)
 
     def resolve(self, card: dict[str, Any]) -> UseCase:
-        """With the heads that the data have something for, and what the network is told where they know it."""
-        from usecases.driving_perception.scenes import TOLD
+        """The use case with the heads that the data have labels for, and the conditioning inputs that the data record."""
+        from usecases.driving_perception.scenes import CONDITIONING
 
-        return self.model_copy(update={"heads": tuple(card["heads"]), **{name: "yes" if name in card["told"] else "no" for name in TOLD}})
+        return self.model_copy(
+            update={"heads": tuple(card["heads"]), **{name: "yes" if name in card["conditioning"] else "no" for name in CONDITIONING}}
+        )
 
     def examples(self, folder: Path, split: Split) -> Examples:
         from usecases.driving_perception.scenes import StoredScenes
@@ -202,8 +210,8 @@ class DrivingPerception(
         return loss(self, cast("RoadNetwork", network), batch)
 
     def student_usecase(self) -> UseCase | None:
-        """Two thirds of the channels, less than half of the weights."""
-        channels = max(LEAST_CHANNELS, self.channels * 2 // 3 // 8 * 8)
+        """A student with two thirds of the channels and less than half of the weights."""
+        channels = max(MIN_CHANNELS, self.channels * 2 // 3 // 8 * 8)
         return self.model_copy(update={"channels": channels}) if channels < self.channels else None
 
     def distillation_loss(

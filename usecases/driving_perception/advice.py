@@ -1,4 +1,4 @@
-"""What a careful driver would do about what the network sees: a few rules that anyone can read. Advice for study: it is no safety system."""
+"""Driving advice (keep, slow, stop) from the answers of the heads, by a few readable rules. For research only: it is no safety system."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ OBSTACLES = frozenset(
         "motorbike", "motorcyclist", "bicycle", "bike", "bicyclist", "cyclist", "rider", "person", "people", "pedestrian", "child", "animal",
     }
 )  # fmt: skip
-PATH_TOP, PATH_NEAR, PATH_FAR = 0.5, 0.5, 0.1  # where the path ends, and how wide it is there and at the car, as shares of the picture
+PATH_TOP, PATH_NEAR, PATH_FAR = 0.5, 0.5, 0.1  # height where the path ends, and its width at the car and at its end, as shares of the image
 BEND = 0.25  # share of the width that the far end moves at full steering
-FEWEST = 0.002  # share of the path that an obstacle must fill
-CLOSE, NEAR = 0.6, 0.3  # how far down the path an obstacle is: 0 at the horizon, 1 at the car; the distance goes with one over it
+MIN_SHARE = 0.002  # share of the path that an obstacle must fill
+CLOSE, NEAR = 0.6, 0.3  # position of an obstacle on the path: 0 at the horizon, 1 at the car; the distance is proportional to its inverse
 LITTLE, SOME = 0.3, 0.6  # share of the path that is road, below which to stop and to slow down
-SHARP = 0.5  # steering from which on a bend is sharp
+SHARP = 0.5  # steering from which a bend is sharp
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A box in shares of the picture's sides: left, top, right and bottom."""
+    """A detected object; `sides` are left, top, right and bottom as shares of the image's width and height."""
 
     label: str
     sides: tuple[float, float, float, float]
@@ -37,7 +37,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do and all reasons for it, the gravest first; `nearest` is how far down the path the next obstacle is, `drivable` the share of road."""
+    """An action and its reasons, the most serious first. `nearest` is the position of the nearest obstacle on the path, from 0 (horizon) to 1 (car), and `drivable` the share of the path that is road; None: not known."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -53,19 +53,22 @@ def advise(
     trusted: bool = True,
     signal: str | None = None,
 ) -> Advice:
-    """Keep on, slow down or stop. What is None is not known and not judged; heads give what they know, see `heads.head.Head.advice`.
+    """Advise to keep on, slow down or stop. Each head contributes some of the arguments, see `heads.head.Head.advice`.
 
     Args:
-        mask: numbers of classes, [H, W].
-        classes: their names.
-        things: what was found.
-        steering: -1 (left) to 1 (right).
-        trusted: whether the frame may be trusted at all.
-        signal: the sign or light that the picture shows.
+        mask: numbers of classes, [H, W]; None: no mask.
+        classes: names of the classes of the mask.
+        things: detected objects; None: no detection.
+        steering: from -1 (left) to 1 (right); None: not known.
+        trusted: whether there is no reason to doubt the frame.
+        signal: the sign or light that the image shows; None: not known.
+
+    Returns:
+        The advice.
     """
     found: list[tuple[Action, str]] = []
     if not trusted:
-        found.append(("slow", "the frame cannot be trusted"))
+        found.append(("slow", "the answer is not reliable"))
     drivable = None
     if mask is not None:
         drivable = _drivable(mask, classes, steering)
@@ -83,7 +86,16 @@ def advise(
 
 
 def path(height: int, width: int, steering: float | None) -> np.ndarray:
-    """The pixels that the car will drive over, bool [height, width]: a strip that narrows, and bends where it is steered to."""
+    """The pixels that the car will drive over: a strip that narrows towards the horizon and bends with the steering.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        steering: from -1 (left) to 1 (right); None: straight.
+
+    Returns:
+        bool [height, width].
+    """
     down = np.clip(((np.arange(height) + 0.5) / height - PATH_TOP) / (1 - PATH_TOP), 0, 1)[:, None]
     middle = 0.5 + BEND * float(np.clip(steering or 0.0, -1, 1)) * (1 - down)
     half = (PATH_FAR + (PATH_NEAR - PATH_FAR) * down) / 2
@@ -97,13 +109,13 @@ def _drivable(mask: np.ndarray, classes: Sequence[str], steering: float | None) 
 
 
 def _nearest(mask: np.ndarray | None, classes: Sequence[str], things: Sequence[Thing], steering: float | None) -> tuple[float | None, str]:
-    """How far down the path the next obstacle stands, and what it is."""
+    """The position of the nearest obstacle on the path, from 0 (horizon) to 1 (car), and its class; None and empty without one."""
     found = []
     if mask is not None:
         ahead = path(mask.shape[0], mask.shape[1], steering)
         for number, name in enumerate(classes):
             rows = np.nonzero(ahead & (mask == number))[0] if words_of(name) & OBSTACLES else np.empty(0)
-            if len(rows) >= max(FEWEST * ahead.sum(), 1):
+            if len(rows) >= max(MIN_SHARE * ahead.sum(), 1):
                 found.append((_down(float(np.quantile(rows, 0.95) + 1) / mask.shape[0]), name))
     for thing in things:
         left, _, right, bottom = thing.sides

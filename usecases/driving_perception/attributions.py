@@ -1,4 +1,4 @@
-"""What the network looks at in pictures of the test split, head by head."""
+"""Attributions for images of the test split, head by head."""
 
 from __future__ import annotations
 

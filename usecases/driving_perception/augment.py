@@ -1,4 +1,4 @@
-"""Augmentation that keeps a picture and what is known of it together, on their device. All draws come from torch's global generator."""
+"""Augmentation of images together with their labels on their device, with torch's global random generator."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from usecases.driving_perception.heads.table import HEADS
-from usecases.driving_perception.window import View, cut, draw_window, turned
+from usecases.driving_perception.window import View, cut, draw_window, rotated
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
-STEP = 16  # pixels: sides that the network halves without rest
-BLURRED = 0.5  # share of cut-outs that is blurred
-COARSE = 0.4  # of the resolution, that is left where a picture is blurred most
+STEP = 16  # pixels: sides are multiples of it, so that the network can halve them
+BLURRED = 0.5  # share of crops that are blurred
+COARSE = 0.4  # share of the resolution that is left by the strongest blur
 
 
 def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parts of the pictures, enlarged or shrunk, mirrored and in other colours, with the labels of every head as they are then.
+    """Augment a batch: random crops, scale, flips and colours, with the labels of every head adapted.
 
-    A picture that a head must see whole, such as one whose steering is known, is left as it is, but for being mirrored; where a dense head
-    is learnt too, half the time it is cut as well. Parts are smaller than their pictures, by `settings.crop`, where all heads are dense.
-    A cut-out is rotated, stretched and blurred, but not mirrored: a sign might mean something else.
+    Images that a head needs whole, such as those with a steering, are only flipped; if a dense head is trained too, half of them are cropped
+    as well. Crops have the share `settings.crop` of the image's side if all heads are dense, else that of the whole image. Crops of signs
+    and lights are rotated, stretched and blurred, but not flipped, which might change their class.
     """
     heads = [head for head in HEADS.values() if head.arrays[0] in batch]
     image = batch["image"].float() / 255
@@ -39,13 +39,13 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
     crop = settings.crop if all(head.dense for head in heads) else 1.0
     height, width = (side if crop == 1 else max(STEP, round(crop * side / STEP) * STEP) for side in size)
     window = draw_window(size, (height, width), settings.zoom, settings.mirror, steady)
-    cut_outs = [frames for head in heads if (frames := head.are_cut_outs(batch)) is not None]
-    if cut_outs:
-        alone = torch.stack(cut_outs).any(0)
-        window = turned(window, alone)
+    crops = [frames for head in heads if (frames := head.are_crops(batch)) is not None]
+    if crops:
+        alone = torch.stack(crops).any(0)
+        window = rotated(window, alone)
     view = View(window, size, (height, width), steady)
     seen = {**batch, "image": recoloured(cut(image, window, view.out), settings.colour)}
-    if cut_outs:
+    if crops:
         seen["image"] = blurred(seen["image"], alone)
     for head in heads:
         seen |= head.augment(batch, view)
@@ -53,7 +53,7 @@ def augmented(settings: DrivingPerception, batch: dict[str, Tensor]) -> dict[str
 
 
 def blurred(image: Tensor, chosen: Tensor) -> Tensor:
-    """Where chosen, bool [N], some pictures as if they had been taken from afar; float [N, 3, H, W]."""
+    """Blur some of the images that are `chosen`, bool [N], as if they were taken from a distance; float [N, 3, H, W]."""
     size = image.shape[2:]
     small = F.interpolate(image, size=[max(1, round(COARSE * side)) for side in size], mode="area")
     coarse = F.interpolate(small, size=size, mode="bilinear", align_corners=False)
@@ -63,7 +63,7 @@ def blurred(image: Tensor, chosen: Tensor) -> Tensor:
 
 
 def recoloured(image: Tensor, strength: float) -> Tensor:
-    """Light, contrast, saturation and the tone of each channel changed by up to a share `strength` each; float [N, 3, H, W] in [0, 1]."""
+    """Colour jitter: brightness, contrast, saturation, gamma and each channel change by up to `strength`; float [N, 3, H, W] in [0, 1]."""
     if not strength:
         return image
 

@@ -1,4 +1,4 @@
-"""Folders of road images with boxes: label files of KITTI, text files of YOLO, COCO's JSON, Pascal VOC's XML."""
+"""Readers of road images with boxes: label files of KITTI, text files of YOLO, COCO's JSON, Pascal VOC's XML."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from usecases.images import SUFFIXES
 from usecases.reading.splits import split_of
 
 NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt", "_darknet.labels", "classes.names")
-KITTI_COLUMNS = 8  # type, truncation, occlusion, angle, and the four sides; the rest is about three dimensions
+KITTI_COLUMNS = 8  # type, truncation, occlusion, angle and the four sides; the others are three-dimensional
 UNLABELLED = {"dontcare", "dont care", "ignore", "ignored"}
 LEFT_OUT = "left out"
 
 
 def find_boxed(folder: Path, findings: Findings) -> Source | None:
-    """The frames with boxes in a folder; None where there are none.
+    """The frames with boxes in a folder; None without any.
 
     Raises:
-        DataError: the labels are numbers, and no list names them.
+        DataError: labels are numbers, and there is no list of their names.
     """
     for layout, read in LAYOUTS.items():
         frames = list(read(folder, findings))
@@ -71,7 +71,7 @@ def _yolo(folder: Path, findings: Findings) -> Iterator[Frame]:
 
 
 def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders of images and of their labels, which may be one and the same."""
+    """Folders of images and of their labels, which may be the same."""
     named = [
         path for path in sorted(folder.rglob("labels")) if path.is_dir() and any(p.name not in NAME_FILES for p in path.rglob("*.txt"))
     ]
@@ -81,8 +81,8 @@ def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
         if images.is_dir():
             yield from [(images / path.name, path) for path in inside] or [(images, labels)]
     if not named and _name_file(folder):
-        beside = {path.parent for path in folder.rglob("*.txt") if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
-        yield from ((path, path) for path in sorted(beside))
+        mixed = {path.parent for path in folder.rglob("*.txt") if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
+        yield from ((path, path) for path in sorted(mixed))
 
 
 def _name_file(folder: Path) -> Path | None:
@@ -93,7 +93,7 @@ def _names(folder: Path) -> list[str]:
     path = _name_file(folder)
     if path is None:
         raise DataError(
-            f"{folder} has labels of YOLO, which are numbers, and no list names them. Write classes.txt with a name in each line."
+            f"{folder} has labels of YOLO, which are numbers, and no list names them. Write classes.txt with one name per line."
         )
     if path.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in _lines(path) if line.strip()]
@@ -104,12 +104,12 @@ def _names(folder: Path) -> list[str]:
     if isinstance(listed, dict) and all(isinstance(number, int) for number in listed):
         listed = [listed.get(number, f"class {number}") for number in range(max(listed) + 1)]
     if not isinstance(listed, list) or not listed:
-        raise DataError(f"{path} does not name the classes: it needs a line such as `names: [car, person]`.")
+        raise DataError(f"{path} does not name the classes. Add a line such as `names: [car, person]`.")
     return [str(name) for name in listed]
 
 
 def _yolo_boxes(names: Sequence[str], path: Path, findings: Findings) -> Callable[[int, int], Sequence[Box]]:
-    """A number, and centre and size in shares of the sides; or the corners of an outline."""
+    """Boxes of lines with a class and either centre and size or the corners of a polygon, as shares of the image's width and height."""
     boxes = []
     for number, line in enumerate(_lines(path), 1):
         cells = _numbers(line.split())
@@ -118,7 +118,7 @@ def _yolo_boxes(names: Sequence[str], path: Path, findings: Findings) -> Callabl
         if cells is None or len(cells) < 5 or len(cells) % 2 == 0:
             findings.note("label that cannot be read", f"{path.name} line {number}", LEFT_OUT)
         elif not 0 <= cells[0] < len(names):
-            findings.note("label that the list of classes does not know", f"{path.name} line {number}: {cells[0]:g}", LEFT_OUT)
+            findings.note("label with a class that is not in the list", f"{path.name} line {number}: {cells[0]:g}", LEFT_OUT)
         else:
             boxes.append(_of_shares(names[int(cells[0])], cells[1:]))
     return lambda width, height: [box.scaled(width, height) for box in boxes]
@@ -145,7 +145,7 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
             label = names.get(row.get("category_id"))
             where = f"{path.relative_to(folder)} annotation {row.get('id')}"
             if label is None:
-                findings.note("label that the list of classes does not know", f"{where}: {row.get('category_id')}", LEFT_OUT)
+                findings.note("label with a class that is not in the list", f"{where}: {row.get('category_id')}", LEFT_OUT)
             elif len(sides) != 4 or _numbers(sides) is None:
                 findings.note("label that cannot be read", where, LEFT_OUT)
             else:
@@ -183,7 +183,7 @@ def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
         try:
             root = ElementTree.parse(path).getroot()
         except ElementTree.ParseError as error:
-            findings.set_aside("label file that is no XML", f"{name}: {error}")
+            findings.set_aside("label file that is not XML", f"{name}: {error}")
             continue
         if root.tag != "annotation":
             continue
@@ -197,7 +197,7 @@ def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
 
 
 def _voc_boxes(root: ElementTree.Element, name: str, findings: Findings) -> Iterator[Box]:
-    """What is marked as difficult counts for nothing, as in Pascal VOC's own scores."""
+    """Boxes of an annotation; objects that are marked as difficult are ignored, as in Pascal VOC's own scores."""
     for number, thing in enumerate(root.iter("object"), 1):
         label = (thing.findtext("name") or "").strip()
         sides = _numbers([thing.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")])
@@ -215,7 +215,7 @@ LAYOUTS: dict[str, Callable[[Path, Findings], Iterator[Frame]]] = {
 }
 
 
-# -- what they share --------------------------------------------------------------------------------------------------
+# -- shared helpers ----------------------------------------------------------------------------------------------------
 def _with_texts(
     folder: Path,
     images: Path,
@@ -224,14 +224,14 @@ def _with_texts(
     split: str | None,
     findings: Findings,
 ) -> Iterator[Frame]:
-    """Images and the text files that are called like them; an image without one shows nothing."""
+    """Images with the text files of the same name; an image without one has no objects."""
     paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES) if images.is_dir() else []
     stems = {str(path.relative_to(images).with_suffix("")): path for path in paths}
     for stem in sorted(files.keys() - stems.keys()):
         findings.set_aside("label that names a missing image", str(files[stem].relative_to(folder)))
     for stem, path in stems.items():
         if stem not in files:
-            findings.note("image without a label file", str(path.relative_to(folder)), "kept: it shows nothing")
+            findings.note("image without a label file", str(path.relative_to(folder)), "kept: it has no objects")
         yield _frame(folder, path, split, read(files[stem], findings) if stem in files else _always([]))
 
 
@@ -241,7 +241,7 @@ def _frame(folder: Path, picture: Path, split: str | None, boxes: Callable[[int,
 
 
 def _pictures(folder: Path) -> dict[str, list[Path]]:
-    """All images by their stem, which those of several splits may share."""
+    """All images by their stem, which images of several splits may share."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.parent.name != "SegmentationClass":
@@ -250,7 +250,7 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 
 
 def _nearest(pictures: Sequence[Path], label: Path, folder: Path) -> Path | None:
-    """Of pictures of one name that beside the label file, else of its split."""
+    """Of images of one name the one next to the label file, else one of the same split."""
     split = split_of(label.relative_to(folder))
     return max(pictures, key=lambda p: (p.parent == label.parent, split_of(p.relative_to(folder).parent) == split), default=None)
 

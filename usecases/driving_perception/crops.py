@@ -1,4 +1,4 @@
-"""Signs and traffic lights by themselves, cut out of their pictures: a folder for each kind, with the regions and tracks of GTSRB."""
+"""Reader of crops of signs and traffic lights: a folder for each class, with the regions and tracks of GTSRB."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
 from usecases.reading.class_folders import Item, class_tree
 
-NO_KIND = frozenset(
+NO_CLASS = frozenset(
     {"images", "image", "img", "labels", "label", "masks", "annotations", "image_2", "label_2", "calib", "val", "test", "train"}
 )
 
 
 def find_crops(folder: Path, findings: Findings) -> Source | None:
-    """None where the folder does not hold two kinds or more."""
+    """The crops in a folder; None if it does not contain folders of two or more classes."""
     found = class_tree(folder)
-    kinds = {item.label for item in found.items}
-    if len(kinds) < 2 or {kind.casefold() for kind in kinds} & NO_KIND:
+    classes = {item.label for item in found.items}
+    if len(classes) < 2 or {name.casefold() for name in classes} & NO_CLASS:
         return None
     findings.include(found.findings)
-    return Source(f"signs or lights by themselves, {found.layout}", [_frame(item) for item in found.items])
+    return Source(f"crops of signs or lights, {found.layout}", [_frame(item) for item in found.items])
 
 
 def _frame(item: Item) -> Frame:

@@ -1,4 +1,4 @@
-"""Recordings of drives, in the layouts that simulators and small cars write: a picture, and what the driver did at that moment."""
+"""Readers of recorded drives (images with steering, throttle and speed) from Udacity's simulator and Donkeycar."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
-from usecases.driving_perception.scenes import FASTEST
+from usecases.driving_perception.scenes import MAX_SPEED
 from usecases.reading.encodings import TextFile
 
-SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and where they make the driver steer to
-COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, which may leave out the header
-LARGEST = 10.0  # steering and throttle lie within -1 and 1, or are angles of some radians
+SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and the direction in which the steering of their images is corrected
+COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, whose logs may have no header
+MAX_STEERING = 10.0  # absolute steering and throttle: they are within -1 and 1, or angles in radians
 
 
 def find_drives(folder: Path, findings: Findings) -> Source | None:
-    """The moments of all recordings in a folder, each in the order of time; None where there are none. Pictures that are missing are set aside.
+    """The moments of all recordings in a folder, in the order of time; None without recordings. Moments without an image are set aside.
 
     Raises:
         DataError: a log is damaged.
@@ -32,7 +32,7 @@ def find_drives(folder: Path, findings: Findings) -> Source | None:
         return None
     frames = [frame for log in logs for frame in _simulated(log, folder, findings)]
     frames += [frame for tub in tubs for frame in _of_tub(tub, folder, findings)]
-    return Source("driving_log.csv of Udacity's simulator" if logs else "tubs of a Donkeycar", frames)
+    return Source("driving_log.csv of Udacity's simulator" if logs else "Donkeycar tubs", frames)
 
 
 # -- Udacity's simulator ----------------------------------------------------------------------------------------------
@@ -45,12 +45,12 @@ def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
         cells: dict[str, str] = dict(zip(COLUMNS, (cell.strip() for cell in row), strict=False))
         where = f"{log.relative_to(folder)} line {number}"
         steering, throttle = (_number(cells.get(name)) for name in ("steering", "throttle"))
-        speed = _number(cells.get("speed"), FASTEST)
+        speed = _number(cells.get("speed"), MAX_SPEED)
         if steering is None:
             findings.set_aside("moment without a steering angle", where)
             continue
         for camera, side in SIDES.items():
-            path = _beside(log, cells.get(camera, ""))
+            path = _image_of(log, cells.get(camera, ""))
             if path is not None:
                 driven = {"steering": steering, "throttle": throttle, "speed": speed, "moment": number, "side": side}
                 yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
@@ -61,15 +61,15 @@ def _simulated(log: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
                 )
 
 
-def _beside(log: Path, named: str) -> Path | None:
-    """The picture that a log names by a path of the machine it was recorded on."""
+def _image_of(log: Path, named: str) -> Path | None:
+    """The image that a log names by a path of the machine that it was recorded on."""
     name = PureWindowsPath(named).name if "\\" in named else Path(named).name
     return next((path for path in (log.parent / "IMG" / name, log.parent / name) if name and path.is_file()), None)
 
 
 # -- Donkeycar --------------------------------------------------------------------------------------------------------
 def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
-    """Version 2: a manifest, and catalogs with a record of JSON a line."""
+    """The moments of a tub in version 2: a manifest, and catalogs with a JSON record per line."""
     deleted, catalogs = _manifest(tub / "manifest.json")
     for name in catalogs or sorted(path.name for path in tub.glob("*.catalog")):
         if not (tub / name).is_file():
@@ -80,13 +80,13 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
             try:
                 record: dict[str, Any] = json.loads(line)
             except json.JSONDecodeError:
-                findings.set_aside("record that is no JSON", where)
+                findings.set_aside("record that is not JSON", where)
                 continue
             if record.get("_index") in deleted:
                 findings.note("record that was deleted in the tub", where, "left out")
                 continue
             steering, throttle = (_number(record.get(f"user/{what}")) for what in ("angle", "throttle"))
-            speed = _number(record.get("enc/speed"), FASTEST)
+            speed = _number(record.get("enc/speed"), MAX_SPEED)
             path = tub / "images" / Path(str(record.get("cam/image_array", ""))).name
             if steering is None:
                 findings.set_aside("moment without a steering angle", where)
@@ -100,20 +100,20 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
 
 
 def _manifest(path: Path) -> tuple[set[int], list[str]]:
-    """The indexes that were deleted, and the catalogs in their order."""
+    """The deleted indexes, and the catalogs in their order."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             found = json.loads(line)
         except json.JSONDecodeError:
-            raise DataError(f"{path} is damaged: a line of it is no JSON. Mend it, or remove it and its catalogs.") from None
+            raise DataError(f"{path} is damaged: one of its lines is not JSON. Repair it, or remove it and its catalogs.") from None
         if isinstance(found, dict) and "paths" in found:
             return set(found.get("deleted_indexes", ())), [str(name) for name in found["paths"]]
     return set(), []
 
 
-def _number(value: object, largest: float = LARGEST) -> float | None:
+def _number(value: object, largest: float = MAX_STEERING) -> float | None:
     try:
         number = float(str(value))
     except ValueError:
         return None
-    return number if abs(number) <= largest else None  # also no nan
+    return number if abs(number) <= largest else None  # False for nan, too

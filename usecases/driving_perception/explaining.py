@@ -1,4 +1,4 @@
-"""What the network saw, as pictures with an answer: everything drawn over the frame, and what the heads add. NumPy and Pillow only."""
+"""Images that explain an answer: the predictions drawn over the image, and those of each head. Uses NumPy and Pillow only."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from usecases.driving_perception.drawing import overlay
 from usecases.driving_perception.heads.table import HEADS
 from usecases.images import as_png
 
-MOST = 1600  # pixels of the longer side
+MAX_SIDE = 1600  # pixels of the longer side
 
 
 def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
-    """`{"overlay"}` and what heads add, such as `unsure`: data URIs of PNG in the size of the frame, up to 1,600 pixels."""
+    """Explain the answer to a request by images.
+
+    Args:
+        predict: a predictor.
+        codec: a `RoadCodec`.
+        request: an image, or an object with one.
+
+    Returns:
+        `{"overlay"}` and the images of the heads, such as `unsure`: PNG as data URIs in the size of the image, at most 1,600 pixels a side.
+    """
     known = cast(RoadCodec, codec)
     (picture,) = known.images([request])
-    if max(picture.size) > MOST:
-        picture.thumbnail((MOST, MOST))
+    if max(picture.size) > MAX_SIDE:
+        picture.thumbnail((MAX_SIDE, MAX_SIDE))
         asked = unpacked(request)
         small, *before = (base64.b64encode(one).decode() for one in (as_png(picture), *asked.before))
         request = {"b64": small, "speed": asked.speed, "before": before}
@@ -32,4 +41,4 @@ def explain(predict: Predict, codec: Codec, request: Any) -> dict[str, Any]:
     pictures = {"overlay": overlay(picture, answer, known.card)}
     for name in known.card["heads"]:
         pictures |= HEADS[name].explanations({output: array[0] for output, array in outputs.items()}, picture.size)
-    return {name: charts.picture(np.asarray(one), MOST, "PNG") for name, one in pictures.items()}
+    return {name: charts.picture(np.asarray(one), MAX_SIDE, "PNG") for name, one in pictures.items()}

@@ -1,4 +1,4 @@
-"""What the readers of every layout find: frames, and what is known of each."""
+"""Frames and their labels, as the readers of all layouts return them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from usecases.images import decode
 from usecases.reading.splits import SPLIT_NAMES
 
 SCENARIOS = frozenset({"day", "night", "dusk", "dawn", "rain", "fog", "snow", "sun", "clear", "overcast", "tunnel"})
-FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # what tells the frames of a recording apart
+FRAME = re.compile(r"[_\-]?[a-zA-Z]?\d+$")  # the number of a frame in its recording
 
 
 @dataclass(frozen=True)
 class Box:
-    """What is where, in pixels of its image. Without a label: a region that counts for nothing."""
+    """A labelled box in pixels of its image. Without a label it is a region that is ignored."""
 
     label: str
     left: float
@@ -27,16 +27,29 @@ class Box:
     bottom: float
 
     def scaled(self, across: float, down: float) -> Box:
+        """The box with its horizontal and vertical coordinates multiplied by two factors."""
         return Box(self.label, self.left * across, self.top * down, self.right * across, self.bottom * down)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture that is somewhere, and of what it shows what is known; the rest is None.
+    """An image that is not read yet, with its labels; a label that is missing is None.
 
-    `mask` are the bytes of its file; `boxes` come for a width and a height of the picture, in pixels of it; `moment` is the number of
-    the picture in its recording, if they were taken at equal distances of time; `side` says where a camera beside the driver's makes one
-    steer to, -1 to 1; `signal` is the sign or light that the picture shows; of a `region`, left, upper, right and lower in pixels, only that is looked at.
+    Attributes:
+        name: its path in the data folder.
+        image: reads the bytes of the image file.
+        recording: the recording that it belongs to.
+        split: train, validation or test, if splits are given.
+        scenario: such as night; empty without one.
+        mask: reads the bytes of the mask's file.
+        boxes: the boxes in pixels, for a width and a height of the image.
+        steering: from -1 (left) to 1 (right), or in radians.
+        throttle: in the unit of the recording.
+        speed: in the unit of the recording.
+        moment: its number in the recording, if images were taken at equal intervals.
+        side: direction in which the steering of a side camera is corrected, from -1 to 1; 0: the centre camera.
+        signal: class of the sign or light that it shows.
+        region: left, upper, right and lower in pixels of the part of the image that is used.
     """
 
     name: str
@@ -55,16 +68,16 @@ class Frame:
     region: tuple[int, int, int, int] | None = None
 
     def picture(self) -> Image.Image:
-        """Raises `UnusableImage`: it is none, or damaged; `OSError`: it cannot be read."""
+        """The decoded image. Raises `UnusableImage`: the file is not an image, or damaged; `OSError`: it cannot be read."""
         image = decode(self.image())
         return image.crop(self.region) if self.region else image
 
 
 @dataclass
 class Source:
-    """The frames of one folder, and how a mask's values become numbers of classes: of a colour, or of a value.
+    """The frames of one folder, its classes, and the number of the class of each colour and each value in its masks.
 
-    `unlabelled` are pictures of which this layout knows nothing, though it should, with what is missing.
+    `unlabelled` are images that should have a label in this layout and have none, with the name of what is missing.
     """
 
     layout: str
@@ -76,17 +89,17 @@ class Source:
 
 
 def recording_of(stem: str) -> str:
-    """Frames of one recording have names that differ in a number at the end, or share a folder."""
+    """The recording of a frame: its name without the number at the end, or its folder if the name is only a number."""
     return FRAME.sub("", stem) or str(Path(stem).parent)
 
 
 def scenario_of(name: str) -> str:
-    """The scenario that a folder or file of a frame is named after, the innermost: `rgb/night/train/a.png`, `rain_0012.jpg`."""
+    """The scenario in the name of a frame or of its folders, the innermost first: `rgb/night/train/a.png`, `rain_0012.jpg`; empty without one."""
     return next((word for word in reversed(re.findall(r"[a-z]+", name.lower())) if word in SCENARIOS), "")
 
 
 def listed_splits(folder: Path) -> dict[str, str]:
-    """Splits by the stem of an image, from train.txt, val.txt and test.txt (Pascal VOC)."""
+    """The split of each image by its stem, from train.txt, val.txt and test.txt (Pascal VOC)."""
     splits = {}
     for name, split in SPLIT_NAMES.items():
         path = folder / f"{name}.txt"

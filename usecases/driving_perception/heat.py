@@ -1,4 +1,4 @@
-"""What the network looks at: gradients of a class or a value, as heat over pictures of a split. For heads to use."""
+"""Attributions: HiResCAM and integrated gradients as heatmaps over images of a split, for the galleries of heads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from usecases.driving_perception.scenes import StoredScenes
 if TYPE_CHECKING:
     from usecases.driving_perception.network import RoadNetwork
 
-SHOWN = 3  # pictures of a value
-STEPS = 16  # of the path that integrated gradients follow
-SMALL = 8  # pixels of the patches over which these are added up: single pixels show nothing
+SHOWN = 3  # images of a value
+STEPS = 16  # of the integral
+SMALL = 8  # pixels: side of the patches over which attributions are summed, since those of single pixels are noisy
 BLEND = 0.6
 
 
@@ -34,7 +34,20 @@ def class_gallery(
     title: str,
     caption: str,
 ) -> dict[str, Any]:
-    """HiResCAM (Draelos 2020) of one picture of each class: of the middle one of the `rows` that show it."""
+    """A gallery of HiResCAM (Draelos 2020) with one image of each class.
+
+    Args:
+        network: in evaluation mode.
+        head: whose classes are explained.
+        scenes: the split.
+        classes: names of the classes.
+        rows: for each class, by its number, the images that show it; the middle one is used.
+        title: of the gallery.
+        caption: of the gallery.
+
+    Returns:
+        A block of kind gallery.
+    """
     items = [
         _item(scenes, row, hires_cam(network, head, number, _pixels(scenes, row)), classes[number])
         for number, shown in rows.items()
@@ -46,16 +59,19 @@ def class_gallery(
 def value_gallery(
     network: RoadNetwork, head: Head, scenes: StoredScenes, lines: Mapping[int, str], title: str, meaning: str, note: str
 ) -> dict[str, Any]:
-    """Integrated gradients (Sundararajan 2017) of a head's first value.
+    """A gallery of integrated gradients (Sundararajan 2017) of a head's first value.
 
     Args:
-        network: of all heads.
+        network: in evaluation mode.
         head: whose value is explained.
-        scenes: the pictures.
-        lines: the words below a picture, by its row, in the order of the value; a few of them are shown.
+        scenes: the split.
+        lines: the text below each image, by its row, in the order of the value; three of them are shown.
         title: of the gallery.
-        meaning: what red and blue are.
+        meaning: of red and blue, for the caption.
         note: a further sentence of the caption.
+
+    Returns:
+        A block of kind gallery.
     """
     items = []
     for row in _spread(list(lines), SHOWN):
@@ -65,7 +81,7 @@ def value_gallery(
 
 
 class Evidence(nn.Module):
-    """Pixels, float [N, 3, H, W] in [0, 1], to what speaks in each picture for a class or value of a head, [N]."""
+    """Pixels, float [N, 3, H, W] in [0, 1], to the scalar that is explained, [N], see `heads.head.Head.evidence`."""
 
     def __init__(self, network: RoadNetwork, head: Head, number: int) -> None:
         super().__init__()
@@ -77,9 +93,18 @@ class Evidence(nn.Module):
 
 
 def hires_cam(network: RoadNetwork, head: Head, number: int, image: Tensor) -> np.ndarray:
-    """[h, w] in [0, 1]: the features at an eighth of the resolution, each weighed at its place by how much it speaks for it.
+    """HiResCAM (Draelos 2020): features at an eighth of the resolution times their gradients, position by position.
 
-    Grad-CAM weighs a feature alike at all places, which for what is said of some of them may leave nothing.
+    Grad-CAM averages gradients over all positions, which for dense predictions may cancel out.
+
+    Args:
+        network: in evaluation mode.
+        head: whose class is explained.
+        number: of the class.
+        image: float [1, 3, H, W] in [0, 1].
+
+    Returns:
+        [h, w] in [0, 1].
     """
     layer = network.backbone.stages[1]
     evidence = LayerGradientXActivation(Evidence(network, head, number), layer).attribute(image)
@@ -89,7 +114,16 @@ def hires_cam(network: RoadNetwork, head: Head, number: int, image: Tensor) -> n
 
 
 def integrated_gradients(network: RoadNetwork, head: Head, image: Tensor) -> np.ndarray:
-    """[H, W]: how much each pixel moved the first value from that of the mean colour; they add up to the whole difference."""
+    """Integrated gradients (Sundararajan 2017) of a head's first value, relative to an image of the mean colour.
+
+    Args:
+        network: in evaluation mode.
+        head: whose value is explained.
+        image: float [1, 3, H, W] in [0, 1].
+
+    Returns:
+        [H, W]; the sum is the difference of the two values.
+    """
     baseline = image.mean((2, 3), keepdim=True).expand_as(image)
     found = IntegratedGradients(Evidence(network, head, 0)).attribute(image, baseline, n_steps=STEPS, internal_batch_size=1)
     return found.detach()[0].sum(0).numpy()
@@ -109,7 +143,7 @@ def _patched(values: np.ndarray) -> np.ndarray:
 
 
 def _item(scenes: StoredScenes, row: int, heat: np.ndarray, line: str) -> dict[str, Any]:
-    """A picture under its heat, [h, w] in [-1, 1]: red above zero, blue below."""
+    """An item of a gallery: an image under its heatmap, [h, w] in [-1, 1], red above zero and blue below."""
     picture = scenes.arrays["image"][row].transpose(1, 2, 0)
     size = (picture.shape[1], picture.shape[0])
     strength = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))[..., None]

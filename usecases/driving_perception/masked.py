@@ -1,4 +1,4 @@
-"""Folders of road images with masks, in the layouts that the field publishes: which image goes with which mask."""
+"""Readers of road images with masks, in the layouts of published data sets."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ CITYSCAPES = {  # number of a label to its class, of the 19 that are scored
 
 
 def find_masked(folder: Path, findings: Findings) -> Source | None:
-    """The frames with masks in a folder; None where there are none.
+    """The frames with masks in a folder; None without any.
 
     Raises:
-        DataError: the classes are not told, or not readably.
+        DataError: there is no list of the classes of coloured masks, or it cannot be read.
     """
     found = _pairs(folder)
     if not found:
@@ -63,7 +63,7 @@ def find_masked(folder: Path, findings: Findings) -> Source | None:
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
-    """The first layout that is there, with its splits."""
+    """Folders of images and of masks with their splits, in the first layout that matches."""
     for images, masks in PAIRS:
         named = SPLIT_NAMES.items() if "{}" in images else [("", None)]
         there = [(folder / images.format(name), folder / masks.format(name), split) for name, split in named]
@@ -104,7 +104,7 @@ def _stem(path: Path, folder: Path, ends: Sequence[str]) -> str:
 def _classes(
     folder: Path, frames: Sequence[Frame], cityscapes: bool
 ) -> tuple[list[str], dict[tuple[int, int, int], int], dict[int, int] | None]:
-    """Names, and the numbers of colours and of values; what belongs to no class is left out of them."""
+    """Names of classes, and the number of the class of each colour and of each value; names such as void are no classes."""
     if cityscapes:
         return list(CITYSCAPES.values()), {}, {value: number for number, value in enumerate(CITYSCAPES)}
     path = next((p for p in (folder / name for name in CLASS_FILES) if p.is_file()), None)
@@ -119,7 +119,7 @@ def _classes(
 
 
 def _listed(path: Path) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """(name, colour or None) of `name`, `r g b name`, or a table with name, r, g, b, in the order of the file."""
+    """Names and colours (or None), in the order of a file with lines `name` or `r g b name`, or with the columns name, r, g, b."""
     if path.suffix == ".csv":
         rows = named_rows(path, "", Findings())
         return [(row["name"].strip(), (int(row["r"]), int(row["g"]), int(row["b"]))) for row in rows]
@@ -132,20 +132,20 @@ def _listed(path: Path) -> list[tuple[str, tuple[int, int, int] | None]]:
         else:
             found.append((line, None))
     if not found:
-        raise DataError(f"{path} names no class: write a name in each line, or `red green blue name` where masks are coloured.")
+        raise DataError(f"{path} contains no class. Write one name per line, or `red green blue name` if masks are coloured.")
     return found
 
 
 def _from_masks(frames: Sequence[Frame]) -> tuple[list[str], dict[tuple[int, int, int], int], dict[int, int] | None]:
-    """Without a list of classes each value of the masks is one; coloured masks need a list."""
+    """Classes without a list: each value of the masks is a class. Coloured masks need a list."""
     seen: set[int] = set()
     for frame in frames[:: max(1, len(frames) // 100)]:
         assert frame.mask is not None
         with Image.open(io.BytesIO(frame.mask())) as mask:
             if mask.mode not in ("L", "P", "1", "I", "I;16"):
                 raise DataError(
-                    f"The mask of {frame.name} is coloured, and no list says which colour is which class. "
-                    "Write label_colors.txt with a line `red green blue name` for each class."
+                    f"The mask of {frame.name} is coloured, and there is no list of the colours of classes. "
+                    "Add label_colors.txt with a line `red green blue name` for each class."
                 )
             seen |= set(np.unique(np.asarray(mask)).tolist())
     values = sorted(seen - {IGNORED})

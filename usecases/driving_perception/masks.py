@@ -1,4 +1,4 @@
-"""Masks between files and numbers of classes."""
+"""Masks: reading from files, resizing and painting."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from usecases.driving_perception.frames import Source
 from usecases.driving_perception.scenes import IGNORED
 from usecases.images import UnusableImage
 
-BLEND = 0.45  # of the mask over the picture
-GOLDEN = 0.618033988749895  # turns of the colour wheel between neighbours: no two of them look alike
+BLEND = 0.45  # opacity of the mask over the image
+GOLDEN = 0.618033988749895  # of the colour wheel between the hues of successive classes, so that they differ well
 
 
 def read_mask(data: bytes, source: Source) -> tuple[np.ndarray, dict[str, int]]:
-    """The number of each pixel's class or 255, uint8 [H, W], and how many pixels have which unknown value or colour.
+    """The number of each pixel's class, or 255, uint8 [H, W], and the number of pixels of each value or colour that belongs to no class.
 
     Raises:
-        UnusableImage: empty, damaged, or no image.
+        UnusableImage: the file is empty, damaged, or not an image.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and bool(source.colours) and source.values is None)
             pixels = np.asarray(image.convert("RGB") if coloured else image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UnusableImage(f"the mask is no image, or a damaged one: {error}") from None
+        raise UnusableImage(f"the mask is not an image, or it is damaged: {error}") from None
     return _of_colours(pixels, source) if pixels.ndim == 3 else _of_values(pixels, source)
 
 
 def _of_colours(pixels: np.ndarray, source: Source) -> tuple[np.ndarray, dict[str, int]]:
     packed = pixels[..., 0].astype(np.int64) << 16 | pixels[..., 1].astype(np.int64) << 8 | pixels[..., 2]
-    if (pixels == pixels[..., :1]).all() and not source.colours:  # an index that was saved in colour
+    if (pixels == pixels[..., :1]).all() and not source.colours:  # numbers of classes that were saved as grey RGB
         return _of_values(pixels[..., 0], source)
     known = {red << 16 | green << 8 | blue: number for (red, green, blue), number in source.colours.items()}
     return _numbered(packed, known, lambda value: f"colour {value >> 16} {value >> 8 & 255} {value & 255}")
@@ -56,14 +56,23 @@ def _numbered(pixels: np.ndarray, known: dict[int, int], called: object) -> tupl
 
 
 def resized(mask: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The nearest pixel's class: between two classes there is none."""
+    """Resize a mask by nearest-neighbour interpolation, since numbers of classes cannot be averaged.
+
+    Args:
+        mask: uint8 [H, W].
+        width: in pixels.
+        height: in pixels.
+
+    Returns:
+        uint8 [height, width].
+    """
     if mask.shape == (height, width):
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:
-    """Colours for classes that have none of their own, far from each other."""
+    """Well distinguishable colours for classes without colours of their own."""
     found = []
     for number in range(count):
         hue = (number * GOLDEN) % 1.0
@@ -75,12 +84,21 @@ def colours(count: int) -> list[tuple[int, int, int]]:
 
 
 def painted(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """uint8 [H, W] to uint8 [H, W, 3]; what belongs to no class is black."""
+    """Paint a mask, uint8 [H, W] to uint8 [H, W, 3]; pixels of no class are black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
 
 
 def blended(picture: Image.Image, mask: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
-    """A picture under a mask in its colours."""
+    """Blend an image with its mask.
+
+    Args:
+        picture: the image.
+        mask: numbers of classes, [H, W], of the image's size.
+        palette: red, green and blue of each class.
+
+    Returns:
+        The blended image, RGB.
+    """
     return Image.blend(picture.convert("RGB"), Image.fromarray(painted(mask.astype(np.uint8), palette)), BLEND)

@@ -1,4 +1,4 @@
-"""An encoder that looks ever wider and a decoder that finds its way back to every pixel (after FPN, Lin 2017, and ENet, Paszke 2016)."""
+"""The network: an encoder with dilated convolutions, a decoder after FPN (Lin 2017) and ENet (Paszke 2016), and the heads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from usecases.convolutions import Normalise, Residual, conv_norm, whole_blocks
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.heads.head import Predictions
 from usecases.driving_perception.heads.table import HEADS
-from usecases.driving_perception.scenes import TOLD, StoredScenes, inputs_of, read_card
+from usecases.driving_perception.scenes import CONDITIONING, StoredScenes, inputs_of, read_card
 
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
 CALIBRATING_FRAMES, BATCH = 256, 8
-DARKEST = 0.02  # deviation of a picture that shows nothing: its noise is not to fill the range
-WIDENINGS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
+MIN_CONTRAST = 0.02  # standard deviation that is added, so that the noise of a blank image is not amplified
+DILATIONS = ((1, 1), (1, 2), (4, 8))  # dilations of the blocks at 1/4, 1/8 and 1/16 of the resolution
 
 
 class RoadBackbone(nn.Module):
@@ -35,7 +35,7 @@ class RoadBackbone(nn.Module):
         self.widths = [channels, 2 * channels, whole_blocks(10 * channels / 3)]
         self.stem = conv_norm(3, channels // 2, stride=2)
         stages, inputs = [], channels // 2
-        for width, dilations in zip(self.widths, WIDENINGS, strict=True):
+        for width, dilations in zip(self.widths, DILATIONS, strict=True):
             stages.append(nn.Sequential(conv_norm(inputs, width, stride=2), *(Residual(width, dilation) for dilation in dilations)))
             inputs = width
         self.stages = nn.ModuleList(stages)
@@ -51,19 +51,19 @@ class RoadBackbone(nn.Module):
         return [self.stem, *self.stages]
 
 
-class EvenLight(nn.Module):
-    """Every picture brought to the same brightness and contrast: those of signs are taken in the sun and in the dark (after Ciresan 2012)."""
+class ContrastNormalisation(nn.Module):
+    """Normalises brightness and contrast of each image: crops of signs are taken in bright sun and in the dark (after Ciresan 2012)."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 or float in [0, 1], to float of mean .5 and deviation .25, all channels together."""
+        """uint8 or float in [0, 1] to float with mean 0.5 and standard deviation 0.25 over all channels together."""
         if image.dtype == torch.uint8:
             image = image.float() / 255
         off = image - image.mean((1, 2, 3), keepdim=True)
-        return 0.5 + 0.25 * off / (off.square().mean((1, 2, 3), keepdim=True).sqrt() + DARKEST)
+        return 0.5 + 0.25 * off / (off.square().mean((1, 2, 3), keepdim=True).sqrt() + MIN_CONTRAST)
 
 
 class Decoder(nn.Module):
-    """Features of all resolutions, and the mean of the whole picture, added up at a quarter of it: [N, channels, H/4, W/4]."""
+    """Adds features of all resolutions and the mean over the image up at a quarter of the resolution: [N, channels, H/4, W/4]."""
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
@@ -79,25 +79,25 @@ class Decoder(nn.Module):
 
 
 class RoadNetwork(nn.Module):
-    """image [N, 3, H, W] to the predictions of each head, by its name: one backbone for all of them."""
+    """image [N, 3, H, W] to the predictions of each head, by its name; all heads share one backbone."""
 
     def __init__(self, settings: DrivingPerception, card: dict[str, Any]) -> None:
         super().__init__()
         chosen, dense = [head for name, head in HEADS.items() if name in card["heads"]], 4 * settings.channels // 3
-        self.told = [name for name in TOLD if name in card]
-        self.light = EvenLight() if all(head.cut_outs for head in chosen) else nn.Identity()
+        self.conditioning = [name for name in CONDITIONING if name in card]
+        self.contrast = ContrastNormalisation() if all(head.crops for head in chosen) else nn.Identity()
         self.backbone = RoadBackbone(settings.channels, card["mean"], card["std"])
         deepest = self.backbone.widths[-1]
         self.decoder = Decoder(self.backbone.widths, dense) if any(head.dense for head in chosen) else None
         self.heads = nn.ModuleDict({head.name: head.network(dense if head.dense else deepest, card, settings) for head in chosen})
 
-    def forward(self, image: Tensor, **told: Tensor) -> dict[str, Predictions]:
-        """`told`, [N, 2 count] each, are those of `scenes.TOLD` that the data know; what is left out is not known."""
-        features = self.backbone(self.light(image))
+    def forward(self, image: Tensor, **conditioning: Tensor) -> dict[str, Predictions]:
+        """`conditioning` are inputs of `scenes.CONDITIONING` by name, [N, 2 count] each; an input that is left out counts as missing."""
+        features = self.backbone(self.contrast(image))
         dense = self.decoder(features) if self.decoder is not None else features[0]
         found: dict[str, Predictions] = {}
         for name, network in self.heads.items():
-            known = {one: told[one] for one in HEADS[name].inputs if one in told}
+            known = {one: conditioning[one] for one in HEADS[name].inputs if one in conditioning}
             predictions = network(dense, image.shape[2:], **known) if HEADS[name].dense else network(features[-1], **known)
             found[name] = predictions if isinstance(predictions, tuple) else (predictions,)
         return found
@@ -107,16 +107,25 @@ class RoadNetwork(nn.Module):
 
 
 class Perceived(nn.Module):
-    """Pixels to the answers of all heads, in the order of `heads.table`."""
+    """The module to be exported: pixels to the outputs of all heads, in the order of `heads.table`."""
 
     def __init__(self, network: RoadNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> tuple[Tensor, ...]:
-        """uint8 [N, 3, H, W], and the further inputs of the network, float32 [N, 2 count] each, see `scenes.told`."""
+        """Compute the outputs of the exported graph.
+
+        Args:
+            image: uint8 [N, 3, H, W].
+            first: the network's first conditioning input, float32 [N, 2 count], see `scenes.with_indicators`; None: missing.
+            second: its second conditioning input; None: missing.
+
+        Returns:
+            The outputs of each head, see `heads.head.Head.outputs`.
+        """
         given = (one for one in (first, second) if one is not None)
-        found = self.network(image, **dict(zip(self.network.told, given, strict=False)))
+        found = self.network(image, **dict(zip(self.network.conditioning, given, strict=False)))
         return tuple(answer for name in found for answer in HEADS[name].answers(self.network.heads[name], found[name]))
 
 
@@ -125,7 +134,16 @@ def build(settings: DrivingPerception, assets: Path) -> RoadNetwork:
 
 
 def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Tensor]) -> Tensor:
-    """The weighed sum of the heads' losses, each over the frames of which is known what it is to predict."""
+    """The weighted sum of the heads' losses, each over the frames with labels for it.
+
+    Args:
+        settings: the augmentation and the weights.
+        network: in training mode.
+        batch: of `scenes.StoredScenes`.
+
+    Returns:
+        A scalar.
+    """
     seen = augmented(settings, batch)
     return _loss_of(settings, network, network(**inputs_of(seen)), seen)
 
@@ -133,7 +151,19 @@ def loss(settings: DrivingPerception, network: RoadNetwork, batch: dict[str, Ten
 def distillation_loss(
     settings: DrivingPerception, student: RoadNetwork, teacher: RoadNetwork, batch: dict[str, Tensor], weight: float, temperature: float
 ) -> Tensor:
-    """The same, a part `weight` of it the weighed sum of the heads' distances from the teacher's predictions of the same augmented frames."""
+    """The loss of a student: that of `loss`, and the weighted sum of the heads' distances from the teacher's predictions.
+
+    Args:
+        settings: the augmentation and the weights of the heads.
+        student: the network that learns.
+        teacher: sees the same augmented frames.
+        batch: of `scenes.StoredScenes`.
+        weight: share of the distances in the loss, in [0, 1].
+        temperature: that the heads soften predictions by.
+
+    Returns:
+        A scalar.
+    """
     seen = augmented(settings, batch)
     with torch.no_grad():
         wanted = teacher(**inputs_of(seen))
@@ -149,7 +179,7 @@ def _loss_of(settings: DrivingPerception, network: RoadNetwork, found: dict[str,
 
 @torch.no_grad()
 def calibrate(network: RoadNetwork, examples: StoredScenes) -> None:
-    """On the validation split: every head is to be right as often as its answers claim."""
+    """Calibrate the confidence of every head in place on the validation split."""
     for name in network.heads:
         rows = examples.rows_with(name)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, CALIBRATING_FRAMES).astype(np.int64))] if len(rows) else rows

@@ -1,4 +1,4 @@
-"""`python -m usecases.driving_perception.overlay BUNDLE VIDEO_OR_FOLDER OUT`: what a bundle sees, drawn over a video or pictures."""
+"""`python -m usecases.driving_perception.overlay BUNDLE VIDEO_OR_FOLDER OUT`: draw the predictions of a bundle over a video or images."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tasks.serving.bundle import Bundle, open_bundle
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
 from usecases.driving_perception.heads.table import HEADS
-from usecases.driving_perception.turning import WIDE, same_shape
+from usecases.driving_perception.yaw import WIDE, same_shape
 from usecases.images import SUFFIXES, as_png
 
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"})
-USUAL_RATE = 20  # frames per second of a video made of pictures
-EVEN = 2  # sides of a video are multiples of it
+USUAL_RATE = 20  # frames per second of a video made from images
+EVEN = 2  # width and height of a video are multiples of it
 
 
 class Frames(Protocol):
-    """Named pictures in the order of time, how many there are (0: not known), and how many a second (0: they are single pictures)."""
+    """Named images in the order of time, their number (0: not known), and frames per second (0: single images)."""
 
     count: int
     rate: float
@@ -41,7 +41,7 @@ class Frames(Protocol):
 
 
 class Pictures:
-    """The images of a folder by their names, or one image. Raises `DataError`: there are none."""
+    """The images of a folder in the order of their names, or one image. Raises `DataError`: there is no image."""
 
     rate = 0.0
 
@@ -49,9 +49,7 @@ class Pictures:
         found = [path] if path.is_file() else sorted(path.rglob("*"))
         self.paths = [one for one in found if one.suffix.lower() in SUFFIXES]
         if not self.paths:
-            raise DataError(
-                f"There is no image in {path}: a video ({', '.join(sorted(VIDEOS))}), a folder of images or an image was expected."
-            )
+            raise DataError(f"There is no image in {path}. Give a video ({', '.join(sorted(VIDEOS))}), a folder of images or an image.")
         self.count = len(self.paths)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
@@ -68,7 +66,7 @@ class Video:
                 stream = video.streams.video[0]
                 self.count, self.rate = stream.frames, float(stream.average_rate or USUAL_RATE)
         except (self.av.FFmpegError, IndexError) as error:
-            raise DataError(f"{path} is no video that can be read: {error}.") from None
+            raise DataError(f"{path} cannot be read as a video: {error}.") from None
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         with self.av.open(str(self.path)) as video:
@@ -78,8 +76,8 @@ class Video:
                 yield f"{number:06d}", file.getvalue()
 
 
-class Told:
-    """What the summary at the end says."""
+class Summary:
+    """Counts for the summary at the end."""
 
     def __init__(self, heads: Sequence[str]) -> None:
         self.heads = heads
@@ -99,20 +97,32 @@ class Told:
         self.before = answer
 
     def __str__(self) -> str:
-        words = [f"{self.frames} frames, {self.frames / max(self.seconds, 1e-9):.1f} a second from picture to answer"]
-        words.append(f"{self.trusted / max(self.frames, 1):.0%} trusted")
-        words.append("advice: " + ", ".join(f"{action} {count}" for action, count in self.actions.most_common()))
+        lines = [f"{self.frames} frames, {self.frames / max(self.seconds, 1e-9):.1f} per second from image to answer"]
+        lines.append(f"{self.trusted / max(self.frames, 1):.0%} trusted")
+        lines.append("advice: " + ", ".join(f"{action} {count}" for action, count in self.actions.most_common()))
         if self.flicker:
-            words.append(f"flicker: {np.mean(self.flicker):.1%} of the pixels change their class from one frame to the next")
-        return "\n".join(words)
+            lines.append(f"flicker: {np.mean(self.flicker):.1%} of the pixels change class between successive frames")
+        return "\n".join(lines)
 
 
-def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
-    """Answer every frame and write what was seen, as a video where `out` is called like one, else as a folder of pictures."""
+def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Summary:
+    """Answer every frame, and write the frames with their answers drawn over them.
+
+    Args:
+        bundle: of driving perception.
+        frames: to be answered.
+        out: a video by its suffix, else a folder for images.
+
+    Returns:
+        The summary.
+
+    Raises:
+        BundleError: the bundle is of another use case.
+    """
     if not isinstance(bundle.codec, RoadCodec):
-        raise BundleError(f"The bundle {bundle.folder} is of {bundle.usecase.name}: only pictures of roads are drawn over.")
+        raise BundleError(f"The bundle {bundle.folder} is of {bundle.usecase.name}; give one of driving_perception.")
     card = bundle.codec.card
-    told = Told(card["heads"])
+    summary = Summary(card["heads"])
     writing = _video(out, frames.rate or USUAL_RATE) if out.suffix.lower() in VIDEOS else _folder(out)
     with writing as write, _bar() as bar:
         task = bar.add_task("overlay", total=frames.count or None)
@@ -121,14 +131,23 @@ def draw_all(bundle: Bundle, frames: Frames, out: Path) -> Told:
             (image,) = bundle.codec.images([picture])
             started = time.perf_counter()
             answer = bundle.answer([following(picture, image, before)])[0]
-            told.add(answer, time.perf_counter() - started)
+            summary.add(answer, time.perf_counter() - started)
             write(name, overlay(image, answer, card))
             bar.advance(task)
-    return told
+    return summary
 
 
 def following(picture: bytes, image: Image.Image, before: deque[bytes]) -> Any:
-    """The request for a picture, `image` when decoded, that follows on those `before`, which it joins reduced; those of another shape are of another camera."""
+    """The request for an image of a video, with the preceding images if the network has yaw rates as inputs.
+
+    Args:
+        picture: the bytes of the image.
+        image: the decoded image.
+        before: reduced preceding images; this one is appended. They are cleared if it has another aspect ratio, as another camera has.
+
+    Returns:
+        The request.
+    """
     if not before.maxlen:
         return picture
     if before and not same_shape(Image.open(io.BytesIO(before[-1])), image):
@@ -177,7 +196,7 @@ def _av() -> Any:
     try:
         import av
     except ImportError:
-        raise DataError("To read and write videos the package av is needed: pip install av. Folders of pictures do without.") from None
+        raise DataError("Videos need the package av: pip install av. Folders of images do not.") from None
     return av
 
 
@@ -185,18 +204,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m usecases.driving_perception.overlay", description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument("frames", type=Path, metavar="VIDEO_OR_FOLDER", help="a video, a folder of images or one image")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a video such as out.mp4, or a folder for pictures")
-    parser.add_argument("--threads", type=int, default=1, help="for one frame (default: 1)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a video such as out.mp4, or a folder for images")
+    parser.add_argument("--threads", type=int, default=1, help="threads for one frame (default: 1)")
     given = parser.parse_args()
     try:
         if not given.frames.exists():
-            raise DataError(f"There is nothing at {given.frames}.")
+            raise DataError(f"{given.frames} does not exist. Give a video, a folder of images or one image.")
         frames = Video(given.frames) if given.frames.suffix.lower() in VIDEOS else Pictures(given.frames)
-        told = draw_all(open_bundle(given.bundle, given.threads), frames, given.out)
+        summary = draw_all(open_bundle(given.bundle, given.threads), frames, given.out)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{told}\n{given.out}")
+    print(f"{summary}\n{given.out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""From sources of frames to arrays on disk that training reads as it goes."""
+"""Read, check and split frames, and write them as arrays that training reads from disk batch by batch."""
 
 from __future__ import annotations
 
@@ -26,20 +26,28 @@ from usecases.reading.splits import SPLITS, complete, leaks
 if TYPE_CHECKING:
     from usecases.driving_perception import DrivingPerception
 
-STEP = 8  # pixels: images that are reduced have sides that are multiples of it
-MIN_CUT_OUT, MAX_CUT_OUT = 64, 96  # pixels a side, where all pictures are cut-outs
-FEWEST_RECORDINGS = 8  # to split by recordings; of fewer, blocks of frames are dealt out
+STEP = 8  # pixels: sides of reduced images are multiples of it
+MIN_CROP, MAX_CROP = 64, 96  # pixels to a side of the network's images, if all images are crops
+MIN_RECORDINGS = 8  # least number to split by recordings; fewer are split by blocks of frames
 BLOCKS = 20
 SAY_EVERY = 25
 
 
 def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, Any]:
-    """Look at every frame once, decide, then write arrays, assets and an example; returns the card of the data set.
+    """Read and check every frame, plan the heads and the size of images, and write arrays, assets and an example.
+
+    Args:
+        settings: those that are declared with `prepare=True` are read.
+        folder: an empty folder that is written.
+        say: called with the progress.
+
+    Returns:
+        The card of the data set.
 
     Raises:
-        DataError: too much is unusable, or too little is left.
+        DataError: too many frames are unusable, or too few are left.
     """
-    say("reading what is there")
+    say("finding frames")
     findings = Findings()
     sources = find_sources(settings.data, findings)
     total = sum(len(source.frames) for source in sources) + findings.unusable
@@ -60,7 +68,7 @@ def prepare(settings: DrivingPerception, folder: Path, say: Say) -> dict[str, An
     return {
         "layout": "; ".join(source.layout for source in sources),
         "heads": list(cards),
-        "told": [one for name, card in cards.items() for one in HEADS[name].inputs if one in card],
+        "conditioning": [one for name, card in cards.items() for one in HEADS[name].inputs if one in card],
         "ratios": plan.ratios,
         "sizes": {split: len(of_split[split]) for split in SPLITS},
         "labels": next((names for name, card in cards.items() if (names := HEADS[name].names(card))), []),
@@ -74,7 +82,7 @@ def _look(source: Source, findings: Findings, say: Say) -> list[FrameInfo]:
     kept, readings = [], {name: Reading(source, findings) for name in HEADS}
     for number, frame in enumerate(source.frames):
         if number % SAY_EVERY == 0:
-            say(f"looking at {number:,} of {len(source.frames):,} frames")
+            say(f"checking {number:,} of {len(source.frames):,} frames")
         try:
             kept.append(_try(frame, source, readings))
         except UnusableImage as reason:
@@ -85,7 +93,7 @@ def _look(source: Source, findings: Findings, say: Say) -> list[FrameInfo]:
 
 
 def _try(frame: Frame, source: Source, readings: dict[str, Reading]) -> FrameInfo:
-    """Raises `UnusableImage`: the image or a label cannot be read, or they do not belong together."""
+    """Decode a frame and its labels. Raises `UnusableImage`: the image or a label cannot be read, or they do not match."""
     try:
         picture = frame.picture()
         labels = {name: HEADS[name].label(frame, picture, reading) for name, reading in readings.items()}
@@ -97,31 +105,29 @@ def _try(frame: Frame, source: Source, readings: dict[str, Reading]) -> FrameInf
 
 
 def _plan(settings: DrivingPerception, sources: Sequence[Source], seen: Sequence[Sequence[FrameInfo]]) -> Plan:
-    """Raises `DataError`: a head is asked for that nothing is known of, or that cannot be learnt."""
+    """Plan the heads and the size of images. Raises `DataError`: a requested head has no labels, or cannot learn from them."""
     everything = [one for frames in seen for one in frames]
-    there = {name for one in everything for name in one.labels}
-    missing = [name for name in settings.heads if name not in there]
+    labelled = {name for one in everything for name in one.labels}
+    missing = [name for name in settings.heads if name not in labelled]
     if missing:
-        raise DataError(
-            f"--usecase.heads asks for {', '.join(missing)}, of which the data know nothing; they know {', '.join(sorted(there))}."
-        )
-    heads = [head for name, head in HEADS.items() if name in (settings.heads or there)]
+        raise DataError(f"--usecase.heads asks for {', '.join(missing)}, but the data have labels for {', '.join(sorted(labelled))} only.")
+    heads = [head for name, head in HEADS.items() if name in (settings.heads or labelled)]
     parts = {head.name: head.plan(settings, [one for one in everything if head.name in one.labels], sources) for head in heads}
-    cut_outs = all(head.cut_outs for head in heads)
-    width, height = _size_of_cut_outs(everything) if cut_outs else _common_size(seen, max(head.max_width for head in heads))
-    ratios = [] if cut_outs else sorted({round(across / down, 4) for across, down in _usual_sizes(seen)})
+    crops = all(head.crops for head in heads)
+    width, height = _size_of_crops(everything) if crops else _common_size(seen, max(head.max_width for head in heads))
+    ratios = [] if crops else sorted({round(across / down, 4) for across, down in _usual_sizes(seen)})
     return Plan(parts, settings.width or width, settings.height or height, ratios)
 
 
-def _size_of_cut_outs(frames: Sequence[FrameInfo]) -> tuple[int, int]:
-    """A square of about their median area."""
+def _size_of_crops(frames: Sequence[FrameInfo]) -> tuple[int, int]:
+    """The size of the network's images for crops: a square of about their median area."""
     side = float(np.median([one.size[0] * one.size[1] for one in frames])) ** 0.5
-    side = min(MAX_CUT_OUT, max(MIN_CUT_OUT, round(side / STEP) * STEP))
+    side = min(MAX_CROP, max(MIN_CROP, round(side / STEP) * STEP))
     return side, side
 
 
 def _common_size(seen: Sequence[Sequence[FrameInfo]], max_width: int) -> tuple[int, int]:
-    """The most frequent size of the source with the largest, up to `max_width` wide."""
+    """The largest of the sources' most frequent sizes, reduced to at most `max_width`."""
     width, height = max(_usual_sizes(seen), key=lambda size: size[0] * size[1])
     if width > max_width:
         width, height = max_width, max(STEP, round(height * max_width / width / STEP) * STEP)
@@ -135,13 +141,13 @@ def _usual_sizes(seen: Sequence[Sequence[FrameInfo]]) -> list[tuple[int, int]]:
 
 # -- splitting --------------------------------------------------------------------------------------------------------
 def _split(seen: list[FrameInfo], settings: DrivingPerception, findings: Findings) -> dict[str, list[FrameInfo]]:
-    """The frames of each split: as given, else whole recordings, or stretches of them where there are few. Cameras at the side are for training only."""
+    """The frames of each split: as given, else split by recordings, or by blocks of frames. Side cameras are used for training only."""
     given = [one.frame.split for one in seen]
     as_test = settings.dev_is_test and "validation" in given
     if settings.dev_is_test and not as_test:
-        raise DataError("--usecase.dev_is_test: the data have no val folder of their own.")
+        raise DataError("--usecase.dev_is_test: the data have no validation split. Set it to false.")
     if as_test:
-        findings.note("validation frames that are the test, too", "", "as asked by --usecase.dev_is_test", given.count("validation"))
+        findings.note("validation frames that are also the test", "", "by --usecase.dev_is_test", given.count("validation"))
         held = [one for one in seen if one.frame.split == "validation"]
         return {"train": [one for one in seen if one.frame.split in (None, "train")], "validation": held, "test": held}
     groups = _groups(seen, findings)
@@ -153,11 +159,12 @@ def _split(seen: list[FrameInfo], settings: DrivingPerception, findings: Finding
     for copy, original in left_out.items():
         action = f"removed from {splits[copy]}"
         findings.note("identical image in two splits", f"{seen[copy].frame.name} = {seen[original].frame.name}", action)
-    beside = {row for row, one in enumerate(seen) if one.frame.side and splits[row] != "train"}
-    if beside:
-        findings.note("side cameras of moments that are not trained on", "", "left out", len(beside))
+    held_out_sides = {row for row, one in enumerate(seen) if one.frame.side and splits[row] != "train"}
+    if held_out_sides:
+        findings.note("side cameras of moments outside the training split", "", "left out", len(held_out_sides))
     found = {
-        name: [one for row, one in enumerate(seen) if splits[row] == name and row not in left_out and row not in beside] for name in SPLITS
+        name: [one for row, one in enumerate(seen) if splits[row] == name and row not in left_out and row not in held_out_sides]
+        for name in SPLITS
     }
     for name, chosen in found.items():
         if not chosen:
@@ -168,26 +175,26 @@ def _split(seen: list[FrameInfo], settings: DrivingPerception, findings: Finding
 
 
 def _check_scenario(scenario: str, of_split: dict[str, list[FrameInfo]]) -> None:
-    """Raises `DataError`: there is no such scenario, or no other, in one of the splits."""
+    """Check the scenario. Raises `DataError`: a split has no frames of it, or no others."""
     if not scenario:
         return
     for split, frames in of_split.items():
         counts = Counter(one.frame.scenario for one in frames)
         if not 0 < counts[scenario] < len(frames):
-            there = ", ".join(f"{name or 'unnamed'} {count:,}" for name, count in counts.most_common())
+            listed = ", ".join(f"{name or 'unnamed'} {count:,}" for name, count in counts.most_common())
             raise DataError(
-                f"--usecase.scenario {scenario}: of the {len(frames):,} frames of the {split} split {counts[scenario]:,} are of it ({there}). "
-                "Adapting needs frames of it and others. Scenarios are words such as night in the names of folders or files, or data folders."
+                f"--usecase.scenario {scenario}: of the {len(frames):,} frames of the {split} split {counts[scenario]:,} belong to it ({listed}). "
+                "Fine-tuning needs frames of it and of others. A scenario is a word such as night in the names of folders or files, or a data folder."
             )
 
 
 def _groups(seen: Sequence[FrameInfo], findings: Findings) -> list[str]:
-    """Neighbouring frames are nearly the same picture, so what is split is recordings, or stretches of them."""
+    """The groups that are split, recordings or blocks of successive frames, since neighbouring frames are nearly identical."""
     recordings = [one.frame.recording or one.content for one in seen]
     per_scenario = Counter(
         scenario for _, scenario in {(recording, one.frame.scenario) for recording, one in zip(recordings, seen, strict=True)}
     )
-    if min(per_scenario.values()) >= FEWEST_RECORDINGS:
+    if min(per_scenario.values()) >= MIN_RECORDINGS:
         return recordings
     block = max(1, sum(not one.frame.side for one in seen) // BLOCKS)
     findings.note(
@@ -196,20 +203,20 @@ def _groups(seen: Sequence[FrameInfo], findings: Findings) -> list[str]:
     places: Counter[str] = Counter()
     groups = []
     for recording, one in zip(recordings, seen, strict=True):
-        if not one.frame.side:  # the cameras of a moment come after its middle one, and stay with it
+        if not one.frame.side:  # side cameras come after the centre camera of their moment, and stay with it
             places[recording] += 1
         groups.append(f"{recording}/{max(places[recording] - 1, 0) // block}")
     return groups
 
 
 def _stratum(one: FrameInfo) -> str:
-    """What splits should have alike: the kind that a head tells, else the scenario."""
+    """The stratum of a frame for stratified splits: that of a head, else the scenario."""
     return next(filter(None, (HEADS[name].stratum(label) for name, label in one.labels.items())), one.frame.scenario)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 def _write(folder: Path, seen: Sequence[FrameInfo], plan: Plan, settings: DrivingPerception, say: Say) -> None:
-    """Pictures, the arrays of the heads, and what the frames are called."""
+    """Write the images, the arrays of the heads, and the names of the frames."""
     folder.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(folder / "image.npy", "w+", np.uint8, (len(seen), 3, plan.height, plan.width))
     for row, one in enumerate(seen):
@@ -251,7 +258,7 @@ def _write_assets(folder: Path, plan: Plan, cards: dict[str, dict[str, Any]]) ->
 def _facts(plan: Plan, cards: dict[str, dict[str, Any]], of_split: dict[str, list[FrameInfo]]) -> dict[str, str]:
     everything = [one for seen in of_split.values() for one in seen]
     facts = {
-        "learnt": " and ".join(cards),
+        "heads": " and ".join(cards),
         "pixels": f"{plan.width} x {plan.height}",
         "recordings": "; ".join(f"{split}: {len({one.frame.recording for one in seen})}" for split, seen in of_split.items()),
     }

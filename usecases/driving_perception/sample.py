@@ -1,4 +1,4 @@
-"""Drawn road scenes with exact masks, by day, at night, in rain and in fog. Made up: a network that reads them has seen no road."""
+"""Synthetic road scenes with exact labels, by day, at night, in rain and in fog. A network trained on them has not seen a real road."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from usecases.images import as_png
 WIDTH, HEIGHT = 160, 120
 SCENARIOS = ("day", "night", "rain", "fog")
 RECORDINGS, FRAMES = 10, 8  # of each scenario; of each recording
-BEND = 45.0  # pixels that a road goes aside at most
-FEWEST_PIXELS = 8  # of a thing that has a box
+BEND = 45.0  # pixels: largest lateral shift of the vanishing point
+MIN_PIXELS = 8  # visible pixels of an object that gets a box
 CLASSES = ("sky", "building", "vegetation", "pavement", "road", "lane mark", "vehicle", "person", "sign")
 PAINT = (
     (130, 175, 225), (150, 130, 115), (60, 115, 55), (165, 155, 150), (85, 85, 90), (230, 230, 225), (180, 40, 45), (220, 150, 60), (225, 200, 40),
@@ -25,6 +25,7 @@ SKY, BUILDING, VEGETATION, PAVEMENT, ROAD, LANE, VEHICLE, PERSON, SIGN = range(l
 
 
 def sample() -> Source:
+    """All frames of the sample."""
     frames = [
         Frame(
             name=f"{scenario}-{recording:02d}-{frame:02d}",
@@ -44,7 +45,7 @@ def sample() -> Source:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture, uint8 [H, W, 3], its classes, uint8 [H, W], the boxes of what is on and beside the road, and where the road goes, -1 to 1."""
+    """An image, uint8 [H, W, 3], its mask of classes, uint8 [H, W], the boxes of objects, and the steering, -1 (left) to 1 (right)."""
 
     picture: np.ndarray
     mask: np.ndarray
@@ -62,7 +63,16 @@ def _boxes(scenario: str, recording: int, frame: int, _width: int, _height: int)
 
 @lru_cache(maxsize=4)
 def draw(scenario: str, recording: int, frame: int) -> Drawn:
-    """One frame; those of a recording drive along one road."""
+    """Draw one frame; the frames of a recording follow one road.
+
+    Args:
+        scenario: of `SCENARIOS`.
+        recording: number of the recording.
+        frame: its number in the recording.
+
+    Returns:
+        The frame; the same arguments give the same pixels.
+    """
     place = np.random.default_rng((SCENARIOS.index(scenario), recording))
     picture, mask, things = (Image.new(mode, (WIDTH, HEIGHT)) for mode in ("RGB", "L", "L"))
     tint = place.normal(0, 14, (len(CLASSES), 3))
@@ -92,10 +102,10 @@ def draw(scenario: str, recording: int, frame: int) -> Drawn:
 
 
 def _seen(things: np.ndarray, kinds: list[int]) -> Iterator[Box]:
-    """Boxes round what is to be seen of each thing."""
+    """Boxes around the visible part of each object."""
     for number, kind in enumerate(kinds, 1):
         rows, columns = np.nonzero(things == number)
-        if len(rows) >= FEWEST_PIXELS:
+        if len(rows) >= MIN_PIXELS:
             yield Box(CLASSES[kind], int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
 
 
@@ -111,7 +121,7 @@ def _skyline(place: np.random.Generator, driven: float, horizon: float, fill: ob
 
 
 def _strip(vanish: float, horizon: float, near: float, away: float) -> list[tuple[float, float]]:
-    """A stretch of the lane mark between two distances, 0 at the horizon and 1 at the camera, as perspective shows it."""
+    """The corners of a dash of the lane mark between two distances, 0 at the horizon and 1 at the camera, in perspective."""
     corners = []
     for share, side in ((near, -1), (near, 1), (away, 1), (away, -1)):
         down = share**2
@@ -121,7 +131,7 @@ def _strip(vanish: float, horizon: float, near: float, away: float) -> list[tupl
 
 
 def _thing(place: np.random.Generator, frame: int, speed: float, vanish: float, horizon: float, half: float, fill: object) -> int:
-    """A vehicle on the road, a person or a sign beside it, nearer from frame to frame; returns which."""
+    """Draw a vehicle on the road, or a person or a sign next to it, nearer in each frame; returns its class."""
     assert callable(fill)
     kind = (VEHICLE, VEHICLE, PERSON, SIGN)[int(place.integers(4))]
     down = min(0.95, place.uniform(0.08, 0.7) + 0.02 * speed * frame)
@@ -142,7 +152,7 @@ def _thing(place: np.random.Generator, frame: int, speed: float, vanish: float, 
 
 
 def _weather(picture: np.ndarray, scenario: str, horizon: float, random: np.random.Generator) -> np.ndarray:
-    """Light and weather over a picture, float [H, W, 3] in [0, 255]; noise as of a camera."""
+    """Apply light, weather and camera noise to an image, float [H, W, 3] in [0, 255]."""
     rows = np.arange(HEIGHT)[:, None, None]
     if scenario == "night":
         lit = 0.16 + 0.5 * np.clip((rows - horizon) / (HEIGHT - horizon), 0, 1) ** 1.5

@@ -1,4 +1,4 @@
-"""Frames on disk with what is known of each, read as they are asked for."""
+"""Prepared frames and their labels on disk, read batch by batch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.contract.types import Arrays
 
 Array = TypeVar("Array")
 
-FASTEST = 1000.0  # speed, in whatever unit it was recorded
-IGNORED = 255  # of a mask: belongs to no class, counts for nothing
-TOLD = ("speed", "turn")
-"""What the graph may be told beside a picture, in the order of its inputs."""
-TURNS = 6  # of the last moments that are told: ten say no more
-NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; a region that counts for nothing
+MAX_SPEED = 1000.0  # in the unit of the recording
+IGNORED = 255  # value of pixels of a mask that belong to no class; they are ignored
+CONDITIONING = ("speed", "turn")
+"""Conditioning inputs: inputs of the exported graph besides the image, in their order. A network has those that its data record."""
+MAX_YAW_RATES = 6  # yaw rates of the latest moments that are given; ten are no better
+NOTHING, UNCOUNTED = -1, -2  # labels in a table of boxes: an empty row; an ignored region
 
 
 class StoredScenes:
@@ -37,24 +37,24 @@ class StoredScenes:
         return {name: np.ascontiguousarray(array[indices]) for name, array in self.arrays.items()}
 
     def rows_with(self, head: str) -> np.ndarray:
-        """The frames of which is known what this head is to say, int64 [N]."""
+        """Numbers of the frames with labels for a head, int64 [N]."""
         return np.array([row for row, frame in enumerate(self.card) if head in frame["heads"]], dtype=np.int64)
 
     def names(self) -> list[str]:
-        """Where each frame came from, for people."""
+        """The file that each frame was read from."""
         return [frame["name"] for frame in self.card]
 
     def slices(self) -> list[str]:
-        """The scenario of each frame, such as night; empty where none is known."""
+        """The scenario of each frame, such as night; empty without one."""
         return [frame["slice"] for frame in self.card]
 
     def sizes(self) -> np.ndarray:
-        """Width and height in pixels of the picture behind each frame, int64 [N, 2]."""
+        """Width and height in pixels of the original image of each frame, int64 [N, 2]."""
         return np.array([frame["size"] for frame in self.card], dtype=np.int64).reshape(-1, 2)
 
 
-def told(numbers: Sequence[float | None], count: int) -> np.ndarray:
-    """float32 [2 count]: the speed as it was recorded, or how far the view turned in each of the last moments, the latest first, and 1; or 0 and 0 where it is not known."""
+def with_indicators(numbers: Sequence[float | None], count: int) -> np.ndarray:
+    """A conditioning input, float32 [2 count]: each number and 1, or 0 and 0 where it is missing; yaw rates with the latest first."""
     pairs = np.zeros((count, 2), dtype=np.float32)
     for pair, number in zip(pairs, numbers, strict=False):
         if number is not None:
@@ -62,23 +62,32 @@ def told(numbers: Sequence[float | None], count: int) -> np.ndarray:
     return pairs.ravel()
 
 
-def counts_told(card: Mapping[str, Any]) -> dict[str, int]:
-    """How many numbers there are of each of `TOLD` that the data know; of bundles from before earlier turns were told there is one."""
-    return {name: int(card.get("turns", 1)) if name == "turn" else 1 for name in TOLD if name in card}
+def conditioning_counts(card: Mapping[str, Any]) -> dict[str, int]:
+    """How many numbers each conditioning input of a network has; bundles of earlier releases with one yaw rate do not say so."""
+    return {name: int(card.get("turns", 1)) if name == "turn" else 1 for name in CONDITIONING if name in card}
 
 
 def inputs_of(batch: Mapping[str, Array]) -> dict[str, Array]:
-    """What a network is told of a batch of scenes."""
-    return {name: batch[name] for name in ("image", *TOLD) if name in batch}
+    """The inputs of the network among the arrays of a batch."""
+    return {name: batch[name] for name in ("image", *CONDITIONING) if name in batch}
 
 
 def read_card(assets: Path) -> dict[str, Any]:
-    """`{"width", "height", "heads": [name], "ratios": [width by height of pictures], "mean", "std"}`, and what each head adds, see `heads.head.Head.card`."""
+    """`{"width", "height", "heads": [name], "ratios": [width / height of the images], "mean", "std"}`, and the part of each head, see `heads.head.Head.card`."""
     return json.loads((assets / "scene.json").read_text(encoding="utf-8"))
 
 
 def to_pixels(image: Image.Image, width: int, height: int) -> np.ndarray:
-    """uint8 [3, height, width]: the whole image, so that what is found can be put back in its place."""
+    """Resize the whole image, so that predictions can be mapped back to it.
+
+    Args:
+        image: of any mode and size.
+        width: in pixels.
+        height: in pixels.
+
+    Returns:
+        uint8 [3, height, width].
+    """
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

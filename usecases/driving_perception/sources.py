@@ -1,4 +1,4 @@
-"""What is behind `--usecase.data`: one folder or several, each in a layout that tells what it knows of its frames."""
+"""Detect the layouts of the folders in `--usecase.data`, and join the labels that they have for each frame."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from usecases.reading.files import files_in, unwrap
 
 Find = Callable[[Path, Findings], Source | None]
 LAYOUTS: dict[Find, str] = {
-    find_masked: "images with masks (train/ beside trainannot/, images/ beside masks/, leftImg8bit/ beside gtFine/, JPEGImages/ beside "
-    "SegmentationClass/)",
-    find_boxed: "with boxes (image_2/ beside label_2/, images/ beside labels/ of YOLO, COCO's JSON, Pascal VOC's XML)",
-    find_drives: "recorded drives (driving_log.csv, tubs of a Donkeycar)",
+    find_masked: "images with masks (train/ and trainannot/, images/ and masks/, leftImg8bit/ and gtFine/, JPEGImages/ and SegmentationClass/)",
+    find_boxed: "images with boxes (image_2/ and label_2/ of KITTI, images/ and labels/ of YOLO, COCO's JSON, Pascal VOC's XML)",
+    find_drives: "recorded drives (driving_log.csv, Donkeycar tubs)",
 }
-"""Each reads what it knows of the pictures in a folder, or returns None; what several know of one picture is joined."""
-ALONE: dict[Find, str] = {find_crops: "signs or lights by themselves in a folder for each kind"}
-"""The same, for folders in which none of `LAYOUTS` is found."""
+"""Readers of layouts with their descriptions. A reader returns None for a folder in another layout; labels of one image from several are joined."""
+ALONE: dict[Find, str] = {find_crops: "crops of signs or lights in a folder for each class"}
+"""Readers for folders in which none of `LAYOUTS` is found."""
 
 
 def find_sources(data: str, findings: Findings) -> list[Source]:
-    """One source for each of the folders that `data` names, with commas between them.
+    """One source for each of the comma-separated folders in `data`.
 
     Raises:
-        DataError: there is nothing, or nothing known.
+        DataError: a folder does not exist, or its layout is unknown.
     """
     parts = parts_of(data)
     sources = [_find(part, findings) for part in parts]
@@ -43,13 +42,13 @@ def find_sources(data: str, findings: Findings) -> list[Source]:
 
 
 def _called(frame: Frame, folder: str) -> Frame:
-    """With the name of its data folder, where there are several, and the scenario that its names tell."""
+    """The frame with the name of its data folder, if there are several, and with the scenario that its names contain."""
     scenario = frame.scenario or scenario_of(frame.name) or folder
     return replace(frame, name=f"{folder}/{frame.name}".removeprefix("/"), scenario=scenario)
 
 
 def parts_of(data: str) -> list[str]:
-    """The folders that `data` names, or "sample"."""
+    """The folders in `data`, or "sample"."""
     return [part.strip() for part in data.split(",") if part.strip()] if not Path(data).exists() else [data]
 
 
@@ -64,25 +63,25 @@ def _find(part: str, findings: Findings) -> Source:
         if found:
             return _joined(found, findings)
     known = ", ".join([*LAYOUTS.values()]) + f", and {', '.join(ALONE.values())}"
-    raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. Known are {known}.")
+    raise DataError(f"No images with masks, boxes, steering or signs were found in --usecase.data {part}. Known layouts are {known}.")
 
 
 def _root(folder: Path) -> Path:
-    """The folder, or the only one that it holds."""
+    """The folder, or the folder in it if it contains nothing else."""
     if not folder.exists():
-        raise DataError(f"There is nothing at --usecase.data {folder}.")
+        raise DataError(f"--usecase.data {folder} does not exist. Give a folder, several with commas between them, or 'sample'.")
     if not folder.is_dir():
-        raise DataError(f"--usecase.data {folder} is a file; a folder of images and what is known of them was expected.")
+        raise DataError(f"--usecase.data {folder} is a file; expected a folder of images with labels.")
     return unwrap(folder, lambda files, inside: not files and not any(path.suffix.lower() in SUFFIXES for path in files_in(inside)))
 
 
 def _joined(found: Sequence[Source], findings: Findings) -> Source:
-    """All that is known of each picture of one folder."""
+    """Join the labels of each image of one folder from several layouts."""
     frames: dict[str, Frame] = {}
     for source in found:
         for frame in source.frames:
-            there = frames.get(frame.name)
-            frames[frame.name] = frame if there is None else _both(there, frame)
+            earlier = frames.get(frame.name)
+            frames[frame.name] = frame if earlier is None else _both(earlier, frame)
     for source in found:
         for name, what in source.unlabelled.items():
             if name not in frames:
@@ -92,6 +91,6 @@ def _joined(found: Sequence[Source], findings: Findings) -> Source:
 
 
 def _both(one: Frame, other: Frame) -> Frame:
-    """What `one` knows, and of the rest what `other` does."""
+    """The labels of `one`, and those that it lacks from `other`."""
     known = {field.name: getattr(one, field.name) for field in fields(one)}
     return replace(other, **{name: value for name, value in known.items() if value is not None})

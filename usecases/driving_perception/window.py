@@ -1,4 +1,4 @@
-"""The part of each picture that training sees. All draws come from torch's global generator."""
+"""Random crops, scales, flips and rotations of training images, with torch's global random generator."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TURN, STRETCH = 0.2, 0.2  # of cut-outs: most radians, and most change of the sides' ratio
+MAX_ROTATION, MAX_STRETCH = 0.2, 0.2  # of crops of signs and lights: largest rotation in radians, and largest change of the aspect ratio
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of each picture that is seen, of [-1, 1] each way: half its sides `scale` [N, 2] and its middle `shift` [N, 2], x and y; `flip` [N] is -1 where mirrored, `turn` [N] radians."""
+    """The part of each image that training uses, in coordinates from -1 to 1.
+
+    `scale` [N, 2] is half of its width and height, `shift` [N, 2] its centre (x, y), `flip` [N] is -1 where it is mirrored, else 1, and
+    `rotation` [N] is in radians.
+    """
 
     scale: Tensor
     shift: Tensor
     flip: Tensor
-    turn: Tensor
+    rotation: Tensor
 
     def grid(self, out: Sequence[int]) -> Tensor:
+        """The sampling grid for `torch.nn.functional.grid_sample`, [N, *out, 2]; `out` is height and width."""
         theta = torch.zeros(len(self.scale), 2, 3, device=self.scale.device)
-        (across, down), (cos, sin) = self.scale.unbind(1), (self.turn.cos(), self.turn.sin())
+        (across, down), (cos, sin) = self.scale.unbind(1), (self.rotation.cos(), self.rotation.sin())
         theta[:, 0, 0], theta[:, 0, 1] = across * cos * self.flip, -across * sin
         theta[:, 1, 0], theta[:, 1, 1], theta[:, :, 2] = down * sin * self.flip, down * cos, self.shift
         return F.affine_grid(theta, [len(theta), 1, *out], align_corners=False)
 
 
 def draw_window(size: Sequence[int], out: Sequence[int], zoom: float, mirror: bool, steady: Tensor) -> Window:
-    """Args:
-    size: height and width of the pictures.
-    out: height and width of the parts, before they are enlarged.
-    zoom: most that a part is enlarged or shrunk by.
-    mirror: whether half are mirrored.
-    steady: which are seen whole, bool [N].
+    """Draw a random window for each image.
+
+    Args:
+        size: height and width of the images.
+        out: height and width of the parts, before their scale changes.
+        zoom: largest change of scale, as a share.
+        mirror: whether half of the images are mirrored.
+        steady: images that are used whole, bool [N].
+
+    Returns:
+        The windows.
     """
     count, device, whole = len(steady), steady.device, steady[:, None]
     factor = torch.exp((2 * torch.rand(count, device=device) - 1) * torch.log(torch.tensor(1.0 + zoom)))
@@ -45,28 +55,37 @@ def draw_window(size: Sequence[int], out: Sequence[int], zoom: float, mirror: bo
     return Window(torch.where(whole, 1.0, scale), torch.where(whole, 0.0, shift), flip, torch.zeros(count, device=device))
 
 
-def turned(window: Window, chosen: Tensor) -> Window:
-    """Where chosen, bool [N], turned and stretched at random, and not mirrored."""
-    turn, stretch = 2 * torch.rand(2, len(chosen), device=chosen.device) - 1
-    across = torch.exp(stretch * torch.log(torch.tensor(1 + STRETCH)) / 2)
+def rotated(window: Window, chosen: Tensor) -> Window:
+    """Rotate and stretch the windows that are `chosen`, bool [N], at random, and undo their mirroring."""
+    rotation, stretch = 2 * torch.rand(2, len(chosen), device=chosen.device) - 1
+    across = torch.exp(stretch * torch.log(torch.tensor(1 + MAX_STRETCH)) / 2)
     return Window(
         torch.where(chosen[:, None], window.scale * torch.stack([across, 1 / across], 1), window.scale),
         window.shift,
         torch.where(chosen, 1.0, window.flip),
-        torch.where(chosen, turn * TURN, window.turn),
+        torch.where(chosen, rotation * MAX_ROTATION, window.rotation),
     )
 
 
 def cut(image: Tensor, window: Window, out: Sequence[int]) -> Tensor:
-    """float [N, 3, H, W] to [N, 3, *out]; beyond the picture it is mirrored."""
+    """Sample the windows of images; beyond an image its reflection continues.
+
+    Args:
+        image: float [N, 3, H, W].
+        window: of each image.
+        out: height and width of the result.
+
+    Returns:
+        float [N, 3, *out].
+    """
     return F.grid_sample(image, window.grid(out), "bilinear", "reflection", align_corners=False)
 
 
 @dataclass(frozen=True)
 class View:
-    """What training sees of the pictures of a batch: windows into pictures of `size`, enlarged or shrunk to `out` (height, width each).
+    """The windows of a batch: parts of images of `size` that are resampled to `out` (height and width each).
 
-    `steady`, bool [N], are those that are seen whole, though they may be mirrored.
+    `steady`, bool [N], are the images that are used whole; they may be mirrored.
     """
 
     window: Window

@@ -1,8 +1,8 @@
-"""Names of classes, as the many lists of them write them."""
+"""Words in names of classes."""
 
 from __future__ import annotations
 
 
 def words_of(name: str) -> set[str]:
-    """`Traffic_Light-Red` is traffic, light and red."""
+    """The words of a name: those of `Traffic_Light-Red` are traffic, light and red."""
     return set(name.lower().replace("_", " ").replace("-", " ").split())

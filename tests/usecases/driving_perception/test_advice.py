@@ -32,7 +32,7 @@ def test_the_nearer_someone_is_the_graver(row: int, action: str) -> None:
     assert found.nearest == pytest.approx((row - 50) / 50, abs=0.03)
 
 
-def test_who_stands_beside_the_path_is_not_in_the_way() -> None:
+def test_people_next_to_the_path_are_not_in_the_way() -> None:
     mask = street()
     mask[60:90, 2:12] = 3
     assert advise(mask, CLASSES, None, None, trusted=True).action == "keep"
@@ -46,7 +46,7 @@ def test_who_stands_beside_the_path_is_not_in_the_way() -> None:
         ([Thing("tree", (0.45, 0.6, 0.55, 0.95))], None, True, "keep", None),
         ([Thing("traffic light red", (0.7, 0.1, 0.72, 0.2))], None, True, "stop", "a light is red"),
         ([], -0.8, True, "slow", "the bend to the left is sharp"),
-        ([], 0.1, False, "slow", "the frame cannot be trusted"),
+        ([], 0.1, False, "slow", "the answer is not reliable"),
         (None, None, True, "keep", None),
     ],
 )

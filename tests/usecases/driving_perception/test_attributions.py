@@ -75,5 +75,5 @@ def test_the_heat_of_a_class_is_where_it_is(bias: float) -> None:
 
 def test_every_head_has_its_gallery(sample: tuple[RoadNetwork, Path]) -> None:
     blocks = attributions(*sample)
-    assert [block["title"] for block in blocks] == ["What a class is seen by", "What objects are found by", "What is steered by"]
+    assert [block["title"] for block in blocks] == ["Evidence for classes", "Evidence for objects", "Evidence for the steering"]
     assert all(item["image"].startswith("data:image") for block in blocks for item in block["items"])

@@ -48,10 +48,10 @@ def kitti(folder: Path) -> None:
 
 
 def yolo_lines(number: int) -> list[str]:
-    middles = [((b.left + b.right) / 2 / WIDTH, (b.top + b.bottom) / 2 / HEIGHT, b) for b in boxes(number)]
+    centres = [((b.left + b.right) / 2 / WIDTH, (b.top + b.bottom) / 2 / HEIGHT, b) for b in boxes(number)]
     return [
         f"{OBJECTS.index(b.label)} {x:.6f} {y:.6f} {(b.right - b.left) / WIDTH:.6f} {(b.bottom - b.top) / HEIGHT:.6f}"
-        for x, y, b in middles
+        for x, y, b in centres
     ]
 
 
@@ -175,9 +175,9 @@ def spoil(folder: Path, what: str) -> None:
     ("what", "kind", "example"),
     [
         ("no numbers", "label that cannot be read", "000000.txt line"),
-        ("unknown class", "label that the list of classes does not know", ": 9"),
-        ("beyond the picture", "box that reaches beyond its picture", "obj_train_data/000000.png: sign"),
-        ("without an area", "box without an area inside its picture", "obj_train_data/000000.png: sign"),
+        ("unknown class", "label with a class that is not in the list", ": 9"),
+        ("beyond the picture", "box that extends beyond its image", "obj_train_data/000000.png: sign"),
+        ("without an area", "box without an area inside its image", "obj_train_data/000000.png: sign"),
         ("no label file", "image without a label file", "obj_train_data/000000.png"),
         ("no picture", "label that names a missing image", "obj_train_data/000000.txt"),
     ],
@@ -199,7 +199,7 @@ def test_numbers_without_names_are_refused(tmp_path: Path) -> None:
 
 def test_heads_that_the_data_do_not_know_are_refused(tmp_path: Path) -> None:
     kitti(tmp_path / "data")
-    with pytest.raises(DataError, match="asks for steering, of which the data know nothing; they know boxes"):
+    with pytest.raises(DataError, match="asks for steering, but the data have labels for boxes only"):
         prepared(tmp_path / "data", tmp_path / "out", heads=("steering",))
 
 
@@ -258,7 +258,7 @@ def test_perfect_boxes_score_one_and_boxes_elsewhere_nothing(shift: float, expec
         return {**maps, "extents": maps["extents"] + shift}
 
     found = scores(say, sample, "test")
-    assert found["map50"] == pytest.approx(expected, abs=0.02)  # of two middles in one place one is hidden
+    assert found["map50"] == pytest.approx(expected, abs=0.02)  # of two centres in one position one is hidden
     assert found["map/vehicle"] <= 1 and "map_small" in found
 
 
@@ -290,7 +290,7 @@ def test_boxes_are_learnt_and_their_certainty_is_honest(learnt: RoadNetwork, sam
     before = scores(predict, sample, "test")
     SMALL.calibrate(learnt, predict, sample)
     after = scores(predict, sample, "test")
-    assert after["map50"] > 0.4 and after["map50"] == pytest.approx(before["map50"], abs=0.01), "being sure changes no ranking"
+    assert after["map50"] > 0.4 and after["map50"] == pytest.approx(before["map50"], abs=0.01), "calibration does not change the ranking"
     said, right = [], []
     batch = SMALL.examples(sample, "test").batch(np.arange(64))
     out = predict({"image": batch["image"]})

@@ -53,7 +53,7 @@ def test_an_answer_is_shown_over_the_picture(codec: RoadCodec) -> None:
         np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[name].partition(",")[2])))).astype(int) for name in ("overlay", "unsure")
     )
     assert overlay.shape == (240, 320, 3) and unsure.shape == (240, 320)
-    assert unsure[:100].mean() > unsure[140:].mean() + 100, "the brighter the less sure"
+    assert unsure[:100].mean() > unsure[140:].mean() + 100, "the brighter, the lower the confidence"
     road = np.asarray(Image.fromarray(drawn.mask).resize((320, 240), Image.Resampling.NEAREST)) == CLASSES.index("road")
     road[:60] = False  # under the caption
     colour = np.array(codec.card["colours"][CLASSES.index("road")])
@@ -71,11 +71,11 @@ def test_an_answer_is_shown_over_the_picture(codec: RoadCodec) -> None:
             0.9,
             "blurred",
         ),
-        (draw("day", 0, 0).picture[:40], 0.9, "160 x 40, of another shape"),
-        (draw("day", 0, 0).picture, 0.3, "unsure: 30%"),
+        (draw("day", 0, 0).picture[:40], 0.9, "160 x 40, an aspect ratio that the training images do not have"),
+        (draw("day", 0, 0).picture, 0.3, "low: 30%"),
     ],
 )
-def test_a_frame_that_cannot_be_trusted_is_flagged(codec: RoadCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
+def test_a_frame_to_be_doubted_is_flagged(codec: RoadCodec, frame: np.ndarray, sure: float, doubt: str) -> None:
     import re
 
     answer = codec.decode(outputs(np.zeros((120, 160), dtype=np.uint8), sure), [as_png(Image.fromarray(frame))])[0]
@@ -89,7 +89,7 @@ def test_ordinary_frames_are_trusted(codec: RoadCodec, scenario: str) -> None:
 
 
 def test_what_is_no_picture_is_refused(codec: RoadCodec, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"Image 1 of the request cannot be used: this is no image"):
+    with pytest.raises(BundleError, match=r"Image 1 of the request cannot be used: this is not an image"):
         codec.encode([b"no picture"])
     with pytest.raises(BundleError, match="cannot be read"):
         codec.read(str(tmp_path / "nowhere.png"))
@@ -100,16 +100,16 @@ def test_each_head_has_its_blocks(codec: RoadCodec) -> None:
     image = Image.fromarray(drawn.picture)
     (answer,) = codec.decode(outputs(drawn.mask), [as_png(image)])
     blocks = codec.blocks(as_png(image), answer)
-    assert [block["title"] for block in blocks] == [f"Advice: {answer['advice']['action']}", "What the network sees", "Classes"]
+    assert [block["title"] for block in blocks] == [f"Advice: {answer['advice']['action']}", "Predictions", "Classes"]
     text = drawn_everywhere(blocks)
-    assert "confidence 90% on average" in text and all(f"{share:.1%}".replace("%", " %") in text for share in answer["shares"].values())
+    assert "Mean confidence: 90%" in text and all(f"{share:.1%}".replace("%", " %") in text for share in answer["shares"].values())
 
     card = {**codec.card, "heads": ["mask", "boxes", "steering", "signal"], "targets": ["steering"]}
     card |= {"objects": ["car"], "object_colours": [[200, 40, 40]]}
     several = {
         **answer,
         "trusted": False,
-        "doubts": ["the picture is too dark", "the picture is small"],
+        "doubts": ["the image is too dark", "the image is small"],
         "boxes": [{"label": "car", "score": 0.75, "box": [10.0, 20.0, 60.0, 80.5]}],
         "steering": -0.25,
         "steering_deviation": 0.1,
@@ -119,9 +119,9 @@ def test_each_head_has_its_blocks(codec: RoadCodec) -> None:
     }
     blocks = answer_blocks(image, several | {"signal_probability": 0.9}, card)
     text = drawn_everywhere(blocks)
-    assert text.startswith("This answer is not to be trusted\n  The picture is too dark; the picture is small.")
+    assert text.startswith("This answer is not reliable\n  The image is too dark; the image is small.")
     for expected in ("75.0 %", "car", "10, 20, 60, 80.5", "-0.250 ± 0.100  left", "90.0 %", "yield", "Uncertainty"):
         assert expected in text
     assert [block["image"][-4:] for block in blocks if "image" in block] == ["AAAA", "BBBB"], "what was explained is not drawn again"
     alone = drawn_everywhere(answer_blocks(image, several, {**card, "heads": ["signal"]}))
-    assert "What the network sees" not in alone and "yield" in alone
+    assert "Predictions" not in alone and "yield" in alone

@@ -60,7 +60,7 @@ def test_the_dev_split_can_be_the_test(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data" / "test")
     card = prepared(tmp_path / "data", tmp_path / "out", dev_is_test=True)
     assert card["sizes"] == {"train": 12, "validation": 4, "test": 4}
-    assert "validation frames that are the test, too" in kinds(card)
+    assert "validation frames that are also the test" in kinds(card)
 
 
 def change(folder: Path, what: str) -> None:
@@ -99,13 +99,13 @@ def change(folder: Path, what: str) -> None:
     ("what", "kind", "example"),
     [
         ("truncated image", "unusable frame", "train/train_00000.jpg: the image is damaged"),
-        ("empty mask", "unusable frame", "the mask is no image, or a damaged one"),
+        ("empty mask", "unusable frame", "the mask is not an image, or it is damaged"),
         ("missing mask", "image without a mask", "train/train_00000.jpg"),
         ("missing image", "mask without an image", "trainannot/train_00000.png"),
         ("mask of another shape", "unusable frame", "the image is 160 x 120, its mask 100 x 120"),
         ("smaller mask", "mask of another size than its image", "train/train_00000.jpg"),
-        ("unknown value", "pixels that the list of classes does not know", "value 37"),
-        ("only unknown values", "unusable frame", "most of the mask is of no class that is listed: value 77"),
+        ("unknown value", "pixels with a value that is not in the list of classes", "value 37"),
+        ("only unknown values", "unusable frame", "most of the mask has values that are in no list of classes: value 77"),
         ("nothing but ignored", "unusable frame", "no pixel of the mask belongs to a class"),
         ("copy in two splits", "identical image in two splits", "train/train_00000.png = test/copy_00000.png"),
     ],
@@ -146,14 +146,14 @@ def mostly_broken(folder: Path) -> None:
     ("spoil", "words"),
     [
         (empty, "No images with masks, boxes, steering or signs were found"),
-        (a_file, "is a file; a folder of images and what is known of them was expected"),
-        (coloured_without_a_list, "is coloured, and no list says which colour is which class"),
-        (an_empty_list, "names no class"),
+        (a_file, "is a file; expected a folder of images with labels"),
+        (coloured_without_a_list, "is coloured, and there is no list of the colours of classes"),
+        (an_empty_list, "contains no class"),
         (mostly_broken, "12 of 20 frames cannot be used (60.0%)"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_bad_data_are_refused_in_words(spoil: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+def test_bad_data_are_refused_with_a_clear_message(spoil: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     spoil(tmp_path / "data")
     with pytest.raises(DataError) as caught:
         prepared(tmp_path / "data", tmp_path / "out")
@@ -161,9 +161,9 @@ def test_bad_data_are_refused_in_words(spoil: Callable[[Path], None], words: str
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="There is nothing at"):
+    with pytest.raises(DataError, match="does not exist"):
         prepared(tmp_path / "nowhere", tmp_path / "out")
     camvid_of_segnet(tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "val")
-    with pytest.raises(DataError, match="no val folder of their own"):
+    with pytest.raises(DataError, match="no validation split"):
         prepared(tmp_path / "data", tmp_path / "out", dev_is_test=True)

@@ -20,7 +20,7 @@ from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
 from usecases.driving_perception.frames import Frame
-from usecases.driving_perception.heads.head import FrameInfo, Head, Judge, Plan, Predictions, Reading
+from usecases.driving_perception.heads.head import Evaluator, FrameInfo, Head, Plan, Predictions, Reading
 from usecases.driving_perception.heads.table import HEADS
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class BrightnessHead(Head):
     def loss(self, network: nn.Module, predictions: Predictions, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
         return (predictions[0][:, 0] - batch["brightness"]).square().mean()
 
-    def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> BrightnessJudge:
-        return BrightnessJudge()
+    def evaluator(self, scenes: StoredScenes, card: dict[str, Any]) -> BrightnessEvaluator:
+        return BrightnessEvaluator()
 
     def answer(self, outputs: Arrays, picture: Image.Image, card: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         return {"brightness": round(float(outputs["brightness"][0]), 4)}, []
 
 
-class BrightnessJudge(Judge):
+class BrightnessEvaluator(Evaluator):
     def __init__(self) -> None:
         super().__init__()
         self.errors: list[float] = []
@@ -100,7 +100,7 @@ def test_a_head_in_the_table_is_prepared_learnt_scored_and_served(tmp_path: Path
 
 
 def test_a_head_that_is_not_in_the_table_is_refused_and_those_that_are_named() -> None:
-    with pytest.raises(ValidationError, match=r"there is no head 'masks'; there are mask, boxes, steering, signal"):
+    with pytest.raises(ValidationError, match=r"there is no head 'masks'; the heads are mask, boxes, steering, signal"):
         DrivingPerception.model_validate({"heads": ["masks"]})
     items = DrivingPerception.model_json_schema()["properties"]["heads"]["items"]
     assert items["enum"] == ["mask", "boxes", "steering", "signal"], "forms show a choice"

@@ -54,7 +54,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_pictures_become_pictures_of_the_same_size(bundle: Path, drive: Path, tmp_path: Path) -> None:
     done = run(bundle, drive, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for word in (f"{FRAMES} frames", "a second", "trusted", "advice: ", "flicker: "):
+    for word in (f"{FRAMES} frames", "per second", "trusted", "advice: ", "flicker: "):
         assert word in done.stdout
     drawn = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in drawn] == [f"{frame:03d}.png" for frame in range(FRAMES)]
@@ -86,7 +86,7 @@ def test_what_cannot_be_drawn_over_is_said(bundle: Path, drive: Path, tmp_path: 
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "empty").mkdir()
     for frames, words in (
-        (tmp_path / "nowhere", "There is nothing at"),
+        (tmp_path / "nowhere", "does not exist"),
         (tmp_path / "broken.mp4", "no video that can be read"),
         (tmp_path / "empty", "There is no image in"),
     ):

@@ -1,4 +1,4 @@
-"""Scenarios: told from names, scored one by one, and adapted to."""
+"""Scenarios: detected from names, scored one by one, and adapted to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = DrivingPerception(channels=8)
 
 
 def adverse(folder: Path) -> None:
-    """Images beside masks, their scenario in the names of folders (as of ACDC, Sakaridis 2021), a recording of each."""
+    """Images with masks, their scenario in the names of folders (as of ACDC, Sakaridis 2021), a recording of each."""
     for scenario in ("day", "night"):
         for recording in range(8):
             for frame in range(2):
@@ -73,5 +73,5 @@ def test_a_data_folder_can_be_adapted_to(tmp_path: Path) -> None:
 
 def test_a_scenario_that_is_not_there_is_refused(tmp_path: Path) -> None:
     adverse(tmp_path / "data")
-    with pytest.raises(DataError, match=r"--usecase.scenario dusk: of the .* 0 are of it \(.*night"):
+    with pytest.raises(DataError, match=r"--usecase.scenario dusk: of the .* 0 belong to it \(.*night"):
         SMALL.model_copy(update={"data": str(tmp_path / "data"), "scenario": "dusk"}).prepare(tmp_path / "out")

@@ -95,11 +95,11 @@ def test_a_student_comes_to_think_as_its_teacher_with_every_head(temperature: fl
     scenes = StoredScenes(folder / "train")
     image = torch.from_numpy(scenes.batch(np.arange(4))["image"])
     with torch.no_grad():
-        taught = teacher(image)
+        wanted = teacher(image)
 
     def distances(network: RoadNetwork) -> dict[str, torch.Tensor]:
         said = network(image)
-        return {name: HEADS[name].distance(said[name], taught[name], temperature) for name in said}
+        return {name: HEADS[name].distance(said[name], wanted[name], temperature) for name in said}
 
     torch.stack(list(distances(teacher).values())).sum().backward()
     assert max(float(p.grad.abs().max()) for p in teacher.parameters() if p.grad is not None) < 1e-4, "who agrees has nothing to learn"

@@ -1,4 +1,4 @@
-"""Signs and lights by themselves: read as GTSRB and class folders keep them, told apart, and red never taken for green unnoticed."""
+"""Crops of signs and lights: read from GTSRB and class folders, classified, and confusions of red and green counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.training.predicting import torch_predict
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.attributions import attributions
 from usecases.driving_perception.codec import RoadCodec
-from usecases.driving_perception.heads.signal import SignalJudge
+from usecases.driving_perception.heads.signal import SignalEvaluator
 from usecases.driving_perception.network import RoadNetwork
 from usecases.driving_perception.scenes import StoredScenes, read_card
 from usecases.images import as_png
@@ -64,7 +64,7 @@ def gtsrb(folder: Path) -> None:
     (place / "GT-final_test.csv").write_text("\n".join([header, *rows]))
 
 
-def test_lights_are_told_apart(tmp_path: Path) -> None:
+def test_lights_are_classified(tmp_path: Path) -> None:
     lights(tmp_path / "lights")
     usecase = SMALL.model_copy(update={"data": str(tmp_path / "lights")})
     card = usecase.prepare(tmp_path / "out")
@@ -93,8 +93,8 @@ def test_lights_are_told_apart(tmp_path: Path) -> None:
     assert answer["signal"] == "red" and answer["trusted"] and answer["advice"]["action"] == "stop"
     assert answer["advice"]["reasons"] == ["a light is red"] and sum(answer["signals"].values()) == pytest.approx(1, abs=1e-3)
     titles = [block["title"] for block in usecase.figures(predict, tmp_path / "out")["blocks"]]
-    assert titles == ["Class by class", "Most confused pairs", "Signs and lights that were mistaken"]
-    assert [block["title"] for block in attributions(network, tmp_path / "out")] == ["What a sign or light is known by"]
+    assert titles == ["Class by class", "Most confused pairs", "Mistakes of signs and lights"]
+    assert [block["title"] for block in attributions(network, tmp_path / "out")] == ["Evidence for signs and lights"]
 
 
 def test_gtsrb_is_read_with_regions_and_tracks_and_its_own_test_split(tmp_path: Path) -> None:
@@ -129,28 +129,28 @@ def test_signs_are_never_mirrored(tmp_path: Path) -> None:
 def test_red_taken_for_green_is_counted(tmp_path: Path) -> None:
     lights(tmp_path / "lights")
     SMALL.model_copy(update={"data": str(tmp_path / "lights")}).prepare(tmp_path / "out")
-    judge = SignalJudge(read_card(tmp_path / "out" / "assets")["signals"])
+    evaluator = SignalEvaluator(read_card(tmp_path / "out" / "assets")["signals"])
     green, red, _ = np.eye(3)
     for row, (true, said) in enumerate([(1, green), (1, red), (1, green), (0, green), (2, red)]):
-        judge.add(row, {"signal": np.array(true)}, {"probabilities": said})
-    measured = judge.scores()
+        evaluator.add(row, {"signal": np.array(true)}, {"probabilities": said})
+    measured = evaluator.scores()
     assert measured["red_as_green"] == 2 and measured["recall/red"] == pytest.approx(1 / 3)
     assert measured["macro_recall"] == pytest.approx((1 / 3 + 1 + 0) / 3) and measured["accuracy"] == pytest.approx(2 / 5)
 
 
-def test_lights_train_beside_roads(tmp_path: Path) -> None:
+def test_lights_train_together_with_roads(tmp_path: Path) -> None:
     from tests.usecases.driving_perception.roads import camvid_of_segnet
 
     lights(tmp_path / "lights")
     camvid_of_segnet(tmp_path / "roads")
     usecase = DrivingPerception(data=f"{tmp_path / 'roads'},{tmp_path / 'lights'}", channels=8)
-    settled = usecase.resolve(usecase.prepare(tmp_path / "out"))
-    assert isinstance(settled, DrivingPerception) and settled.heads == ("mask", "signal") and settled.monitor == "mean_of_heads"
+    resolved = usecase.resolve(usecase.prepare(tmp_path / "out"))
+    assert isinstance(resolved, DrivingPerception) and resolved.heads == ("mask", "signal") and resolved.monitor == "mean_of_heads"
     train = StoredScenes(tmp_path / "out" / "train")
     rows = np.array([train.rows_with("mask")[0], train.rows_with("signal")[0]])
-    network = settled.network(tmp_path / "out" / "assets")
-    settled.loss(network, {name: torch.from_numpy(array) for name, array in train.batch(rows).items()}).backward()
-    assert settled.score(torch_predict(settled, network.eval()), tmp_path / "out", "test").keys() >= {
+    network = resolved.network(tmp_path / "out" / "assets")
+    resolved.loss(network, {name: torch.from_numpy(array) for name, array in train.batch(rows).items()}).backward()
+    assert resolved.score(torch_predict(resolved, network.eval()), tmp_path / "out", "test").keys() >= {
         "miou",
         "macro_recall",
         "mean_of_heads",
@@ -166,5 +166,5 @@ def test_what_cannot_be_learnt_from_is_refused(what: str, tmp_path: Path) -> Non
         gtsrb(tmp_path / "data")
         listed = tmp_path / "data" / "GTSRB" / "Final_Test" / "Images" / "GT-final_test.csv"
         listed.write_text("\n".join(line.rpartition(";")[0] for line in listed.read_text().splitlines()))
-    with pytest.raises(DataError, match="No images with masks" if what == "one kind" else "image without a class in the list beside it"):
+    with pytest.raises(DataError, match="No images with masks" if what == "one kind" else "image without a class in the list next to it"):
         SMALL.model_copy(update={"data": str(tmp_path / "data")}).prepare(tmp_path / "out")

@@ -25,13 +25,13 @@ from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.figures import figures
-from usecases.driving_perception.heads.steering.network import BINS, HEARD, UNTOLD, SteeringNetwork, histogram_loss, steps
-from usecases.driving_perception.heads.steering.scores import SteeringJudge
+from usecases.driving_perception.heads.steering.network import BINS, INPUT_DROPOUT, INPUT_SCALE, SteeringNetwork, histogram_loss, steps
+from usecases.driving_perception.heads.steering.scores import SteeringEvaluator
 from usecases.driving_perception.heads.table import HEADS
 from usecases.driving_perception.network import RoadNetwork
-from usecases.driving_perception.scenes import TURNS, StoredScenes, inputs_of, read_card
-from usecases.driving_perception.scores import judged, scores
-from usecases.driving_perception.turning import strip, turn_between
+from usecases.driving_perception.scenes import MAX_YAW_RATES, StoredScenes, inputs_of, read_card
+from usecases.driving_perception.scores import evaluate, scores
+from usecases.driving_perception.yaw import strip, yaw_between
 from usecases.images import as_png
 from usecases.reading.splits import SPLITS
 
@@ -154,8 +154,8 @@ def spoil(folder: Path, what: str) -> None:
     ("what", "kind", "example"),
     [
         ("missing image", "record that names a missing image", "catalog_0.catalog line 8: 7_cam_image_array_.jpg"),
-        ("damaged image", "unusable frame", "images/7_cam_image_array_.jpg: this is no image"),
-        ("damaged record", "record that is no JSON", "catalog_0.catalog line 1"),
+        ("damaged image", "unusable frame", "images/7_cam_image_array_.jpg: this is not an image"),
+        ("damaged record", "record that is not JSON", "catalog_0.catalog line 1"),
         ("no angle", "moment without a steering angle", "catalog_0.catalog line 1"),
         ("missing catalog", "catalog that the manifest names and that is missing", "catalog_1.catalog"),
         ("nothing", "record that was deleted in the tub", "catalog_0.catalog line 4"),
@@ -201,9 +201,9 @@ def test_steering_is_learnt_and_its_deviation_is_honest(learnt: tuple[RoadNetwor
     found = scores(predict, folder, "test")
     assert found["steering_rmse"] < 0.5 * found["steering_rmse_mean"]
     assert found["steering_r2"] == pytest.approx(1 - (found["steering_rmse"] / found["steering_rmse_mean"]) ** 2, abs=1e-6)
-    judge = judged(predict, folder, "validation").whole["steering"]
-    assert isinstance(judge, SteeringJudge)
-    value, deviation, wanted = (np.stack(rows) for rows in (judge.values, judge.deviations, judge.wanted))
+    evaluator = evaluate(predict, folder, "validation").whole["steering"]
+    assert isinstance(evaluator, SteeringEvaluator)
+    value, deviation, wanted = (np.stack(rows) for rows in (evaluator.values, evaluator.deviations, evaluator.wanted))
     assert np.sqrt(np.square((value - wanted) / deviation).mean(0)) == pytest.approx([1, 1], abs=0.01)
 
 
@@ -219,9 +219,9 @@ def test_the_picture_is_trusted_as_far_as_validation_bears_it_out(learnt: tuple[
         trusts.append(float(head.trust))
     assert trusts[0] >= 0.7 and trusts[1] <= 0.1
     head.trust.zero_()
-    assert "Pictures are trusted to 0%" in attributions(network, folder)[0]["caption"]
-    by_told = [network(**{**shown, "image": pictures})["steering"][0] for pictures in (shown["image"], shown["image"].flip(3))]
-    assert torch.equal(*by_told)
+    assert "Trust in the image, fitted on validation: 0%" in attributions(network, folder)[0]["caption"]
+    from_conditioning = [network(**{**shown, "image": pictures})["steering"][0] for pictures in (shown["image"], shown["image"].flip(3))]
+    assert torch.equal(*from_conditioning)
 
 
 def test_the_graph_is_the_twin_of_the_network(learnt: tuple[RoadNetwork, Path], tmp_path: Path) -> None:
@@ -249,38 +249,38 @@ def test_answers_say_how_sure_they_are(learnt: tuple[RoadNetwork, Path]) -> None
         "throttle": 0.5,
         "throttle_deviation": 0.1,
     }
-    assert "unsure" in codec.decode({"values": values, "deviations": unsure}, [frame])[0]["doubts"][0]
+    assert "deviation of the steering is large" in codec.decode({"values": values, "deviations": unsure}, [frame])[0]["doubts"][0]
 
 
-def test_the_speed_is_told_where_it_was_recorded_and_may_be_left_out(tmp_path: Path) -> None:
+def test_the_speed_is_an_input_where_it_was_recorded_and_may_be_left_out(tmp_path: Path) -> None:
     simulator(tmp_path / "data")
     asked = DrivingPerception(data=str(tmp_path / "data"), channels=8, dropout=0.0, colour=0.0, steadiness=0.0, turn="no")
     usecase = asked.resolve(asked.prepare(tmp_path / "out"))
     assert usecase.input_names == ("image", "speed")
     train, folder = StoredScenes(tmp_path / "out" / "train"), tmp_path / "out"
     at = zip(train.names(), train.arrays["speed"].tolist(), strict=True)
-    assert all(told == pytest.approx([speed(int(name[-8:-4])), 1], abs=1e-3) for name, told in at), "of side cameras, too"
+    assert all(given == pytest.approx([speed(int(name[-8:-4])), 1], abs=1e-3) for name, given in at), "of side cameras, too"
     torch.manual_seed(0)
     network = cast(RoadNetwork, usecase.network(folder / "assets"))
     batch = {name: torch.from_numpy(array) for name, array in train.batch(np.arange(8)).items()}
     usecase.loss(network, batch).backward()
-    told = network.heads["steering"].hidden[0].weight.grad[:, -2:]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportAttributeAccessIssue]
-    assert bool((told != 0).any()), "it learns from the speed"
+    gradient = network.heads["steering"].hidden[0].weight.grad[:, -2:]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportAttributeAccessIssue]
+    assert bool((gradient != 0).any()), "it learns from the speed"
     network.eval()
     predict, codec = torch_predict(usecase, network), RoadCodec(folder / "assets")
     frame = as_png(Image.fromarray(view(3)))
-    told, untold, as_json = (
+    with_speed, without, as_json = (
         predict(codec.encode([request]))["values"]
         for request in ({"b64": base64.b64encode(frame).decode(), "speed": 14.0}, frame, {"b64": base64.b64encode(frame).decode()})
     )
-    assert not np.allclose(told, untold) and np.array_equal(untold, as_json)
+    assert not np.allclose(with_speed, without) and np.array_equal(without, as_json)
     inputs = inputs_of(train.batch(np.arange(7)))
     write_graph(usecase, network, {name: array[:2] for name, array in inputs.items()}, tmp_path / "model.onnx")
     check_symbolic_axes(tmp_path / "model.onnx")
     check_parity(usecase, network, inputs, tmp_path / "model.onnx")
     for request, words in (
-        ({"b64": "?"}, "no base64"),
-        ({"b64": "", "speed": "fast"}, "The speed 'fast' is no number"),
+        ({"b64": "?"}, "is not base64"),
+        ({"b64": "", "speed": "fast"}, "The speed 'fast' is not a number"),
         ({"speed": 3}, "should be an image, or"),
     ):
         with pytest.raises(BundleError, match=words):
@@ -296,10 +296,10 @@ def landscape(turned: float) -> Image.Image:
 
 @pytest.mark.parametrize("turned", [-0.3, -0.05, -0.006, 0.0, 0.01, 0.2])
 def test_how_far_the_view_turned_is_seen(turned: float) -> None:
-    assert turn_between(strip(landscape(0.3)), strip(landscape(0.3 + turned))) == pytest.approx(turned, abs=0.004)
+    assert yaw_between(strip(landscape(0.3)), strip(landscape(0.3 + turned))) == pytest.approx(turned, abs=0.004)
 
 
-def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) -> None:
+def test_yaw_rates_are_inputs_where_moments_follow_on_one_another(tmp_path: Path) -> None:
     tub(tmp_path / "data")
     for moment in range(MOMENTS):
         picture = landscape(0.02 * (moment % 10))
@@ -308,29 +308,34 @@ def test_the_turn_is_told_where_moments_follow_on_one_another(tmp_path: Path) ->
     asked = SMALL.model_copy(update={"data": str(tmp_path / "data"), "turn": "auto"})
     usecase = asked.resolve(asked.prepare(tmp_path / "out"))
     assert usecase.input_names == ("image", "turn")
-    told = {}
+    given = {}
     for split in SPLITS:
         scenes = StoredScenes(tmp_path / "out" / split)
-        told |= {
+        given |= {
             int(Path(name).stem.split("_")[0]): turn for name, turn in zip(scenes.names(), scenes.arrays["turn"].tolist(), strict=True)
         }
     unknown = [0.0, 0.0]
-    assert told[0] == told[5] == unknown * TURNS, "the first moment, and the one after those that were deleted"
-    assert told[1] == pytest.approx([0.02, 1, *unknown * (TURNS - 1)], abs=0.004)
-    assert told[22] == pytest.approx([0.02, 1, 0.02, 1, -0.18, 1, *[0.02, 1] * (TURNS - 3)], abs=0.004), "the latest first"
-    mirrored = augmented(asked, {"image": torch.zeros(32, 3, 16, 16), "values": torch.ones(32, 2), "turn": torch.ones(32, 2 * TURNS)})
-    assert torch.equal(mirrored["turn"][:, ::2], mirrored["values"][:, :1].expand(-1, TURNS)) and (mirrored["turn"][:, 1::2] == 1).all()
+    assert given[0] == given[5] == unknown * MAX_YAW_RATES, "the first moment, and the one after those that were deleted"
+    assert given[1] == pytest.approx([0.02, 1, *unknown * (MAX_YAW_RATES - 1)], abs=0.004)
+    assert given[22] == pytest.approx([0.02, 1, 0.02, 1, -0.18, 1, *[0.02, 1] * (MAX_YAW_RATES - 3)], abs=0.004), "the latest first"
+    mirrored = augmented(
+        asked, {"image": torch.zeros(32, 3, 16, 16), "values": torch.ones(32, 2), "turn": torch.ones(32, 2 * MAX_YAW_RATES)}
+    )
+    assert (
+        torch.equal(mirrored["turn"][:, ::2], mirrored["values"][:, :1].expand(-1, MAX_YAW_RATES))
+        and (mirrored["turn"][:, 1::2] == 1).all()
+    )
 
 
 def test_training_keeps_back_earlier_turns_and_not_later_ones() -> None:
-    head = SteeringNetwork(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": TURNS})
-    turns = torch.tensor([[0.5, 1.0] * TURNS]).repeat(2000, 1)
+    head = SteeringNetwork(4, 0.0, {"height": 16, "width": 16, "ranges": [[-1.0, 1.0]], "turn": [0.0, 0.5], "turns": MAX_YAW_RATES})
+    turns = torch.tensor([[0.5, 1.0] * MAX_YAW_RATES]).repeat(2000, 1)
     known = head._standardised("turn", turns)[:, 1::2]
     assert (known.diff(dim=1) <= 0).all()
-    assert float((known.sum(1) < TURNS).float().mean()) == pytest.approx(UNTOLD, abs=0.04)
-    assert set(known.sum(1).tolist()) == set(range(TURNS + 1))
+    assert float((known.sum(1) < MAX_YAW_RATES).float().mean()) == pytest.approx(INPUT_DROPOUT, abs=0.04)
+    assert set(known.sum(1).tolist()) == set(range(MAX_YAW_RATES + 1))
     heard = head.eval()._standardised("turn", turns)
-    assert (heard[:, ::2] == HEARD).all() and (heard[:, 1::2] == 1).all(), "as it is asked, all that is known is heard"
+    assert (heard[:, ::2] == INPUT_SCALE).all() and (heard[:, 1::2] == 1).all(), "as it is asked, all that is known is heard"
 
 
 def test_a_request_with_the_moments_before_is_answered_by_all(learnt: tuple[RoadNetwork, Path]) -> None:
@@ -340,17 +345,17 @@ def test_a_request_with_the_moments_before_is_answered_by_all(learnt: tuple[Road
         as_png(picture) for picture in (landscape(0.3), landscape(0.25), landscape(0.35).resize((160, 80)), landscape(0.3).resize((64, 48)))
     )
     image, *earlier = (base64.b64encode(one).decode() for one in (now, reduced, before))
-    many, one, alone = {"b64": image, "before": earlier * TURNS}, {"b64": image, "before": earlier[1]}, now
+    many, one, alone = {"b64": image, "before": earlier * MAX_YAW_RATES}, {"b64": image, "before": earlier[1]}, now
     turns = codec.encode([many, one, alone])["turn"]
     assert turns[0] == pytest.approx([0.05, 1, -0.1, 1, 0.1, 1, -0.1, 1, 0.1, 1, -0.1, 1], abs=0.006), "the latest first, and no more"
-    assert turns[1] == pytest.approx([0.05, 1, *[0] * 2 * (TURNS - 1)], abs=0.004) and not turns[2].any()
+    assert turns[1] == pytest.approx([0.05, 1, *[0] * 2 * (MAX_YAW_RATES - 1)], abs=0.004) and not turns[2].any()
     assert codec.decode(torch_predict(SMALL, network)(codec.encode([many, now])), [many, now])[0]["width"] == 320
     large = {"b64": base64.b64encode(as_png(landscape(0.3).resize((2000, 1000)))).decode(), "before": earlier}
     assert explain(torch_predict(SMALL, network), codec, large)["overlay"].startswith("data:image/png")
     for request, words in (
-        ({**many, "before": [base64.b64encode(other).decode()]}, "An image before is 64 x 48, the image 320 x 160"),
-        ({**many, "before": "?"}, "under before is no base64"),
-        ({**many, "before": [base64.b64encode(b"?").decode()]}, "no image"),
+        ({**many, "before": [base64.b64encode(other).decode()]}, "A preceding image is 64 x 48, the image 320 x 160"),
+        ({**many, "before": "?"}, "'before' is not base64"),
+        ({**many, "before": [base64.b64encode(b"?").decode()]}, "not an image"),
         ({**many, "before": [7]}, "should be an image, or"),
         ({**many, "after": "?"}, "should be an image, or"),
     ):
@@ -363,15 +368,15 @@ def test_the_report_says_what_the_pictures_before_are_worth(learnt: tuple[RoadNe
     predict = torch_predict(SMALL, network)
     (found,) = (b for b in figures(predict, folder)["blocks"] if b["kind"] == "bars")
     worth = {item["label"]: item["value"] for item in found["items"]}
-    assert list(worth) == ["alone", "1 before", f"{TURNS} before"]
-    assert worth[f"{TURNS} before"] == pytest.approx(scores(predict, folder, "test")["steering_rmse"], abs=1e-4)
+    assert list(worth) == ["image alone", "1 preceding", f"{MAX_YAW_RATES} preceding"]
+    assert worth[f"{MAX_YAW_RATES} preceding"] == pytest.approx(scores(predict, folder, "test")["steering_rmse"], abs=1e-4)
     assert len(set(worth.values())) == 3
     batch = StoredScenes(folder / "test").batch(np.arange(len(StoredScenes(folder / "test"))))
     off = predict({"image": batch["image"], "turn": np.zeros_like(batch["turn"])})["values"][:, 0] - batch["values"][:, 0]
-    assert worth["alone"] == pytest.approx(np.sqrt(np.square(off).mean()), abs=1e-4)
+    assert worth["image alone"] == pytest.approx(np.sqrt(np.square(off).mean()), abs=1e-4)
 
 
-def test_what_is_not_there_is_not_told(tmp_path: Path) -> None:
+def test_what_was_not_recorded_is_no_input(tmp_path: Path) -> None:
     tub(tmp_path / "data")
     with pytest.raises(DataError, match=r"--usecase\.speed yes: the speed was not recorded at every moment"):
         prepared(tmp_path / "data", tmp_path / "out", speed="yes")
@@ -380,7 +385,7 @@ def test_what_is_not_there_is_not_told(tmp_path: Path) -> None:
     assert not {"speed", "turn"} & StoredScenes(tmp_path / "without" / "train").arrays.keys()
     catalog = tmp_path / "data" / "catalog_0.catalog"
     catalog.write_text("\n".join(line.replace('"_index"', '"index"') for line in catalog.read_text().splitlines()))
-    with pytest.raises(DataError, match=r"--usecase\.turn yes: most moments of the drives do not follow on one another"):
+    with pytest.raises(DataError, match=r"--usecase\.turn yes: most moments of the drives are not consecutive"):
         prepared(tmp_path / "data", tmp_path / "out", turn="yes")
 
 

@@ -1,1 +1,1 @@
-"""The heads of the network, a file or a small package each; `table` lists them."""
+"""The heads of the network, one module or package each; `table` lists them."""

@@ -1,4 +1,4 @@
-"""A classifier of whole pictures, for heads that need no network of their own."""
+"""A classifier of whole images, for heads that need no network of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PooledClassifier(nn.Module):
-    """features [N, F, h, w] to logits of classes, [N, C], by their mean and maximum; carries the temperature of its calibration."""
+    """features [N, F, h, w] to logits [N, C], by global average and maximum pooling. Its buffer `temperature` is fitted by calibration."""
 
     def __init__(self, features: int, classes: int, dropout: float) -> None:
         super().__init__()

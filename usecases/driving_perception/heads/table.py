@@ -1,4 +1,4 @@
-"""The heads that there are. A new head is a file beside these and a row here."""
+"""The table of heads. A new head is a module in this folder and a row here."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HEADS: dict[str, Head] = {
         SignalHead(),
     )
 }
-"""By name, in the order in which their outputs leave the graph."""
+"""Heads by name, in the order of their outputs in the exported graph."""
 
 
 def known_head(name: str) -> str:
-    """The name itself. Raises `ValueError`: there is no such head."""
+    """The name of a head itself. Raises `ValueError`: there is no such head."""
     if name not in HEADS:
-        raise ValueError(f"there is no head {name!r}; there are {', '.join(HEADS)}")
+        raise ValueError(f"there is no head {name!r}; the heads are {', '.join(HEADS)}")
     return name

@@ -1,4 +1,4 @@
-"""Boxes: where things are, and what they are (object detection)."""
+"""Object detection: boxes around objects, with classes and confidences."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     from usecases.driving_perception import DrivingPerception
     from usecases.driving_perception.heads.boxes.network import BoxNetwork
-    from usecases.driving_perception.heads.boxes.scores import BoxJudge
+    from usecases.driving_perception.heads.boxes.scores import BoxEvaluator
     from usecases.driving_perception.network import RoadNetwork
     from usecases.driving_perception.window import View
 
-MIN_SIDE = 1.0  # pixels of the picture: a box that is less wide or high shows nothing
-EXTENT_WEIGHT = 2.0  # of the boxes' overlap besides the middles, as in TTFNet's 5 to 1 for its scale of losses
-MATCHED = 0.5  # overlap with a true box from which on a found one is right
-MIN_BOXES = 20  # right and wrong ones, from which a confidence can be learnt
-OBJECTS = 4  # classes whose evidence is shown
+MIN_SIDE = 1.0  # pixels of the image: boxes that are less wide or high are left out
+EXTENT_WEIGHT = 2.0  # weight of the box loss relative to the centre loss, which corresponds to TTFNet's 5 to 1
+MATCHED = 0.5  # intersection over union with a true box from which a predicted one is correct
+MIN_BOXES = 20  # correct and wrong ones each, to calibrate the confidence
+OBJECTS = 4  # classes in the gallery of attributions
 
 
 class BoxHead(Head):
-    """Boxes around things, with the probability that each is right."""
+    """Boxes around objects, with the probability that each is correct."""
 
     name: ClassVar[str] = "boxes"
     outputs: ClassVar[tuple[str, ...]] = ("centres", "extents")
@@ -49,18 +49,49 @@ class BoxHead(Head):
 
     # -- labels ---------------------------------------------------------------------------------------------------
     def label(self, frame: Frame, picture: Image.Image, reading: Reading) -> tuple[Box, ...] | None:
-        """The parts of a frame's boxes that are inside its picture."""
+        """The boxes of a frame, clipped to its image.
+
+        Args:
+            frame: as its reader found it.
+            picture: its decoded image.
+            reading: where to note boxes that are clipped or left out.
+
+        Returns:
+            The boxes; None for a frame without labels.
+        """
         return tuple(_within(frame, *picture.size, reading.findings)) if frame.boxes else None
 
     def plan(self, settings: DrivingPerception, frames: Sequence[FrameInfo], sources: Sequence[Source]) -> dict[str, Any]:
-        """`{"objects", "object_colours": [[r, g, b]]}`"""
+        """The classes and their colours.
+
+        Args:
+            settings: of the use case.
+            frames: all frames with boxes.
+            sources: all sources.
+
+        Returns:
+            `{"objects": [name], "object_colours": [[r, g, b]]}`.
+
+        Raises:
+            DataError: there is no box.
+        """
         objects = sorted({box.label for one in frames for box in one.labels[self.name] if box.label})
         if not objects:
-            raise DataError("Not one box was found in the labels: there is nothing to learn to find.")
+            raise DataError(
+                "The labels contain no box, so that the head boxes cannot be trained. Check the labels, or leave boxes out of --usecase.heads."
+            )
         return {"objects": objects, "object_colours": [list(colour) for colour in colours(len(objects))]}
 
     def write(self, folder: Path, frames: Sequence[FrameInfo], plan: Plan, settings: DrivingPerception, say: Say) -> None:
-        """boxes float32 [N, M, 5], label and sides in pixels of the network's image; boxed bool [N], whether a frame's boxes are known."""
+        """Write boxes float32 [N, M, 5], label and sides in pixels of the network's image, and boxed bool [N], whether a frame has labels.
+
+        Args:
+            folder: of the split.
+            frames: of the split.
+            plan: of all heads.
+            settings: of the use case.
+            say: not used.
+        """
         objects = plan.parts[self.name]["objects"]
         most = max([1, *(len(one.labels.get(self.name, ())) for one in frames)])
         table = np.full((len(frames), most, 5), NOTHING, dtype=np.float32)
@@ -94,50 +125,59 @@ class BoxHead(Head):
         return {"boxes": cut_boxes(batch["boxes"], view)}
 
     def loss(self, network: BoxNetwork, predictions: Predictions, batch: dict[str, Tensor], settings: DrivingPerception) -> Tensor:
-        from usecases.driving_perception.heads.boxes.network import corners, generalised_overlap, middle_loss, targets
+        from usecases.driving_perception.heads.boxes.network import centre_loss, corners, generalised_overlap, targets
 
-        middles, sides = predictions
-        wanted = targets(batch["boxes"], middles.shape[1], (middles.shape[2], middles.shape[3]))
+        centres, sides = predictions
+        wanted = targets(batch["boxes"], centres.shape[1], (centres.shape[2], centres.shape[3]))
         known = batch["boxed"][:, None, None]
         count = (wanted.heat == 1).sum().clamp(min=1)
-        heat = middle_loss(middles, wanted.heat, known & ~wanted.uncounted) / count
+        heat = centre_loss(centres, wanted.heat, known & ~wanted.uncounted) / count
         weight = wanted.weight * known
         extent = ((1 - generalised_overlap(corners(sides), wanted.box)) * weight).sum() / weight.sum().clamp(min=1)
         return heat + EXTENT_WEIGHT * extent
 
     def distance(self, predictions: Predictions, teacher: Predictions, temperature: float) -> Tensor:
-        """The teacher's middles as soft targets, softened by the temperature, and its boxes where it sees one."""
+        """Soft targets from the teacher's centre heatmaps, and its boxes weighted by their confidence.
+
+        Args:
+            predictions: of the student.
+            teacher: the teacher's predictions for the same frames.
+            temperature: that logits of centres are divided by.
+
+        Returns:
+            A scalar.
+        """
         import torch
         from torch.nn import functional as F
 
         from usecases.driving_perception.heads.boxes.network import corners, generalised_overlap
 
-        (middles, sides), (wanted, box) = predictions, teacher
+        (centres, sides), (wanted, box) = predictions, teacher
         heat = torch.sigmoid(wanted / temperature)
         confidence = torch.sigmoid(wanted).amax(1)
-        off = (torch.sigmoid(middles / temperature) - heat).abs()
-        near = F.binary_cross_entropy_with_logits(middles / temperature, heat, reduction="none") * off.detach().square()
+        off = (torch.sigmoid(centres / temperature) - heat).abs()
+        near = F.binary_cross_entropy_with_logits(centres / temperature, heat, reduction="none") * off.detach().square()
         extent = ((1 - generalised_overlap(corners(sides), corners(box))) * confidence).sum() / confidence.sum().clamp(min=1)
         return near.sum() * temperature**2 / heat.sum().clamp(min=1) + EXTENT_WEIGHT * extent
 
     def answers(self, network: BoxNetwork, predictions: Predictions) -> Predictions:
-        """Probabilities that a box of a class has its middle in a place, and left, top, right and bottom of it in pixels; see `maps.found_boxes`."""
+        """Probabilities that a position is the centre of a box of each class, and left, top, right and bottom of that box in pixels; see `maps.found_boxes`."""
         import torch
 
         from usecases.driving_perception.heads.boxes.network import corners
 
-        middles, sides = predictions
-        return torch.sigmoid(middles * network.slope + network.shift), corners(sides)
+        centres, sides = predictions
+        return torch.sigmoid(centres * network.slope + network.shift), corners(sides)
 
     def calibrate(self, network: BoxNetwork, batches: Iterable[tuple[Arrays, Predictions]]) -> None:
-        """Platt scaling (Platt 1999): the logit of a middle to the probability that its box is right."""
+        """Platt scaling (Platt 1999) from the logit of a centre to the probability that its box is correct."""
         from sklearn.linear_model import LogisticRegression
 
         from usecases.driving_perception.heads.boxes.network import corners
 
         logits, right = [], []
-        for batch, (middles, sides) in batches:
-            for truth, heat, box in zip(batch["boxes"], middles.sigmoid().numpy(), corners(sides).numpy(), strict=True):
+        for batch, (centres, sides) in batches:
+            for truth, heat, box in zip(batch["boxes"], centres.sigmoid().numpy(), corners(sides).numpy(), strict=True):
                 found = found_boxes(heat, box)
                 near = overlaps(found.boxes, truth[:, 1:]) >= MATCHED
                 counted = ~near[:, truth[:, 0] == UNCOUNTED].any(1)
@@ -152,18 +192,27 @@ class BoxHead(Head):
             network.shift.fill_(float(fitted.intercept_[0]))
 
     # -- quality --------------------------------------------------------------------------------------------------
-    def judge(self, scenes: StoredScenes, card: dict[str, Any]) -> BoxJudge:
-        from usecases.driving_perception.heads.boxes.scores import BoxJudge
+    def evaluator(self, scenes: StoredScenes, card: dict[str, Any]) -> BoxEvaluator:
+        from usecases.driving_perception.heads.boxes.scores import BoxEvaluator
 
-        return BoxJudge(card["objects"], scenes.sizes(), (card["width"], card["height"]))
+        return BoxEvaluator(card["objects"], scenes.sizes(), (card["width"], card["height"]))
 
-    def figures(self, judge: BoxJudge, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:
+    def figures(self, evaluator: BoxEvaluator, predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> list[dict[str, Any]]:
         from usecases.driving_perception.heads.boxes.figures import fullest_frames, object_by_object
 
-        return [object_by_object(judge), fullest_frames(judge, scenes, card)]
+        return [object_by_object(evaluator), fullest_frames(evaluator, scenes, card)]
 
     def evidence(self, network: BoxNetwork, predictions: Predictions, number: int) -> Tensor:
-        """The logit of the likeliest middle."""
+        """The largest logit of a centre.
+
+        Args:
+            network: of this head.
+            predictions: its predictions for the images.
+            number: of the class.
+
+        Returns:
+            [N].
+        """
         return predictions[0][:, number].flatten(1).max(1).values
 
     def attributions(self, network: RoadNetwork, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
@@ -171,12 +220,21 @@ class BoxHead(Head):
 
         known, boxes = scenes.rows_with(self.name), scenes.arrays["boxes"]
         rows = {number: [row for row in known if (boxes[row][:, 0] == number).any()] for number in range(len(card["objects"][:OBJECTS]))}
-        caption = "HiResCAM of the surest middle of a box: red speaks for it."
-        return class_gallery(network, self, scenes, card["objects"], rows, "What objects are found by", caption)
+        caption = "HiResCAM of the box with the highest confidence: red where features increase it."
+        return class_gallery(network, self, scenes, card["objects"], rows, "Evidence for objects", caption)
 
     # -- service --------------------------------------------------------------------------------------------------
     def answer(self, outputs: Arrays, picture: Image.Image, card: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """`"boxes": [{"label", "score", "box": [left, top, right, bottom]}]` in pixels of the picture, the likeliest first."""
+        """The boxes in pixels of the image, the most confident first.
+
+        Args:
+            outputs: of the graph, without a batch axis.
+            picture: the image of the request.
+            card: `assets/scene.json`.
+
+        Returns:
+            `{"boxes": [{"label", "score", "box": [left, top, right, bottom]}]}`, and no doubts.
+        """
         found = found_boxes(outputs["centres"], outputs["extents"], LIKELY)
         stretch = np.tile([picture.width / card["width"], picture.height / card["height"]], 2)
         sides = np.minimum(found.boxes * stretch, [picture.width, picture.height] * 2)
@@ -218,10 +276,10 @@ def _within(frame: Frame, width: int, height: int, findings: Findings) -> list[B
         inside = Box(box.label, max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height))
         where = f"{frame.name}: {box.label} {box.left:g} {box.top:g} {box.right:g} {box.bottom:g}"
         if inside.right - inside.left < MIN_SIDE or inside.bottom - inside.top < MIN_SIDE:
-            findings.note("box without an area inside its picture", where, "left out")
+            findings.note("box without an area inside its image", where, "left out")
             continue
         if max(abs(a - b) for a, b in zip(_sides(inside), _sides(box), strict=True)) > MIN_SIDE:
-            findings.note("box that reaches beyond its picture", where, "cut")
+            findings.note("box that extends beyond its image", where, "clipped")
         kept.append(inside)
     return kept
 
@@ -231,7 +289,7 @@ def _sides(box: Box) -> tuple[float, float, float, float]:
 
 
 def _first_matches(same: np.ndarray) -> np.ndarray:
-    """Which found boxes, the surest first, are the first of a true one; bool [K] of bool [K, M]."""
+    """Which of the predicted boxes, the most confident first, are the first to match a true one; bool [K] from matches bool [K, M]."""
     right, taken = np.zeros(len(same), dtype=bool), np.zeros(same.shape[1], dtype=bool)
     for row, matches in enumerate(same):
         free = np.flatnonzero(matches & ~taken)

@@ -1,4 +1,4 @@
-"""From the network's maps to a list of boxes, in NumPy. Runs in the server."""
+"""From the network's outputs to a list of boxes (non-maximum suppression). Uses NumPy only, since it runs in the server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LIKELY = 0.3  # probability from which on a box is reported
-STRIDE = 4  # pixels between the places that can be the middle of a box
-MOST = 100  # boxes of a frame, as COCO counts them
-SAME = 0.6  # overlap from which on two boxes of a class are taken for one thing
+LIKELY = 0.3  # confidence from which a box is reported
+STRIDE = 4  # pixels between positions of the network's outputs
+MAX_BOXES = 100  # boxes of a frame, as in COCO's protocol
+SAME = 0.6  # intersection over union from which two boxes of a class are one object
 
 
 @dataclass(frozen=True)
 class Found:
-    """Labels int64 [K], scores float32 [K], the surest first, and sides in pixels of the network's image, float32 [K, 4]."""
+    """Predicted boxes: labels int64 [K], scores float32 [K] in descending order, and sides in pixels of the network's image, float32 [K, 4]."""
 
     labels: np.ndarray
     scores: np.ndarray
@@ -22,34 +22,37 @@ class Found:
 
 
 def found_boxes(centres: np.ndarray, extents: np.ndarray, least: float = 0.0) -> Found:
-    """The surest boxes of one frame, of each thing one.
+    """The most confident boxes of one frame, after non-maximum suppression.
 
     Args:
-        centres: probabilities that a class has a middle in a place, [C, h, w].
-        extents: left, top, right and bottom of the box in a place, [4, h, w].
-        least: probability below which a box is left out.
+        centres: probabilities that a position is the centre of a box of each class, [C, h, w].
+        extents: left, top, right and bottom of the box of each position in pixels, [4, h, w].
+        least: confidence below which a box is left out.
+
+    Returns:
+        At most 100 boxes.
     """
-    peaks = np.where(centres >= np.maximum(_largest_around(centres), max(least, 1e-6)), centres, 0)
+    peaks = np.where(centres >= np.maximum(_local_maxima(centres), max(least, 1e-6)), centres, 0)
     flat = peaks.ravel()
-    order = np.argsort(-flat, kind="stable")[: 3 * MOST]
+    order = np.argsort(-flat, kind="stable")[: 3 * MAX_BOXES]
     order = order[flat[order] > 0]
     labels, rows, columns = np.unravel_index(order, peaks.shape)
     boxes = extents[:, rows, columns].T
     height, width = (STRIDE * side for side in centres.shape[1:])
     boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    kept = _apart(labels, boxes)[:MOST]
+    kept = _nms(labels, boxes)[:MAX_BOXES]
     return Found(labels[kept].astype(np.int64), flat[order][kept].clip(1e-6, 1 - 1e-6), boxes[kept])
 
 
-def _largest_around(maps: np.ndarray) -> np.ndarray:
-    """The largest of the nine places round each, [C, h, w]."""
+def _local_maxima(maps: np.ndarray) -> np.ndarray:
+    """The maximum of the 3 x 3 neighbourhood of each position, [C, h, w]."""
     padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), constant_values=0)
     across = np.maximum(np.maximum(padded[:, :, :-2], padded[:, :, 1:-1]), padded[:, :, 2:])
     return np.maximum(np.maximum(across[:, :-2], across[:, 1:-1]), across[:, 2:])
 
 
-def _apart(labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Indices of boxes that overlap no surer one of their class by much (greedy non-maximum suppression)."""
+def _nms(labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Indices of boxes that do not overlap a more confident one of their class (greedy non-maximum suppression)."""
     too_close = (overlaps(boxes, boxes) > SAME) & (labels[:, None] == labels)
     kept: list[int] = []
     for row in range(len(boxes)):

@@ -1,4 +1,4 @@
-"""The network of boxes without anchors, its targets and its losses (CenterNet, Zhou 2019; TTFNet, Liu 2020)."""
+"""The anchor-free detection network, its targets and its losses (CenterNet, Zhou 2019; TTFNet, Liu 2020)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ from usecases.driving_perception.heads.boxes.maps import STRIDE
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED
 from usecases.driving_perception.window import View
 
-USUAL = 16.0  # pixels: from the middle of a thing to its sides
-RARE = 0.01  # probability that a place is a middle, before anything is learnt
-MIDDLE = 0.54  # share of a box's sides within which a place is near its middle (Liu 2020)
-MIN_VISIBLE = 0.3  # share of a box that must be left for it to be looked for
+SCALE = 16.0  # pixels: typical distance from a centre to the sides of a box
+PRIOR = 0.01  # initial probability that a position is a centre (Lin 2017)
+CENTRE_SHARE = 0.54  # share of a box's width and height that the Gaussian around its centre covers (Liu 2020)
+MIN_VISIBLE = 0.3  # share of a box that must be left by cropping; a smaller rest is ignored
 
 
 class BoxNetwork(nn.Module):
-    """features [N, F, h, w] at a quarter of the resolution to logits of middles [N, C, h, w] and distances to the sides in pixels [N, 4, h, w].
+    """features [N, F, h, w] at a quarter of the resolution to logits of centres [N, C, h, w] and side distances in pixels [N, 4, h, w].
 
-    Carries slope and shift of the calibration of its logits.
+    The side distances are those from a position to left, top, right and bottom of its box, as in FCOS (Tian 2019). The buffers `slope` and
+    `shift` are fitted by calibration.
     """
 
     def __init__(self, features: int, objects: int) -> None:
         super().__init__()
-        self.middles = nn.Sequential(conv_norm(features, features), nn.Conv2d(features, objects, 1))
+        centres = nn.Sequential(conv_norm(features, features), nn.Conv2d(features, objects, 1))
+        self.add_module("middles", centres)  # the name that stored weights have
         self.sides = nn.Sequential(conv_norm(features, features), nn.Conv2d(features, 4, 1))
-        nn.init.constant_(self.middles[-1].bias, float(np.log(RARE / (1 - RARE))))  # pyright: ignore[reportArgumentType]
+        nn.init.constant_(centres[-1].bias, float(np.log(PRIOR / (1 - PRIOR))))  # pyright: ignore[reportArgumentType]
         self.slope: Tensor
         self.shift: Tensor
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        return self.middles(features).float(), USUAL * F.softplus(self.sides(features).float())
+        return self.get_submodule("middles")(features).float(), SCALE * F.softplus(self.sides(features).float())
 
 
 def cut_boxes(boxes: Tensor, view: View) -> Tensor:
-    """[N, M, 5] in pixels of pictures to pixels of what is seen of them; what is hardly seen any more counts for nothing, what is not seen is gone."""
+    """Boxes [N, M, 5] in pixels of images to pixels of their windows; boxes outside are removed, and those mostly outside are ignored."""
     sides = boxes[..., 1:].unflatten(-1, (2, 2))  # [N, M, 2 corners, x and y]
     old, new = (torch.tensor([shape[1], shape[0]], device=boxes.device, dtype=boxes.dtype) for shape in (view.size, view.out))
     stretch = view.window.scale.clone()
@@ -55,11 +57,13 @@ def cut_boxes(boxes: Tensor, view: View) -> Tensor:
     return torch.cat([label[..., None], seen_low, seen_high], -1)
 
 
-# -- what is wanted ---------------------------------------------------------------------------------------------------
+# -- targets ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Targets:
-    """For each place: `heat` [N, C, h, w], 1 in the middle of a box and less around it; the `box` [N, 4, h, w] that it belongs to,
-    in pixels, and with which `weight` [N, h, w], that add up to 1 for each box; `uncounted`, bool [N, h, w], whether it counts for nothing.
+    """Targets of each position.
+
+    `heat` [N, C, h, w] is 1 at the centre of a box and falls off around it; `box` [N, 4, h, w] is the box that a position belongs to, in
+    pixels, with `weight` [N, h, w], which sums to 1 for each box; `uncounted`, bool [N, h, w], are positions that the loss ignores.
     """
 
     heat: Tensor
@@ -69,10 +73,15 @@ class Targets:
 
 
 def targets(boxes: Tensor, objects: int, size: tuple[int, int]) -> Targets:
-    """Args:
-    boxes: [N, M, 5], label and sides in pixels; a label below 0 is no box.
-    objects: C.
-    size: h and w of the places, `STRIDE` pixels apart.
+    """The training targets of boxes.
+
+    Args:
+        boxes: [N, M, 5], label and sides in pixels; a label below 0 is no box.
+        objects: number of classes, C.
+        size: h and w of the network's outputs, whose positions are `STRIDE` pixels apart.
+
+    Returns:
+        The targets.
     """
     rows, columns = (torch.arange(side, device=boxes.device, dtype=torch.float32) for side in size)
     label, sides = boxes[..., 0].long(), boxes[..., 1:].float()
@@ -93,16 +102,25 @@ def targets(boxes: Tensor, objects: int, size: tuple[int, int]) -> Targets:
 
 
 def _bell(places: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Gaussian of the distance to the place in the middle between `low` and `high`, [N, M, places]; 0 from a share of the way on."""
+    """A Gaussian around the centre between `low` and `high`, [N, M, places]; 0 beyond the share `CENTRE_SHARE` of the way to the sides."""
     middle = ((low + high) / 2).floor().clamp(0, len(places) - 1)
-    reach = ((high - low) / 2 * MIDDLE).floor()
+    reach = ((high - low) / 2 * CENTRE_SHARE).floor()
     away = (places - middle[..., None]).abs()
     return torch.exp(-0.5 * (away / ((2 * reach + 1) / 6)[..., None]).square()) * (away <= reach[..., None])
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------
-def middle_loss(logits: Tensor, heat: Tensor, counted: Tensor) -> Tensor:
-    """Focal loss that is mild near middles (Law 2018), summed; [N, C, h, w] twice, bool [N, h, w]."""
+def centre_loss(logits: Tensor, heat: Tensor, counted: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of centre heatmaps (CornerNet, Law 2018).
+
+    Args:
+        logits: of centres, [N, C, h, w].
+        heat: their targets in [0, 1], [N, C, h, w].
+        counted: positions that count, bool [N, h, w].
+
+    Returns:
+        The sum over all positions, a scalar.
+    """
     likely = logits.sigmoid()
     hit = -F.logsigmoid(logits) * (1 - likely).square() * (heat == 1)
     miss = -F.logsigmoid(-logits) * likely.square() * (1 - heat) ** 4 * (heat < 1)
@@ -110,7 +128,7 @@ def middle_loss(logits: Tensor, heat: Tensor, counted: Tensor) -> Tensor:
 
 
 def corners(sides: Tensor) -> Tensor:
-    """Distances from each place to left, top, right and bottom, in pixels, to where these are; [N, 4, h, w]."""
+    """Convert the side distances of each position to left, top, right and bottom of its box, in pixels; [N, 4, h, w] both."""
     height, width = sides.shape[2:]
     x = (torch.arange(width, device=sides.device, dtype=sides.dtype) + 0.5) * STRIDE
     y = (torch.arange(height, device=sides.device, dtype=sides.dtype) + 0.5) * STRIDE

@@ -1,4 +1,4 @@
-"""How well things are found, by COCO's protocol."""
+"""Scores of object detection by COCO's protocol."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ import numpy as np
 
 from tasks.contract.types import Arrays
 from usecases.driving_perception.heads.boxes.maps import Found, found_boxes
-from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.heads.head import Evaluator
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED
 
-SIZES = ("all", "small", "medium", "large")  # of COCO: areas of up to 32 x 32 and 96 x 96 pixels of the picture, and above
+SIZES = (
+    "all",
+    "small",
+    "medium",
+    "large",
+)  # as COCO defines them: areas of up to 32 x 32 and 96 x 96 pixels of the original image, and above
 
 
-class BoxJudge(Judge):
-    """True and found boxes of a split, in pixels of the pictures themselves.
+class BoxEvaluator(Evaluator):
+    """True and predicted boxes of a split, in pixels of the original images.
 
     Args:
         objects: names of the classes.
-        sizes: width and height of the pictures, [N, 2].
+        sizes: width and height of the original images, [N, 2].
         network_size: width and height of the network's images.
     """
 
@@ -43,7 +48,7 @@ class BoxJudge(Judge):
     def scores(self) -> dict[str, float]:
         """map (mean average precision over overlaps of .5 to .95), map50, map_<size> of COCO's sizes and map/<object>.
 
-        Objects that are nowhere in the split do not count in the means (Lin 2014).
+        Classes without an object in the split do not count in the means (Lin 2014).
         """
         precision = self._precision()
         measured = {"map": _mean(precision[:, :, :, 0]), "map50": _mean(precision[:1, :, :, 0])}
@@ -52,21 +57,21 @@ class BoxJudge(Judge):
         return measured | {name: _mean(part) for name, part in (by_size | by_object).items() if (part > -1).any()}
 
     def _precision(self) -> np.ndarray:
-        """[overlaps, recalls, objects, sizes], -1 where there is nothing to find."""
+        """Precision by COCO's protocol, [IoU thresholds, recalls, classes, sizes]; -1 without an object."""
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             truth: Any = COCO()
             truth.dataset = self._dataset()
             truth.createIndex()
             rows = self._results()
             if not len(rows):
                 return np.where(self._there()[None, None, :, None], np.zeros((10, 101, len(self.objects), len(SIZES))), -1)
-            judged = COCOeval(truth, truth.loadRes(rows), "bbox")
-            judged.evaluate()
-            judged.accumulate()
-        return judged.eval["precision"][..., -1]
+            evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+        return evaluation.eval["precision"][..., -1]
 
     def _there(self) -> np.ndarray:
         labels = np.concatenate([boxes[:, 0] for boxes in self.truth.values()])
@@ -76,7 +81,7 @@ class BoxJudge(Judge):
         annotations: list[dict[str, Any]] = []
         for row, boxes in self.truth.items():
             for label, *sides in boxes.tolist():
-                crowd = label == UNCOUNTED  # COCO's word for a region that counts for nothing, which it knows of one class each
+                crowd = label == UNCOUNTED  # COCO's name of an ignored region, which is one for each class
                 for category in range(len(self.objects)) if crowd else [int(label)]:
                     x0, y0, x1, y1 = sides
                     place = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": int(crowd)}
@@ -88,7 +93,7 @@ class BoxJudge(Judge):
         }
 
     def _results(self) -> np.ndarray:
-        """[K, 7]: image, x, y, width, height, score, object."""
+        """Predicted boxes as COCO expects them, [K, 7]: image, x, y, width, height, score, class."""
         parts = [
             np.column_stack([np.full(len(f.labels), row), f.boxes[:, :2], f.boxes[:, 2:] - f.boxes[:, :2], f.scores, f.labels])
             for row, f in self.found.items()

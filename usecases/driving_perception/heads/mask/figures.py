@@ -1,4 +1,4 @@
-"""What the report shows of masks."""
+"""Figures of segmentation in the report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 
 from tasks.contract.types import Predict
 from usecases import charts
-from usecases.driving_perception.heads.mask.scores import MaskJudge, iou, overlaps
+from usecases.driving_perception.heads.mask.scores import MaskEvaluator, iou, overlaps
 from usecases.driving_perception.masks import blended
 from usecases.driving_perception.pictures import SHOWN, as_picture, one_above_other
 from usecases.driving_perception.scenes import IGNORED, StoredScenes, inputs_of
 
 
-def class_by_class(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any]]:
-    total, classes = judge.confusion, judge.classes
+def class_by_class(evaluator: MaskEvaluator, card: dict[str, Any]) -> list[dict[str, Any]]:
+    """Tables of the intersection over union of each class, and of the most confused pairs."""
+    total, classes = evaluator.confusion, evaluator.classes
     of_class, support = iou(overlaps(total)), total.sum(1) / max(total.sum(), 1)
     rows = [
         [classes[i], "–" if np.isnan(of_class[i]) else f"{of_class[i]:.3f}", f"{support[i]:.2%}", f"{card['shares'][i]:.2%}"]
@@ -25,7 +26,7 @@ def class_by_class(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any
         {
             "kind": "table",
             "title": "Class by class",
-            "caption": "Intersection over union on the test split, the weakest first.",
+            "caption": "Intersection over union on the test split, the lowest first.",
             "columns": ["Class", "IoU", "Test pixels", "Training pixels"],
             "rows": rows,
         }
@@ -34,6 +35,16 @@ def class_by_class(judge: MaskJudge, card: dict[str, Any]) -> list[dict[str, Any
 
 
 def worst_frames(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -> dict[str, Any]:
+    """A gallery of the frames with the lowest pixel accuracy among some of a split.
+
+    Args:
+        predict: a predictor.
+        scenes: the split.
+        card: `assets/scene.json`.
+
+    Returns:
+        A block of kind gallery.
+    """
     known = scenes.rows_with("mask")
     shown = []
     for row in known[np.unique(np.linspace(0, len(known) - 1, 4 * SHOWN).astype(np.int64))]:
@@ -46,15 +57,15 @@ def worst_frames(predict: Predict, scenes: StoredScenes, card: dict[str, Any]) -
     items = [
         {
             "image": one_above_other([blended(as_picture(image), mask, card["colours"]) for mask in (found, true)]),
-            "alt": f"{names[row]}: seen and true classes",
-            "lines": [names[row], f"{right:.1%} right"],
+            "alt": f"{names[row]}: predicted and true classes",
+            "lines": [names[row], f"{right:.1%} pixel accuracy"],
         }
         for right, row, image, true, found in sorted(shown, key=lambda one: one[0])[:SHOWN]
     ]
     return {
         "kind": "gallery",
         "large": True,
-        "title": "The worst of some frames",
-        "caption": "What the network sees, above what is true.",
+        "title": "Worst frames of a sample",
+        "caption": "Predicted classes above, true classes below.",
         "items": items,
     }

@@ -1,4 +1,4 @@
-"""How well every pixel is named."""
+"""Scores of segmentation."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.heads.head import Evaluator
 from usecases.driving_perception.scenes import IGNORED
 
 BINS = 15
 
 
-class MaskJudge(Judge):
-    """Counts over a split: pixels by true and found class, [C, C]; and how confident the answers were, [bins] each."""
+class MaskEvaluator(Evaluator):
+    """Counts of a split: the confusion matrix of pixels, [C, C], and confidences and hits for the calibration error, [bins] each."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class MaskJudge(Judge):
     def scores(self) -> dict[str, float]:
         """miou, pixel_accuracy, ece and iou/<class>.
 
-        The intersection over union of a class is over all pixels of the split at once (Everingham 2010); classes that neither are
-        there nor were found do not count in the mean.
+        The intersection over union of a class is computed over all pixels of the split at once (Everingham 2010). Classes that are
+        neither true nor predicted anywhere do not count in the mean.
         """
         measured = {
             "miou": float(mean_iou(overlaps(self.confusion))),
@@ -61,19 +61,19 @@ class MaskJudge(Judge):
 
 
 def overlaps(confusion: np.ndarray) -> np.ndarray:
-    """Pixels of each class that were hit, found, and true, [3 C], of true by found classes, [C, C]."""
+    """Correct, predicted and true pixels of each class, [3 C], from a confusion matrix, [C, C]."""
     return np.concatenate([np.diag(confusion), confusion.sum(0), confusion.sum(1)]).astype(np.float64)
 
 
 def iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union per class, [..., C], of pixels hit, found and true, [..., 3 C]; nan where a class neither is there nor was found."""
+    """Intersection over union of each class, [..., C], from correct, predicted and true pixels, [..., 3 C]; nan for a class without any."""
     hits, found, true = np.split(counts, 3, axis=-1)
     union = found + true - hits
     return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """The mean of the classes' IoU, [...], of pixels hit, found and true, [..., 3 C]; 0 where there is no class."""
+    """Mean IoU over the classes, [...], from correct, predicted and true pixels, [..., 3 C]; 0 without any pixel."""
     found = iou(counts)
     there = ~np.isnan(found)
     return np.where(there, found, 0).sum(-1) / np.maximum(there.sum(-1), 1)

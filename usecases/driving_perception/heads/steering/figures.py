@@ -1,4 +1,4 @@
-"""What the report shows of steering."""
+"""Figures of the steering in the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.contract.types import Predict
 from usecases import charts
-from usecases.driving_perception.heads.steering.scores import WITHIN, SteeringJudge
+from usecases.driving_perception.heads.steering.scores import WITHIN, SteeringEvaluator
 from usecases.driving_perception.pictures import SHOWN, WIDE
 from usecases.driving_perception.scenes import StoredScenes, inputs_of
 
@@ -17,9 +17,10 @@ BATCH = 8
 SHOWN_MOMENTS = 300
 
 
-def along(judge: SteeringJudge) -> dict[str, Any]:
-    shown = list(range(min(SHOWN_MOMENTS, len(judge.rows))))
-    wanted, value, deviation = (np.stack(rows)[: len(shown), 0] for rows in (judge.wanted, judge.values, judge.deviations))
+def along(evaluator: SteeringEvaluator) -> dict[str, Any]:
+    """A chart of the recorded and the predicted steering along the test split."""
+    shown = list(range(min(SHOWN_MOMENTS, len(evaluator.rows))))
+    wanted, value, deviation = (np.stack(rows)[: len(shown), 0] for rows in (evaluator.wanted, evaluator.values, evaluator.deviations))
     lines = {"driver": wanted, "network": value, "95 % above": value + WITHIN * deviation, "95 % below": value - WITHIN * deviation}
     series = [
         {"name": name, "x": shown, "y": [round(float(one), 4) for one in y], **({"dashed": True} if "%" in name else {})}
@@ -28,40 +29,57 @@ def along(judge: SteeringJudge) -> dict[str, Any]:
     return {
         "kind": "lines",
         "title": "Steering along the test split",
-        "caption": "Where lines jump, a stretch of another time begins.",
+        "caption": "A jump is the beginning of another stretch of a recording.",
         "series": series,
         "x_label": "moment",
         "y_label": "steering",
     }
 
 
-def by_turns(judge: SteeringJudge, predict: Predict, scenes: StoredScenes, count: int) -> Iterator[dict[str, Any]]:
-    """How far off the steering is that is asked for with some of the pictures before, where the network is told the turns."""
+def by_previous_frames(evaluator: SteeringEvaluator, predict: Predict, scenes: StoredScenes, count: int) -> Iterator[dict[str, Any]]:
+    """A chart of the error of the steering by the number of preceding images, for networks whose inputs are yaw rates.
+
+    Args:
+        evaluator: with all frames of the split.
+        predict: a predictor.
+        scenes: the split.
+        count: number of yaw rates that are inputs of the network; 0: none.
+
+    Yields:
+        A block of kind bars, or nothing.
+    """
     if not count:
         return
     rmse: dict[int, float] = {}
     for known in range(min(2, count)):
         off = []
-        for start in range(0, len(judge.rows), BATCH):
-            batch = scenes.batch(np.array(judge.rows[start : start + BATCH]))
+        for start in range(0, len(evaluator.rows), BATCH):
+            batch = scenes.batch(np.array(evaluator.rows[start : start + BATCH]))
             batch["turn"][:, 2 * known :] = 0
             off.append(predict(inputs_of(batch))["values"][:, 0] - batch["values"][:, 0])
         rmse[known] = float(np.sqrt(np.square(np.concatenate(off)).mean()))
-    rmse[count] = judge.scores()["steering_rmse"]
+    rmse[count] = evaluator.scores()["steering_rmse"]
     yield {
         "kind": "bars",
-        "title": "What the pictures before are worth",
-        "caption": "`steering_rmse` where a picture is sent with so many of those before it; less is better.",
-        "items": [{"label": f"{known} before" if known else "alone", "value": round(value, 4)} for known, value in rmse.items()],
+        "title": "Error by preceding images",
+        "caption": "`steering_rmse` of requests with this many preceding images; lower is better.",
+        "items": [{"label": f"{known} preceding" if known else "image alone", "value": round(value, 4)} for known, value in rmse.items()],
     }
 
 
-def worst_moments(judge: SteeringJudge, scenes: StoredScenes) -> dict[str, Any]:
+def worst_moments(evaluator: SteeringEvaluator, scenes: StoredScenes) -> dict[str, Any]:
+    """A gallery of the moments with the largest errors."""
     names, items = scenes.names(), []
-    wanted, value, deviation = (np.stack(rows)[:, 0] for rows in (judge.wanted, judge.values, judge.deviations))
+    wanted, value, deviation = (np.stack(rows)[:, 0] for rows in (evaluator.wanted, evaluator.values, evaluator.deviations))
     for place in np.argsort(-np.abs(value - wanted), kind="stable")[:SHOWN]:
-        row = judge.rows[place]
+        row = evaluator.rows[place]
         image = charts.picture(scenes.batch(np.array([row]))["image"][0].transpose(1, 2, 0), WIDE)
         line = f"driver {wanted[place]:+.2f}, network {value[place]:+.2f} ± {deviation[place]:.2f}"
         items.append({"image": image, "alt": names[row], "lines": [names[row], line]})
-    return {"kind": "gallery", "large": True, "title": "Worst moments", "caption": "Look for wrong recordings here first.", "items": items}
+    return {
+        "kind": "gallery",
+        "large": True,
+        "title": "Worst moments",
+        "caption": "Check these first for wrong recordings.",
+        "items": items,
+    }

@@ -1,4 +1,4 @@
-"""How near the network's steering is to the driver's."""
+"""Scores of the steering."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasks.contract.types import Arrays
-from usecases.driving_perception.heads.head import Judge
+from usecases.driving_perception.heads.head import Evaluator
 
 TINY = 1e-9
-WITHIN = 1.96  # deviations: 95 % of the errors of a normal distribution
+WITHIN = 1.96  # standard deviations: 95 % interval of a normal distribution
 
 
-class SteeringJudge(Judge):
-    """Moments of a split in the order of time: what was driven, what was predicted and with which deviation.
+class SteeringEvaluator(Evaluator):
+    """Recorded and predicted values of a split, in the order of time, with the predicted standard deviations.
 
     Args:
-        targets: what is predicted, steering first.
-        usual: means of the training split.
+        targets: names of the values, steering first.
+        usual: their means in the training split.
     """
 
     def __init__(self, targets: Sequence[str], usual: Sequence[float]) -> None:
@@ -34,7 +34,7 @@ class SteeringJudge(Judge):
             kept.append(one.astype(np.float64))
 
     def counts(self) -> np.ndarray:
-        """Of each moment the squared errors of what was said, and of saying what is usual, [N, 2]."""
+        """Squared errors of the steering and of the mean of the training split as its prediction, [N, 2]."""
         wanted, value = np.stack(self.wanted)[:, 0], np.stack(self.values)[:, 0]
         return np.square(np.stack([value - wanted, wanted - self.usual[0]], axis=1))
 
@@ -43,9 +43,10 @@ class SteeringJudge(Judge):
         return 1 - means[..., 0] / np.maximum(means[..., 1], TINY)
 
     def scores(self) -> dict[str, float]:
-        """steering_rmse, steering_mae, the share of the variance explained steering_r2, and of which errors 95 % are said to be within: coverage95.
+        """steering_r2, steering_rmse, steering_mae, steering_rmse_mean and steering_coverage95, and the same of the throttle if recorded.
 
-        `steering_rmse_mean` is what saying the mean of the training split always would reach. The same of the throttle where it was recorded.
+        `steering_rmse_mean` is the error of always predicting the mean of the training split; `steering_coverage95` is the share of true
+        values within the predicted 95 % interval.
         """
         value, deviation, wanted = (np.stack(rows) for rows in (self.values, self.deviations, self.wanted))
         measured: dict[str, float] = {}
