@@ -14,12 +14,7 @@ from usecases.driving_perception.heads.boxes.maps import Found, found_boxes
 from usecases.driving_perception.heads.head import Evaluator
 from usecases.driving_perception.scenes import NOTHING, UNCOUNTED
 
-SIZES = (
-    "all",
-    "small",
-    "medium",
-    "large",
-)  # as COCO defines them: areas of up to 32 x 32 and 96 x 96 pixels of the original image, and above
+SIZES = ("all", "small", "medium", "large")  # of COCO: areas of up to 32 x 32 and 96 x 96 pixels of the original image, and above
 
 
 class BoxEvaluator(Evaluator):

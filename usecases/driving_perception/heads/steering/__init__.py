@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 MAX_UNKNOWN = 0.5  # largest share of the moments without a yaw rate
 MIN_SPREAD, OUTLIER_DEVIATIONS = 1e-3, 6.0  # least standard deviation of a target; deviations from the mean beyond which values are clipped
-WEIGHT_WITHOUT_IMAGE = (
-    0.2  # of the loss of predictions without the image (after ModDrop, Neverova 2016), so that the image can be trusted less
-)
+WEIGHT_WITHOUT_IMAGE = 0.2  # of the loss without the image (after ModDrop, Neverova 2016), so that the image can be trusted less
 TRUSTS = tuple(trust / 10 for trust in range(10, -1, -1))  # candidates of the trust in the image; the first of equals is chosen
 FULL_LOCK = 1.0  # steering at the ends of the gauge; a larger one widens it
 MAX_DEVIATION = 1.5  # times that of the training values, above which an answer is doubted
