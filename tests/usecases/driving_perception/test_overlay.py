@@ -87,7 +87,7 @@ def test_what_cannot_be_drawn_over_is_said(bundle: Path, drive: Path, tmp_path: 
     (tmp_path / "empty").mkdir()
     for frames, words in (
         (tmp_path / "nowhere", "does not exist"),
-        (tmp_path / "broken.mp4", "no video that can be read"),
+        (tmp_path / "broken.mp4", "cannot be read as a video"),
         (tmp_path / "empty", "There is no image in"),
     ):
         done = run(bundle, frames, tmp_path / "out")
