@@ -26,12 +26,14 @@ class ImageSettings(UseCase):
         "sample", prepare=True, description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
     )
     image_column: str = setting(
-        "", prepare=True, description="column of the image in a CSV, parquet or hub data set; empty: detected by content"
+        "", prepare=True, description="column of the image in a CSV, JSON lines, parquet or hub data set; empty: detected by content"
     )
     label_column: str = setting(
-        "", prepare=True, description="column of the label in a CSV, parquet or hub data set; empty: detected by name and content"
+        "",
+        prepare=True,
+        description="column of the label in a CSV, JSON lines, parquet or hub data set; empty: detected by name and content",
     )
-    encoding: str = setting("", prepare=True, description="encoding of CSV files, such as latin-1 or gb18030; empty: detected")
+    encoding: str = setting("", prepare=True, description="encoding of lists of images, such as latin-1 or gb18030; empty: detected")
     size: int = setting(
         0, prepare=True, ge=0, le=1024, description="side in pixels to which images are resized; 0: chosen from the sizes of the images"
     )

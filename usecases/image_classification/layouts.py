@@ -24,7 +24,7 @@ from usecases.reading.splits import split_of
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
-LISTS = (".csv", ".tsv")
+LISTS = (".csv", ".tsv", ".jsonl")
 
 
 def find_source(settings: ImageSettings) -> Source:
@@ -56,7 +56,8 @@ def images_elsewhere(settings: ImageSettings) -> list[Path]:
         files = [item.file for item in find_source(settings).items if item.file]
     except DataError:  # `prepare` reports it
         return []
-    return [file for file in files if not file.is_relative_to(path)]
+    inside = path.resolve()  # a list may lead out of the folder by `..`
+    return [file for file in files if not file.resolve().is_relative_to(inside)]
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
@@ -102,10 +103,10 @@ LAYOUTS: tuple[Callable[[Path, ImageSettings], Source | None], ...] = (_idx, _pa
 def _unknown(path: Path) -> str:
     refuse_archives([path])
     if path.is_file():
-        return f"{path} is not in a known format. Give a folder, a .csv or .tsv of paths and labels, or a .parquet file."
+        return f"{path} is not in a known format. Give a folder, a .csv, .tsv or .jsonl of paths and labels, or a .parquet file."
     files = files_in(path)
     what = f"it contains files ({len(files)}) but no folders" if files else "it is empty"
-    return f"No classes were found in {path}: {what}. Put the images of each class into a folder of its name, or add a CSV of paths and labels."
+    return f"No classes were found in {path}: {what}. Put the images of each class into a folder of its name, or add a CSV or JSON lines of paths and labels."
 
 
 # -- the sample -------------------------------------------------------------------------------------------------------

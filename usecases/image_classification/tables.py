@@ -1,4 +1,4 @@
-"""Images from tables: CSV files of paths and labels, parquet files with image bytes, data sets of the hub."""
+"""Images from tables: CSV files or JSON lines of paths and labels, parquet files with image bytes, data sets of the hub."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from usecases.reading.arrow import class_names, hub_splits, open_parquet
 from usecases.reading.class_folders import Item, Source
 from usecases.reading.encodings import TextFile
 from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell
-from usecases.reading.tables import DataFile, Table, separated
+from usecases.reading.tables import DataFile, Table, as_text, json_lines, separated
 
 if TYPE_CHECKING:
     from usecases.image_classification import ImageSettings
 
 LABEL_NAMES = ("label", "labels", "class", "class_name", "classname", "target", "category", "y", "fine_label", "coarse_label")
 SNIFFED_ROWS = 50
-EXPECTED = "It should contain a path and a label per line."
+EXPECTED = "a path and a label"  # in each line
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
 def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[Item]:
-    """The images of a CSV or TSV file of paths and labels, with or without a header.
+    """The images of a CSV or TSV file of paths and labels, with or without a header, or of JSON lines.
 
     Args:
         path: the file; paths in it are relative to its folder.
@@ -42,7 +42,11 @@ def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[I
         DataError: the file is empty, or the column of paths or of labels cannot be detected.
     """
     text = TextFile(path, settings.encoding, findings)
-    table = separated(DataFile(path, path.name), text, lambda rows: not any(map(_is_image_name, rows[0])), EXPECTED)
+    data_file = DataFile(path, path.name)
+    if path.suffix.casefold() == ".jsonl":
+        table = as_text(json_lines(data_file, text, findings, EXPECTED))
+    else:
+        table = separated(data_file, text, lambda rows: not any(map(_is_image_name, rows[0])), f"It should hold {EXPECTED} per line.")
     image, label, split = _columns(path, table, settings)
     items = []
     for where, row in table.rows():

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,11 @@ def _is_unlike(first: Sequence[str], columns: Sequence[set[str]], rest: Sequence
     return repeated and longest > 2 * max(map(len, first))
 
 
+def as_text(table: Table) -> Table:
+    """The same table, its cells as a CSV would have them."""
+    return replace(table, rows=lambda: ((name, ["" if cell is None else str(cell) for cell in row]) for name, row in table.rows()))
+
+
 # -- JSON -------------------------------------------------------------------------------------------------------------
 def json_lines(data_file: DataFile, file: TextFile, findings: Findings, expected: str) -> Table:
     """Open JSON lines with an object, or a list of cells, per line.
@@ -261,7 +266,9 @@ def json_document(data_file: DataFile, file: TextFile, expected: str) -> list[Ta
         content = json.loads(file.text())
     except ValueError as error:
         raise DataError(f"{data_file.path} cannot be read as JSON: {error}. It should hold {shape}.") from None
-    lists = {"": content} if isinstance(content, list) else {k: v for k, v in content.items() if _is_rows(v)}
+    if isinstance(content, list):
+        content = {"": content}
+    lists = {key: value for key, value in content.items() if not key or _is_rows(value)} if isinstance(content, dict) else {}
     if not lists or not any(lists.values()):
         raise DataError(f"{data_file.path} holds no list of objects. It should hold {shape}.")
     return [

@@ -65,6 +65,17 @@ def write_list(folder: Path, header: bool, separator: str = ",") -> Path:
     return folder / "list.csv"
 
 
+def write_json_lines(folder: Path) -> Path:
+    class_tree(folder / "pictures", {"a": 10, "b": 10})
+    lines = []
+    for index, path in enumerate(sorted(folder.rglob("*.png"))):
+        label = path.parent.name
+        path.rename(folder / path.name)
+        lines.append({"file_name": path.name, "label": label, "split": "test" if index % 5 == 0 else "train"})
+    (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
 def write_splits(folder: Path) -> Path:
     for number, split in enumerate(("Train", "VALID", "test")):
         class_tree(folder / split, {"a": 6, "b": 6}, seed=100 * number)
@@ -86,6 +97,7 @@ LAYOUTS: list[tuple[str, Callable[[Path], Path], str, int]] = [
     ("csv", lambda p: write_list(p, True), "a list of paths and labels", 20),
     ("csv without header", lambda p: write_list(p, False), "a list of paths and labels", 20),
     ("tsv", lambda p: write_list(p, True, "\t"), "a list of paths and labels", 20),
+    ("json lines", write_json_lines, "a list of paths and labels", 20),
     ("folder with a list", lambda p: write_list(p, True).parent, "a list of paths and labels", 20),
 ]
 
@@ -236,6 +248,19 @@ def test_the_codec_answers_and_refuses_in_words(tmp_path: Path) -> None:
         codec.read("nowhere.png")
     with pytest.raises(BundleError, match="Image 2 of the request cannot be used: this is not an image"):
         codec.encode([encoded(picture(1)), b"not an image"])
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_changed_image_that_a_list_names_outside_of_the_folder_changes_the_digest(name: str, tmp_path: Path) -> None:
+    class_tree(tmp_path / "elsewhere", {"a": 2, "b": 2})
+    (tmp_path / "data").mkdir()
+    named = [(f"../elsewhere/{path.parent.name}/{path.name}", path.parent.name) for path in sorted(tmp_path.rglob("*.png"))]
+    objects = [json.dumps({"file_name": path, "label": label}) for path, label in named]
+    (tmp_path / "data" / name).write_text("\n".join(objects if name.endswith("l") else map(",".join, named)))
+    usecase = ImageClassification(data=str(tmp_path / "data"))
+    before = usecase.data_digest()
+    picture(77, (20, 20)).save(tmp_path / named[0][0].removeprefix("../"))
+    assert usecase.data_digest() != before
 
 
 def test_a_changed_file_changes_the_digest(tmp_path: Path) -> None:
