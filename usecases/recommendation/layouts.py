@@ -6,6 +6,7 @@ is loaded here, so that logs larger than memory can be streamed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from usecases.recommendation.logs import NAMES, Log
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter", ".parquet")
+SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter", ".jsonl", ".json", ".parquet")
 WELL_KNOWN = ("*.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.parquet")
 SNIFFED_LINES = 200
 SMALL_NUMBER = 4  # largest number of characters of a rating, such as 5, 4.5 or 10.0
@@ -75,7 +76,7 @@ def _log_in(folder: Path) -> Path:
     likely = [p for p in files if p.suffix.casefold() in SUFFIXES and "_to_" not in p.name and "readme" not in p.name.casefold()]
     if not likely:
         raise DataError(
-            f"No log was found in {folder}. It should hold .inter, u.data, ratings.dat, ratings.csv, or another .txt, .csv, .tsv or .parquet file."
+            f"No log was found in {folder}. It should hold .inter, u.data, ratings.dat, ratings.csv, or another .txt, .csv, .tsv, .jsonl, .json or .parquet file."
         )
     return max(likely, key=lambda p: p.stat().st_size)
 
@@ -149,6 +150,24 @@ def _parquet(file: LogFile) -> Log | None:
     return Log("a parquet table", _named(pl.scan_parquet(file.path), file.path, file.settings))
 
 
+def _json_lines(file: LogFile) -> Log | None:
+    """Lines such as `{"reviewerID": "A2", "asin": "B00", "unixReviewTime": 1252800000}`, as Amazon's reviews are published."""
+    objects = [value for line in file.lines if isinstance(value := _json(line), dict)]
+    if not objects or not file.lines[0].startswith("{"):
+        return None
+    keys = [key for key in dict.fromkeys(key for value in objects for key in value) if key.isidentifier() and key != "line"]
+    text = file.scan(Dialect("\x01", quoted=False), header=False, names=["text"])
+    events = text.select("line", *(pl.col("text").str.json_path_match(f"$.{key}").alias(key) for key in keys))
+    return file.log("JSON lines", _named(events, file.path, file.settings))
+
+
+def _json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
 def _recbole(file: LogFile) -> Log | None:
     if file.path.suffix != ".inter":
         return None
@@ -202,7 +221,16 @@ def _headless(file: LogFile) -> Log | None:
     return file.log(f"a table without a header: {', '.join(columns)}", events)
 
 
-LAYOUTS: tuple[Callable[[LogFile], Log | None], ...] = (_parquet, _recbole, _double_colons, _pairs, _sequences, _headed, _headless)
+LAYOUTS: tuple[Callable[[LogFile], Log | None], ...] = (
+    _parquet,
+    _json_lines,
+    _recbole,
+    _double_colons,
+    _pairs,
+    _sequences,
+    _headed,
+    _headless,
+)
 """Readers of layouts. Each returns None for a file in another layout; the first that reads a file is used."""
 
 

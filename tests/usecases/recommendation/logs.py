@@ -82,6 +82,16 @@ def headless_times(folder: Path) -> Path:
     return write(folder / "log.tsv", "".join(f"{u}\t{i}\t{t}\n" for u, i, t in reversed(ROWS)))
 
 
+def json_lines(folder: Path) -> Path:
+    rows = [{"reviewerID": u, "asin": i, "helpful": [0, 1], "overall": 4.0, "unixReviewTime": t} for u, i, t in ROWS]
+    return write(folder / "reviews.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def json_lines_in_a_folder(folder: Path) -> Path:
+    json_lines(folder)
+    return folder
+
+
 def parquet(folder: Path) -> Path:
     import polars as pl
 
@@ -92,7 +102,7 @@ def parquet(folder: Path) -> Path:
 
 
 LAYOUTS: list[Callable[[Path], Path]] = [
-    recbole, movielens_100k, movielens_1m, movielens_csv, pairs, sequences, dates, headless, headless_times, parquet
+    recbole, movielens_100k, movielens_1m, movielens_csv, pairs, sequences, dates, headless, headless_times, parquet, json_lines, json_lines_in_a_folder
 ]  # fmt: skip
 
 
