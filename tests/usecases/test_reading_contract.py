@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pytest
 from huggingface_hub import constants
 
 from tasks.checks import prepare_for_checks
+from tasks.contract.errors import DataError
 from tasks.contract.usecase import UseCase
 from usecases.driving_perception import DrivingPerception
 from usecases.image_classification import ImageClassification
 from usecases.nlp import TextClassification
+from usecases.reading import digests
+from usecases.reading.arrow import hub_splits
 from usecases.reading.digests import digest_of_files, hub_revision, weights_digest
 from usecases.recommendation import Recommendation
 
@@ -74,6 +78,48 @@ def test_a_changed_time_is_a_change_and_a_moved_folder_is_none(tmp_path: Path) -
     assert digest_of_files([tmp_path / "two"]) == before
     os.utime(tmp_path / "two" / "a.txt", ns=(1, 1))
     assert digest_of_files([tmp_path / "two"]) != before != digest_of_files([tmp_path / "one"])
+
+
+def test_equal_names_sizes_and_times_with_another_content_are_a_change(tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "a.txt").write_text(version)
+        os.utime(tmp_path / version / "a.txt", ns=(1, 1))
+    shutil.copytree(tmp_path / "v1", tmp_path / "copy")
+    assert digest_of_files([tmp_path / "copy"]) == digest_of_files([tmp_path / "v1"])
+    found = set()
+    for version in ("v1", "v2"):
+        (tmp_path / "now").unlink(missing_ok=True)
+        (tmp_path / "now").symlink_to(tmp_path / version, target_is_directory=True)
+        found.add((ImageClassification(data=str(tmp_path / "now")).data_digest(), weights_digest(str(tmp_path / "now"))))
+    assert len({data for data, _ in found}) == len({weights for _, weights in found}) == 2
+
+
+@pytest.mark.parametrize("place", [0, 3_000, 9_999])
+def test_of_much_data_samples_are_read(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "MAX_READ", 3 * 8192)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(bytes(10_000))
+        os.utime(tmp_path / name, ns=(1, 1))
+    before = digest_of_files([tmp_path])
+    content = bytearray(10_000)
+    content[place] = 1
+    (tmp_path / "b").write_bytes(content)
+    os.utime(tmp_path / "b", ns=(1, 1))
+    assert digest_of_files([tmp_path]) != before
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(type(usecase) for usecase in SAMPLES))
+@pytest.mark.parametrize("data", ["", " ", " , ", "hf://", "hf:// /name"])
+def test_data_that_names_nothing_is_refused(kind: type[UseCase], data: str) -> None:
+    with pytest.raises(ValueError, match=r"names no data.*Give"):
+        kind.model_validate({"data": data})
+
+
+@pytest.mark.parametrize("name", ["name", "owner/", "/name"])
+def test_a_data_set_of_the_hub_has_an_owner(name: str) -> None:
+    with pytest.raises(DataError, match="Give hf://owner/name"):
+        hub_splits(name)
 
 
 @pytest.mark.parametrize(

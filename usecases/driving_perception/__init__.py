@@ -24,6 +24,7 @@ from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
 from tasks.contract.usecase import Examples, UseCase, setting
+from usecases.reading.digests import DataName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +61,7 @@ class DrivingPerception(
 
     name: ClassVar[str] = "driving_perception"
 
-    data: str = setting(
+    data: DataName = setting(
         "sample",
         prepare=True,
         description="'sample' (drawn road scenes), or folders separated by commas, each in a standard layout of images with masks, images with "

@@ -12,6 +12,7 @@ from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Predict, Say, Split, silently
 from tasks.contract.usecase import Examples, UseCase, setting
+from usecases.reading.digests import DataName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class ImageSettings(UseCase):
     """Settings of the data and the backbone, shared by pretraining and classification."""
 
-    data: str = setting(
+    data: DataName = setting(
         "sample", prepare=True, description="'sample' (handwritten digits), a folder or file in a standard layout, or hf://owner/name"
     )
     image_column: str = setting(

@@ -25,6 +25,7 @@ from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
 from tasks.contract.usecase import Examples, UseCase, setting
+from usecases.reading.digests import DataName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,7 +39,7 @@ class TextSettings(UseCase):
 
     variable_axes: ClassVar[tuple[str, ...]] = ("length",)
 
-    data: str = setting(
+    data: DataName = setting(
         "sample", prepare=True, description="'sample' (generated messages), a folder or file in a standard layout, or hf://owner/name"
     )
     task: Literal["auto", "classification", "entities"] = setting(

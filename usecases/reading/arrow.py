@@ -71,16 +71,18 @@ def hub_splits(name: str) -> dict[str, Any]:
     Raises:
         DataError: the data set cannot be loaded.
     """
+    owner, _, named = name.partition("/")
+    named, _, configuration = named.partition("/")
+    if not owner or not named:  # the library would look for a local folder of this name
+        raise DataError(f"hf://{name} does not name a data set of the hub. Give hf://owner/name, or hf://owner/name/configuration.")
     import datasets
 
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    owner, _, named = name.partition("/")
-    named, _, configuration = named.partition("/")
     try:
-        loaded = datasets.load_dataset(f"{owner}/{named}" if named else owner, configuration or None)
+        loaded = datasets.load_dataset(f"{owner}/{named}", configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(
             f"hf://{name} could not be loaded from the hub: {reason}. Check the name and the network, or give a local copy."
         ) from None

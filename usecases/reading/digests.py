@@ -5,19 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from stat import S_ISREG
+from typing import Annotated, Literal
 
-from usecases.reading.files import files_below
+from pydantic import AfterValidator
+
+from usecases.reading.files import walk
 
 HUB = "hf://"
 HUB_SECONDS = 3.0
 UNKNOWN = "unknown"
+MAX_READ = 1 << 29  # bytes of all files together: about a second of work
+MIN_SAMPLE = 4096  # bytes of a file
+MAX_PARTS = 1024  # into which a sample is cut
+CHUNK = 1 << 20
 
 Kind = Literal["dataset", "model"]
+_File = tuple[str, Path, os.stat_result | None]
+
+
+def _checked(data: str) -> str:
+    """Raises `ValueError`: `data` names nothing. An empty path would be the current folder."""
+    if not data.strip(" \t\r\n,"):
+        raise ValueError(f"{data!r} names no data. Give a folder or file, hf://owner/name, or 'sample'.")
+    if is_on_hub(data) and not data.removeprefix(HUB).partition("/")[0].strip():
+        raise ValueError(f"{data!r} names no data set of the hub. Give hf://owner/name, or hf://owner/name/configuration.")
+    return data
+
+
+DataName = Annotated[str, AfterValidator(_checked)]
+"""The value of a setting `data`: "sample", a path, or hf://owner/name; never empty."""
 
 
 def data_digest(*behind: str | Path, weights: str = "") -> str:
@@ -46,22 +68,61 @@ def is_local(given: str | Path) -> bool:
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
-    """sha256 of the names, sizes and modification times of files, and of all files below folders. Links are followed."""
-    facts: list[object] = []
-    for path in paths:
-        if path.is_dir():
-            facts.append([_facts(file, str(file.relative_to(path))) for file in files_below(path, with_hidden=True)])
-        else:
-            facts.append(_facts(path, path.name))
+    """sha256 of the names, sizes, times and contents of files, and of all files below folders; links are followed.
+
+    Neither the place of a folder nor its inodes count, so that it may be moved or copied with its times. Files that are larger
+    together than `MAX_READ` bytes are sampled: of each so many bytes are read as keep the total near that. A missing path counts as missing.
+    """
+    listed = [_listed(path) for path in paths]
+    sizes = [status.st_size for files in listed for _, _, status in files if status]
+    share = max(sizes, default=0) if sum(sizes) <= MAX_READ else max(MIN_SAMPLE, MAX_READ // len(sizes))
+    facts = [[_facts(name, file, status, share) for name, file, status in files] for files in listed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _facts(path: Path, name: str) -> tuple[str, int, int] | tuple[str, str]:
+def _listed(path: Path) -> list[_File]:
+    """The file, or the files below the folder, by their names within it."""
+    if not path.is_dir():
+        return [(path.name, path, _status(path))]
+    return sorted(((str(file.relative_to(path)), file, _status(file)) for file in walk(path, with_hidden=True)), key=lambda f: f[0])
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        status = path.stat()
+        return path.stat()
     except OSError:
+        return None
+
+
+def _facts(name: str, path: Path, status: os.stat_result | None, share: int) -> tuple[str, int, int, str] | tuple[str, str]:
+    if status is None:
         return name, "missing"
-    return name, status.st_size, status.st_mtime_ns
+    content = _content(path, status.st_size, share) if S_ISREG(status.st_mode) else ""
+    return name, status.st_size, status.st_mtime_ns, content
+
+
+def _content(path: Path, size: int, share: int) -> str:
+    """sha256 of a file's content.
+
+    Args:
+        path: the file.
+        size: its size in bytes.
+        share: bytes that are read of it at most; of a larger file they are its beginning, its end and equal parts between them.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as file:
+            if size <= share:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                return digest.hexdigest()
+            parts = min(MAX_PARTS, share // (MIN_SAMPLE // 2))
+            for number in range(parts):
+                file.seek((size - share // parts) * number // (parts - 1))
+                digest.update(file.read(share // parts))
+    except OSError:  # preparing the data reports the reason
+        return "unreadable"
+    return digest.hexdigest()
 
 
 def weights_digest(name: str) -> str:

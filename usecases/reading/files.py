@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,16 +61,25 @@ def walk(folder: Path, with_hidden: bool = False, above: tuple[tuple[int, int], 
     """
     try:
         facts = folder.stat()
-        inside = list(folder.iterdir())
+        with os.scandir(folder) as entries:
+            inside = list(entries)
     except PermissionError:  # skipped, as by `Path.rglob`
         return
     identity = facts.st_dev, facts.st_ino
     if identity in above:
         return
-    for path in inside:
+    for entry in inside:
+        path = folder / entry.name
         if not with_hidden and hidden(path):
             continue
-        if path.is_dir():
+        if _is_folder(entry):
             yield from walk(path, with_hidden, (*above, identity))
-        elif path.is_file():  # not a broken link or a socket
+        elif path.is_file() if entry.is_symlink() else entry.is_file():  # not a broken link or a socket
             yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

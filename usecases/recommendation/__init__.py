@@ -23,6 +23,7 @@ from tasks.contract.codec import Codec
 from tasks.contract.statistics import Statistics
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
 from tasks.contract.usecase import Examples, UseCase, setting
+from usecases.reading.digests import DataName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Recommendation(
 
     name: ClassVar[str] = "recommendation"
 
-    data: str = setting(
+    data: DataName = setting(
         "sample", prepare=True, description="'sample' (simulated shoppers), a folder or file in a standard layout, or hf://owner/name"
     )
     user_column: str = setting("", prepare=True, description="column of the user in a table; empty: detected by its name")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tasks.contract.errors import BundleError
+from tests.usecases.changes import unnoticed_changes
 from tests.usecases.image_classification.pictures import class_tree, encoded, picture
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.codec import ImageCodec
@@ -76,6 +77,15 @@ def write_json_lines(folder: Path) -> Path:
     return folder
 
 
+def write_list_of_images_elsewhere(folder: Path) -> Path:
+    class_tree(folder.parent / "elsewhere", {"a": 10, "b": 10})
+    folder.mkdir()
+    files = sorted((folder.parent / "elsewhere").rglob("*.png"))
+    rows = [f"../elsewhere/{path.parent.name}/{path.name},{path.parent.name}" for path in files]
+    (folder / "list.csv").write_text("\n".join(rows))
+    return folder
+
+
 def write_splits(folder: Path) -> Path:
     for number, split in enumerate(("Train", "VALID", "test")):
         class_tree(folder / split, {"a": 6, "b": 6}, seed=100 * number)
@@ -98,6 +108,7 @@ LAYOUTS: list[tuple[str, Callable[[Path], Path], str, int]] = [
     ("csv without header", lambda p: write_list(p, False), "a list of paths and labels", 20),
     ("tsv", lambda p: write_list(p, True, "\t"), "a list of paths and labels", 20),
     ("json lines", write_json_lines, "a list of paths and labels", 20),
+    ("list of images elsewhere", write_list_of_images_elsewhere, "a list of paths and labels", 20),
     ("folder with a list", lambda p: write_list(p, True).parent, "a list of paths and labels", 20),
 ]
 
@@ -261,6 +272,11 @@ def test_a_changed_image_that_a_list_names_outside_of_the_folder_changes_the_dig
     before = usecase.data_digest()
     picture(77, (20, 20)).save(tmp_path / named[0][0].removeprefix("../"))
     assert usecase.data_digest() != before
+
+
+@pytest.mark.parametrize("make", [case[1] for case in LAYOUTS], ids=[case[0] for case in LAYOUTS])
+def test_the_digest_of_the_data_notices_every_change(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    assert not unnoticed_changes(ImageClassification(data=str(make(tmp_path / "data"))), tmp_path)
 
 
 def test_a_changed_file_changes_the_digest(tmp_path: Path) -> None:
