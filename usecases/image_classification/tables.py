@@ -46,7 +46,7 @@ def from_text(path: Path, settings: ImageSettings, findings: Findings) -> list[I
     if path.suffix.casefold() == ".jsonl":
         table = as_text(json_lines(data_file, text, findings, EXPECTED))
     else:
-        table = separated(data_file, text, lambda rows: not any(map(_is_image_name, rows[0])), f"It should hold {EXPECTED} per line.")
+        table = separated(data_file, text, lambda rows: not any(map(_is_image_name, rows[0])), f"It should contain {EXPECTED} per line.")
     image, label, split = _columns(path, table, settings)
     items = []
     for where, row in table.rows():

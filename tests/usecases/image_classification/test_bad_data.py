@@ -105,6 +105,12 @@ def list_without_images(path: Path) -> Path:
     return path / "list.csv"
 
 
+def list_without_objects(path: Path) -> Path:
+    path.mkdir()
+    (path / "list.jsonl").write_text("1\n2\n")
+    return path
+
+
 def ambiguous_list(path: Path) -> Path:
     path.mkdir()
     picture(1).save(path / "a.png")
@@ -141,6 +147,7 @@ REFUSED: list[tuple[str, Make, str]] = [
         "contains file names of images. Columns: name, label. Name it with --usecase.image_column",
     ),
     ("ambiguous list", ambiguous_list, "The column of labels in"),
+    ("list without objects", list_without_objects, "It should hold a JSON object with a path and a label per line"),
     ("empty list", empty_list, "is empty. It should contain a path and a label per line"),
 ]
 

@@ -97,6 +97,7 @@ REFUSED: list[tuple[str, Make, dict[str, Any], str]] = [
     ("no such text column", csv_with_header, {"text_column": "7"}, "has no column '7' (--usecase.text_column)"),
     ("not parquet", file("PAR1 no more", "all.parquet"), {}, "all.parquet cannot be read as parquet"),
     ("not JSON", file("[\n{'a': 1}]", "all.json"), {"task": "entities"}, "It should hold a list of objects, each with a text with its entities."),
+    ("a number in JSON", file('[\n1]\n', "all.json"), {"task": "classification"}, "each with a text with its label."),
     ("no list in JSON", file('{\n"a": 1}', "all.json"), {"task": "classification"}, "It should hold a list of objects, each with a text with its label."),
     ("open quote", file("text,label\n" + GOOD_ROWS + '"never,bad\n' + "a b,good\n" * 6000), {}, "all.csv line 26 opens a quotation mark that is not closed"),
     ("open quote near the end", file("text,label\n" + GOOD_ROWS + '"never,bad\na b,good\n'), {}, "all.csv line 26 opens a quotation mark that is not closed"),
