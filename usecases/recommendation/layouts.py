@@ -7,7 +7,8 @@ is loaded here, so that logs larger than memory can be streamed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +30,8 @@ from usecases.recommendation.logs import NAMES, Log
 if TYPE_CHECKING:
     from usecases.recommendation import Recommendation
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat", ".inter", ".jsonl", ".json", ".parquet")
-WELL_KNOWN = ("*.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.parquet")
+JSON = (".jsonl", ".json", ".ndjson")
+EVENT = ("user", "item")  # roles of the columns that every log has
 SNIFFED_LINES = 200
 SMALL_NUMBER = 4  # largest number of characters of a rating, such as 5, 4.5 or 10.0
 
@@ -50,14 +51,25 @@ def find_log(settings: Recommendation, findings: Findings) -> Log:
     path = Path(settings.data).expanduser()
     if not path.exists():
         raise DataError(f"--usecase.data {settings.data} does not exist. Give a folder or file, hf://owner/name, or 'sample'.")
-    file = path if path.is_file() else _log_in(path)
+    file = path if path.is_file() else _log_in(path, settings)
     refuse_archives([file])
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty. It should hold an event per line with user, item and, if known, time.")
     sniffed = LogFile(file, settings, findings)
-    log = next(log for read in LAYOUTS if (log := read(sniffed)) is not None)
+    with readable(f"{file} cannot be read"):
+        log = next(log for layout in LAYOUTS if (log := layout.read(sniffed)) is not None)
     log.catalogue = find_catalogue(file.parent, settings.encoding, findings)
     return log
+
+
+@contextmanager
+def readable(message: str) -> Iterator[None]:
+    """Raise `DataError` with the message and the reason in place of an error of polars."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DataError(f"{message}: {reason}. Repair the file, or give another.") from None
 
 
 def catalogue_files_of(settings: Recommendation) -> list[Path]:
@@ -66,19 +78,28 @@ def catalogue_files_of(settings: Recommendation) -> list[Path]:
     return [other for other in files_in(path.parent) if is_catalogue(other)] if path.is_file() else []
 
 
-def _log_in(folder: Path) -> Path:
-    """The log in a folder: a file with a well-known name, else the largest file that could be a log."""
+def _log_in(folder: Path, settings: Recommendation) -> Path:
+    """The log in a folder: a file with a well-known name, else the largest of the files that look most like a log."""
     files = files_in(folder)
-    for pattern in WELL_KNOWN:
+    for pattern in (pattern for layout in LAYOUTS for pattern in layout.names):
         named = [p for p in files if p.match(pattern)]
         if named:
             return named[0]
-    likely = [p for p in files if p.suffix.casefold() in SUFFIXES and "_to_" not in p.name and "readme" not in p.name.casefold()]
+    suffixes = tuple(dict.fromkeys(suffix for layout in LAYOUTS for suffix in layout.suffixes))
+    likely = [p for p in files if p.suffix.casefold() in suffixes and "_to_" not in p.name and "readme" not in p.name.casefold()]
     if not likely:
-        raise DataError(
-            f"No log was found in {folder}. It should hold .inter, u.data, ratings.dat, ratings.csv, or another .txt, .csv, .tsv, .jsonl, .json or .parquet file."
-        )
-    return max(likely, key=lambda p: p.stat().st_size)
+        names = ", ".join(pattern for layout in LAYOUTS for pattern in layout.names)
+        raise DataError(f"No log was found in {folder}. It should hold {names}, or another file with the suffix {', '.join(suffixes)}.")
+    return max(likely, key=lambda p: (_likeness(LogFile(p, settings, Findings())), p.stat().st_size))
+
+
+def _likeness(file: LogFile) -> int:
+    """2 for a table with columns of user and item, 0 for one without them, such as metadata of items; 1 if its columns have no names."""
+    try:
+        names = file.names
+        return 1 if names is None else 2 * all(_column(role, names, getattr(file.settings, f"{role}_column"), file.path) for role in EVENT)
+    except DataError:
+        return 0
 
 
 # -- layouts ------------------------------------------------------------------------------------------------------
@@ -106,6 +127,32 @@ class LogFile:
     @property
     def separated(self) -> bool:
         return any(mark in self.lines[0] for mark in ",;|\t")
+
+    @cached_property
+    def is_json(self) -> bool:
+        """Whether the file holds JSON, in lines or as a document."""
+        first = self.lines[0].strip()
+        known = self.path.suffix.casefold() in JSON or first in ("{", "[", "[{")
+        return known or (first.startswith(("{", "[")) and isinstance(_json(first), (dict, list)))
+
+    @cached_property
+    def objects(self) -> list[dict[str, object]]:
+        """The JSON objects of the first lines; none if the file holds other JSON."""
+        values = [_json(line) for line in self.lines]
+        return [value for value in values if isinstance(value, dict)] if isinstance(values[0], dict) else []
+
+    @property
+    def keys(self) -> list[str]:
+        return list(dict.fromkeys(key for value in self.objects for key in value))
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of the columns; None if they have none."""
+        if self.path.suffix.casefold() == ".parquet":
+            return open_parquet(self.path).schema_arrow.names
+        if self.is_json:
+            return self.keys
+        return cells_of(self.lines[0], self.dialect) if self.headed else None
 
     @cached_property
     def headed(self) -> bool:
@@ -151,13 +198,20 @@ def _parquet(file: LogFile) -> Log | None:
 
 
 def _json_lines(file: LogFile) -> Log | None:
-    """Lines such as `{"reviewerID": "A2", "asin": "B00", "unixReviewTime": 1252800000}`, as Amazon's reviews are published."""
-    objects = [value for line in file.lines if isinstance(value := _json(line), dict)]
-    if not objects or not file.lines[0].startswith("{"):
+    """Lines such as `{"reviewerID": "A2", "asin": "B00", "unixReviewTime": 1252800000}`, as Amazon's reviews are published.
+
+    Raises:
+        DataError: the file holds other JSON.
+    """
+    if not file.is_json:
         return None
-    keys = [key for key in dict.fromkeys(key for value in objects for key in value) if key.isidentifier() and key != "line"]
+    if not file.objects:
+        raise DataError(
+            f"{file.path} does not hold JSON lines of events: {file.lines[0]!r:.80}. Write an object with user and item per line."
+        )
     text = file.scan(Dialect("\x01", quoted=False), header=False, names=["text"])
-    events = text.select("line", *(pl.col("text").str.json_path_match(f"$.{key}").alias(key) for key in keys))
+    keys = {key: json.dumps(key, ensure_ascii=False) for key in file.keys if key != "line"}
+    events = text.select("line", *(pl.col("text").str.json_path_match(f"$[{path}]").alias(key) for key, path in keys.items()))
     return file.log("JSON lines", _named(events, file.path, file.settings))
 
 
@@ -214,24 +268,42 @@ def _headed(file: LogFile) -> Log | None:
 
 
 def _headless(file: LogFile) -> Log | None:
-    columns = _headless_columns([cells_of(line, file.dialect) for line in file.lines])
+    rows = [cells_of(line, file.dialect) for line in file.lines]
+    if len(rows[0]) < len(EVENT):
+        raise DataError(f"{file.path} has a single column: {file.lines[0]!r:.80}. A line should hold user, item and, if known, time.")
+    columns = _headless_columns(rows)
     table = file.scan(file.dialect, header=False)
     found = [name for name in table.collect_schema().names() if name != "line"]
     events = table.select("line", *(pl.col(name).alias(role) for name, role in zip(found, columns, strict=False)))
     return file.log(f"a table without a header: {', '.join(columns)}", events)
 
 
-LAYOUTS: tuple[Callable[[LogFile], Log | None], ...] = (
-    _parquet,
-    _json_lines,
-    _recbole,
-    _double_colons,
-    _pairs,
-    _sequences,
-    _headed,
-    _headless,
+@dataclass(frozen=True)
+class Layout:
+    """A layout of logs.
+
+    Args:
+        read: opens a log; returns None for a file in another layout.
+        suffixes: suffixes of files in a folder that may have the layout.
+        names: patterns of well-known names, which decide on the log in a folder.
+    """
+
+    read: Callable[[LogFile], Log | None]
+    suffixes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+LAYOUTS = (
+    Layout(_recbole, (".inter",), ("*.inter",)),
+    Layout(_parquet, (".parquet",), ("ratings.parquet",)),
+    Layout(_json_lines, JSON),
+    Layout(_double_colons, (".dat",), ("ratings.dat",)),
+    Layout(_pairs, (".txt",)),
+    Layout(_sequences, (".txt",)),
+    Layout(_headed, (".csv", ".tsv", ".txt", ".dat"), ("ratings.csv",)),
+    Layout(_headless, (".csv", ".tsv", ".txt", ".data", ".dat"), ("u.data",)),
 )
-"""Readers of layouts. Each returns None for a file in another layout; the first that reads a file is used."""
+"""The first layout that reads a file is used."""
 
 
 # -- columns ------------------------------------------------------------------------------------------------------
@@ -239,7 +311,7 @@ def _named(table: pl.LazyFrame, file: Path, settings: Recommendation) -> pl.Lazy
     """The table with the columns of events, chosen by the settings or by their names."""
     names = [name for name in table.collect_schema().names() if name != "line"]
     chosen = {role: _column(role, names, getattr(settings, f"{role}_column"), file) for role in NAMES}
-    missing = [role for role in ("user", "item") if chosen[role] is None]
+    missing = [role for role in EVENT if chosen[role] is None]
     if missing:
         raise DataError(
             f"{file} has no column with a known name of the {missing[0]}. Columns: {', '.join(names)}. Name it with --usecase.{missing[0]}_column."

@@ -13,7 +13,7 @@ import polars as pl
 from tasks.contract.errors import DataError
 from tasks.contract.findings import NAMED, Findings
 from tasks.contract.types import Say
-from usecases.recommendation.layouts import find_log
+from usecases.recommendation.layouts import find_log, readable
 from usecases.recommendation.logs import Catalogue, Log
 from usecases.recommendation.splits import Sequences, cut, k_core, without_repeats
 
@@ -43,7 +43,8 @@ def prepare(settings: Recommendation, folder: Path, say: Say) -> dict[str, Any]:
     findings = Findings()
     say("reading the log")
     log = find_log(settings, findings)
-    events, users, items = _coded(log, settings, findings)
+    with readable(f"The log ({log.layout}) cannot be read"):
+        events, users, items = _coded(log, settings, findings)
     total = len(events) + findings.unusable
     findings.refuse_past(settings.tolerance, total, "rows")
     say(f"sorting {len(events):,} events")

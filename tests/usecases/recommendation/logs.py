@@ -83,12 +83,15 @@ def headless_times(folder: Path) -> Path:
 
 
 def json_lines(folder: Path) -> Path:
-    rows = [{"reviewerID": u, "asin": i, "helpful": [0, 1], "overall": 4.0, "unixReviewTime": t} for u, i, t in ROWS]
+    rows = [{"helpful-votes": 0, "reviewerID": u, "asin": i, "helpful": [0, 1], "overall": 4.0, "unixReviewTime": t} for u, i, t in ROWS]
     return write(folder / "reviews.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def json_lines_in_a_folder(folder: Path) -> Path:
+    """As Amazon's data are published: the metadata of the items are a larger file."""
     json_lines(folder)
+    kinds = [{"parent_asin": i, "title": TITLES[i], "description": ["long"] * 100} for i in TITLES]
+    write(folder / "meta_items.jsonl", "".join(json.dumps(kind) + "\n" for kind in kinds))
     return folder
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tasks.contract.errors import DataError
@@ -23,6 +25,12 @@ def csv(text: str, name: str = "log.csv") -> Callable[[Path], Path]:
 
 def empty_folder(folder: Path) -> Path:
     folder.mkdir()
+    return folder
+
+
+def unreadable_users(folder: Path) -> Path:
+    folder.mkdir()
+    pl.DataFrame({"user": [b"\xff", b"\xfe"], "item": ["a", "b"]}).write_parquet(folder / "log.parquet")
     return folder
 
 
@@ -47,6 +55,11 @@ def empty_folder(folder: Path) -> Path:
         (csv("".join(f"{u} {i}\n" for u, i, _ in ROWS), "log.txt"), {"focus_days": 3}, "--usecase.focus_days needs times"),
         (recbole, {"k_core": 50}, "0 sequences are left after --usecase.k_core 50"),
         (csv("a b\na c\nd e\nd f\ng h\n", "log.txt"), {}, "No example is left for the"),
+        (csv(json.dumps([{"user": u, "item": i} for u, i, _ in ROWS]), "log.json"), {}, "does not hold JSON lines of events"),
+        (csv(json.dumps([{"user": u, "item": i} for u, i, _ in ROWS], indent=1), "log.txt"), {}, "Write an object with user and item per line"),
+        (csv("".join(f'["{u}", "{i}"]\n' for u, i, _ in ROWS), "log.txt"), {}, "does not hold JSON lines of events"),
+        (csv('{"user": "7", "what": "101"}\n', "log.jsonl"), {}, "no column with a known name of the item. Columns: user, what"),
+        (unreadable_users, {}, "The log (a parquet table) cannot be read"),
         (csv("PAR1 no more", "log.parquet"), {}, "log.parquet cannot be read as parquet"),
     ],
 )  # fmt: skip
