@@ -1,18 +1,20 @@
-# make install | demo | serve | test | test-slow | test-matrix | lint | up | down | lock
+# make install | demo | serve | test | test-slow | test-matrix | lint | up | down | lock | audit | sbom
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SERVER := http://127.0.0.1:4200/api
 
-.PHONY: install demo serve test test-slow test-matrix lint up down lock clean
+.PHONY: install demo serve test test-slow test-matrix lint up down lock audit sbom clean
 
 install: .venv/installed ## the virtual environment, from the lock
 
-.venv/installed: requirements.lock
+# On Linux, torch of PyPI needs NVIDIA's libraries (some 2 GB) and a build for the CPU ("+cpu") does not; make LOCK=requirements-cuda.lock decides it.
+.venv/installed: requirements.lock requirements-cpu.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12"'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing from requirements.lock (about two minutes) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@lock="$(LOCK)" && : $${lock:=$$($(BIN)/python -m deploy.dependencies choose)} \
+	&& echo "Installing from $$lock (about two minutes; five with NVIDIA's libraries) ..." \
+	&& $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement "$$lock"
 	@touch $@
 
 demo: install ## the image classification flow on the embedded sample
@@ -45,10 +47,23 @@ up: install ## a local Prefect server, the deployments and a worker
 down: ## stop just those
 	@$(BIN)/python -m deploy.local down
 
-lock: ## refresh requirements.lock
-	@$(BIN)/python -m pip install --quiet pip-tools
-	@$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
-	@sed -i 's/+cpu$$//' requirements.lock
+# Tools that the lock does not need, in an environment of their own.
+TOOLS = .tools/bin
+.tools/installed: Makefile
+	@test -x $(TOOLS)/python || $(PYTHON) -m venv .tools
+	@$(TOOLS)/python -m pip install -qq --disable-pip-version-check uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+lock: .tools/installed ## the lock files after a change of pyproject.toml; UPGRADE=1 takes the newest version of every pin
+	@$(PYTHON) -m deploy.dependencies lock --uv $(TOOLS)/uv $(if $(UPGRADE),--upgrade)
+
+audit: .tools/installed ## known vulnerabilities of every pin; SERVICE=osv asks another database
+	@$(PYTHON) -m deploy.dependencies audit --pip_audit $(TOOLS)/pip-audit $(if $(SERVICE),--service $(SERVICE))
+
+sbom: install .tools/installed ## what is installed, with versions and licences: .verticals/sbom.cdx.json (CycloneDX)
+	@mkdir -p .verticals
+	@$(TOOLS)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file .verticals/sbom.cdx.json $(BIN)/python
+	@echo "The SBOM is .verticals/sbom.cdx.json"
 
 clean: ## forget every artifact
 	rm -rf .verticals
