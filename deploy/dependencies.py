@@ -132,8 +132,11 @@ def audit(pip_audit: str, service: str) -> int:
         pip_audit: the command.
         service: the database: `pypi` or `osv`.
     """
-    command = [pip_audit, "--disable-pip", "--require-hashes", "--requirement", str(CUDA_LOCK), "--vulnerability-service", service]
-    done = subprocess.run([*command, "--format", "json", "--progress-spinner", "off"], check=False, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        everything = Path(folder) / "pins.txt"  # pip-audit does not read the file that a lock includes
+        everything.write_text("".join(pin for path in (LOCK, CUDA_LOCK) for _, pin in pins(path.read_text())))
+        command = [pip_audit, "--disable-pip", "--require-hashes", "--requirement", str(everything), "--vulnerability-service", service]
+        done = subprocess.run([*command, "--format", "json", "--progress-spinner", "off"], check=False, capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (json.JSONDecodeError, KeyError):
