@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "lock":
         write_lock(chosen.uv, chosen.upgrade)
     elif chosen.command == "choose":
-        print(choose_lock())
+        print(choose_lock().name)
     else:
         return audit(chosen.pip_audit, chosen.service)
     return 0
