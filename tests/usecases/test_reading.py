@@ -11,10 +11,11 @@ from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.image_classification import ImageClassification
 from usecases.image_classification.layouts import find_source
+from usecases.nlp import TextClassification
 from usecases.reading.archives import read_unpacked
 from usecases.reading.encodings import TextFile, guessed
 from usecases.reading.files import files_below
-from usecases.reading.splits import split_of, split_of_cell
+from usecases.reading.splits import split_of, split_of_cell, split_of_folder, splits_of_siblings
 from usecases.reading.tables import dialect_of, named_rows
 from usecases.recommendation import Recommendation
 from usecases.recommendation.layouts import find_log
@@ -45,6 +46,46 @@ def test_encodings_of_accented_latin_are_detected(text: str, written: str) -> No
 )  # fmt: skip
 def test_the_split_is_that_of_the_innermost_name(name: str | Path, split: str | None) -> None:
     assert split_of(name) == split
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train", "valid", "test"], ["train", "validation", "test"]),
+        (["Final_Training", "Final_Test"], ["train", "test"]),
+        (["train2017", "val2017"], ["train", "validation"]),
+        (["Training Set", "test-images (2)", "dev_data"], ["train", "test", "validation"]),
+        (["train_val", "obj_train_data", "test-00000-of-00001"], ["train", "train", "test"]),
+        (["seg_train", "seg_test", "seg_pred"], ["train", "test", None]),
+        (["asl_alphabet_train", "test"], [None, "test"]),
+        (["test-tube", "training_shoes", "running_shoes"], [None, None, None]),
+        (["test-tube", "test-tube-2020"], [None, None]),
+        (["train_test_split", "images", "2017", "contest", "development_aid"], [None, None, None, None, None]),
+    ],
+)
+def test_folders_are_named_after_splits_by_whole_names(names: list[str], splits: list[str | None]) -> None:
+    found = splits_of_siblings(names)
+    assert [found.get(name) for name in names] == splits
+    alone = [split_of_folder(Path("data") / name / "images") for name in names]
+    assert alone == [None if name.startswith("seg") else split for name, split in zip(names, splits, strict=True)]
+
+
+@pytest.mark.parametrize("kind", [ImageClassification, TextClassification])
+def test_a_class_whose_name_holds_a_split_is_a_class(kind: type[ImageClassification | TextClassification], tmp_path: Path) -> None:
+    from usecases.nlp.reading import layouts as texts
+
+    classes = ("test-tube", "training_shoes", "vase")
+    for label in classes:
+        for part in ("a", "b"):
+            (tmp_path / label / part).mkdir(parents=True)
+            for name in ("test-tube_1.txt", "test-tube_2.txt", "test-tube_1.png"):
+                (tmp_path / label / part / name).write_text(f"{label} {part} {name}")
+    usecase = kind(data=str(tmp_path))
+    if isinstance(usecase, TextClassification):
+        found = {(*item.labels, item.split) for item in texts.find_source(usecase).items}
+    else:
+        found = {(item.label, item.split) for item in find_source(usecase).items}
+    assert found == {(label, None) for label in classes}
 
 
 def test_a_column_of_splits_names_them() -> None:

@@ -17,7 +17,7 @@ from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of
 from usecases.images import SUFFIXES
-from usecases.reading.splits import split_of
+from usecases.reading.splits import split_of, split_of_folder
 
 NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt", "_darknet.labels", "classes.names")
 KITTI_COLUMNS = 8  # type, truncation, occlusion, angle and the four sides; the others are three-dimensional
@@ -67,7 +67,7 @@ def _yolo(folder: Path, findings: Findings) -> Iterator[Frame]:
         files = {
             str(path.relative_to(labels).with_suffix("")): path for path in sorted(labels.rglob("*.txt")) if path.name not in NAME_FILES
         }
-        yield from _with_texts(folder, images, files, partial(_yolo_boxes, names), split_of(images.relative_to(folder)), findings)
+        yield from _with_texts(folder, images, files, partial(_yolo_boxes, names), split_of_folder(images.relative_to(folder)), findings)
 
 
 def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -158,7 +158,7 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
             if picture is None:
                 findings.set_aside("label that names a missing image", f"{path.relative_to(folder)}: {named}")
                 continue
-            split = split_of(path.relative_to(folder)) or split_of(picture.relative_to(folder).parent)
+            split = split_of(path.relative_to(folder)) or split_of_folder(picture.relative_to(folder).parent)
             yield _frame(folder, picture, split, _always(boxes.get(row.get("id"), [])))
 
 
@@ -192,7 +192,7 @@ def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
         if picture is None:
             findings.set_aside("label that names a missing image", name)
             continue
-        split = listed.get(path.stem) or split_of(path.relative_to(folder).parent)
+        split = listed.get(path.stem) or split_of_folder(path.relative_to(folder).parent)
         yield _frame(folder, picture, split, _always(list(_voc_boxes(root, name, findings))))
 
 
@@ -252,7 +252,7 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 def _nearest(pictures: Sequence[Path], label: Path, folder: Path) -> Path | None:
     """Of images of one name the one next to the label file, else one of the same split."""
     split = split_of(label.relative_to(folder))
-    return max(pictures, key=lambda p: (p.parent == label.parent, split_of(p.relative_to(folder).parent) == split), default=None)
+    return max(pictures, key=lambda p: (p.parent == label.parent, split_of_folder(p.relative_to(folder).parent) == split), default=None)
 
 
 def _always(boxes: list[Box]) -> Callable[[int, int], Sequence[Box]]:

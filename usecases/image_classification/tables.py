@@ -15,7 +15,7 @@ from usecases.images import SUFFIXES
 from usecases.reading.arrow import class_names, hub_splits, open_parquet
 from usecases.reading.class_folders import Item, Source
 from usecases.reading.encodings import TextFile
-from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell
+from usecases.reading.splits import SPLIT_COLUMNS, split_of, split_of_cell, split_of_folder
 from usecases.reading.tables import DataFile, Table, as_text, json_lines, separated
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
         file = open_parquet(path)
         image, label = _parquet_columns(path, file.schema_arrow, settings)
         names = class_names(file.schema_arrow).get(label, [])
-        split, row = split_of(path.stem) or split_of(path.parent.name), 0
+        split, row = split_of(path.stem) or split_of_folder(path.parent.name), 0
         for group in range(file.num_row_groups):
             for number, value in enumerate(file.read_row_group(group, columns=[label]).column(label).to_pylist()):
                 name = f"{path.name} row {row}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usecases.reading.files import subfolders
-from usecases.reading.splits import split_of
+from usecases.reading.splits import splits_of_siblings
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,6 @@ def find_classes(root: Path, holds_classes: Callable[[Path], bool]) -> ClassTree
 
 def split_folders(root: Path, holds_classes: Callable[[Path], bool]) -> list[tuple[Path, str]]:
     """The folders of classes that are named after splits."""
-    return [(folder, split) for folder in subfolders(root) if (split := split_of(folder.name)) and holds_classes(folder)]
+    folders = subfolders(root)
+    named = splits_of_siblings(folder.name for folder in folders)
+    return [(folder, named[folder.name]) for folder in folders if folder.name in named and holds_classes(folder)]

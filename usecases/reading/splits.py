@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,86 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test", "testset": "test", "testb": "test", "holdout": "test",
 }  # fmt: skip
 TEST_FILES = ("t10k", "trec_10")  # prefixes of the test files of MNIST and TREC
+FILLERS = frozenset(
+    [
+        "set",
+        "sets",
+        "data",
+        "dataset",
+        "images",
+        "image",
+        "img",
+        "imgs",
+        "pictures",
+        "photos",
+        "texts",
+        "labels",
+        "annotations",
+        "split",
+        "splits",
+        "subset",
+        "final",
+        "instances",
+        "part",
+        "of",
+        "obj",
+        "full",
+    ]
+)
+"""Words that stand next to a split in the names of folders."""
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold", "is_valid")
 YES = ("1", "true", "1.0")
 
 
 def split_of(name: str | Path) -> str | None:
-    """The split after which a file or folder is named, else the innermost folder of its path that is named after one; None if none is.
+    """The split that is a word of a file's name, else the innermost folder of its path that is named after one; None if none is.
 
-    Examples are train, Final_Training, valid/images, eng.testa, instances_val2017.json and test-00000-of-00001.
+    Examples are train, valid/images/1.png, eng.testa, instances_val2017.json and test-00000-of-00001.
     """
-    return next((split for part in reversed(Path(name).parts) if (split := _named(part.casefold()))), None)
-
-
-def _named(name: str) -> str | None:
-    if name.startswith(TEST_FILES):
+    path = Path(name)
+    file = path.name.casefold()
+    if file.startswith(TEST_FILES):
         return "test"
-    return next((SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", name) if word in SPLIT_NAMES), None)
+    return next((SPLIT_NAMES[word] for word in _words(file) if word in SPLIT_NAMES), None) or split_of_folder(path.parent)
+
+
+def split_of_folder(name: str | Path) -> str | None:
+    """The split after which the innermost folder of a path is named; None if none is.
+
+    Nothing but a split, numbers and `FILLERS` may be in a name: Final_Training, train2017 and Test set (2), not test-tube.
+    """
+    return next((split for part in reversed(Path(name).parts) if (split := _split_of_words(_words(part)))), None)
+
+
+def splits_of_siblings(names: Iterable[str]) -> dict[str, str]:
+    """The splits of folders, or of stems of files, that lie next to each other, for those that are named after one.
+
+    They are named after splits, too, if the rest of their names is the same: seg_train next to seg_test.
+    """
+    found: dict[str, str] = {}
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        words = _words(name)
+        if split := _split_of_words(words):
+            found[name] = split
+        elif split := next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None):
+            alike[tuple(word for word in words if word not in FILLERS and word not in SPLIT_NAMES)][name] = split
+    for splits in alike.values():
+        if len(set(splits.values())) > 1:
+            found |= splits
+    return found
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.casefold())
+
+
+def _split_of_words(words: Sequence[str]) -> str | None:
+    rest = [word for word in words if word not in FILLERS]
+    splits = {SPLIT_NAMES.get(word) for word in rest}
+    if splits == {"train", "validation"}:  # as in train_val
+        return "train"
+    return splits.pop() if len(splits) == 1 else None
 
 
 def split_of_cell(column: str, value: object) -> str | None:

@@ -18,7 +18,7 @@ from usecases.nlp.sources import Item, Source
 from usecases.reading import arrow, digests
 from usecases.reading.archives import is_archive, refuse_archives
 from usecases.reading.files import files_below, files_in, subfolders, unwrap, walk
-from usecases.reading.splits import split_of
+from usecases.reading.splits import split_of, split_of_folder, splits_of_siblings
 from usecases.reading.tables import DataFile
 
 if TYPE_CHECKING:
@@ -102,13 +102,15 @@ def _with_splits(root: Path, files: Sequence[Path]) -> list[DataFile]:
     """The files of the folder, or if it has none those in its folders that are named after splits."""
     if files:
         return [DataFile(p, p.name, split_of(p.name)) for p in files]
-    inside = [(p, split) for folder in subfolders(root) if (split := split_of(folder.name)) for p in files_in(folder)]
+    folders = subfolders(root)
+    named = splits_of_siblings(folder.name for folder in folders)
+    inside = [(p, named[folder.name]) for folder in folders if folder.name in named for p in files_in(folder)]
     return [DataFile(p, str(p.relative_to(root)), split) for p, split in inside if _may_hold_data(p)]
 
 
 def _shards(root: Path) -> list[DataFile]:
     shards = [p for p in files_below(root) if p.match("*.parquet")]
-    return [DataFile(p, str(p.relative_to(root)), split_of(p.stem) or split_of(p.parent.name)) for p in shards]
+    return [DataFile(p, str(p.relative_to(root)), split_of(p.stem) or split_of_folder(p.parent.name)) for p in shards]
 
 
 def _may_hold_data(path: Path) -> bool:

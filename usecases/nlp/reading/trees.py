@@ -11,7 +11,7 @@ from usecases.nlp.sources import Item, Source
 from usecases.reading.class_trees import find_classes, split_folders
 from usecases.reading.encodings import guessed, marked_encoding
 from usecases.reading.files import files_below, files_in, subfolders, walk
-from usecases.reading.splits import split_of
+from usecases.reading.splits import splits_of_siblings
 
 SUFFIXES = (".txt", ".text", ".htm", ".html", ".md", "")
 UNLABELLED = ("unsup", "unlabeled", "unlabelled", "unsupervised")
@@ -24,7 +24,9 @@ def is_class_tree(root: Path) -> bool:
 def _has_classes(folder: Path) -> bool:
     """Whether a folder has two or more folders of documents that are not named after splits: those would be data sets of their own."""
     classes = subfolders(folder)
-    return len(classes) > 1 and all(any(map(_is_document, walk(c))) and not _is_data_set(c) for c in classes)
+    if len(classes) < 2 or splits_of_siblings(c.name for c in classes):
+        return False
+    return all(any(map(_is_document, walk(c))) and not _is_data_set(c) for c in classes)
 
 
 def _is_document(path: Path) -> bool:
@@ -33,7 +35,7 @@ def _is_document(path: Path) -> bool:
 
 def _is_data_set(folder: Path) -> bool:
     files = files_in(folder)
-    return split_of(folder.name) is not None or (bool(files) and sum(split_of(p.stem) is not None for p in files) * 2 >= len(files))
+    return bool(files) and len(splits_of_siblings(p.stem for p in files)) * 2 >= len(files)
 
 
 def read_tree(path: Path, root: Path, encoding: str, findings: Findings) -> Source:
