@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from tasks.contract.errors import DataError
 from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Box, Frame, Source, listed_splits, recording_of
 from usecases.images import SUFFIXES
+from usecases.reading.encodings import TextFile
+from usecases.reading.files import files_below, subfolders
 from usecases.reading.splits import split_of, split_of_folder
 
 NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt", "_darknet.labels", "classes.names")
@@ -31,23 +34,24 @@ def find_boxed(folder: Path, findings: Findings) -> Source | None:
     Raises:
         DataError: labels are numbers, and there is no list of their names.
     """
+    files = files_below(folder)
     for layout, read in LAYOUTS.items():
-        frames = list(read(folder, findings))
+        frames = list(read(folder, files, findings))
         if frames:
             return Source(layout, frames)
     return None
 
 
 # -- KITTI ------------------------------------------------------------------------------------------------------------
-def _kitti(folder: Path, findings: Findings) -> Iterator[Frame]:
-    for labels in sorted(folder.rglob("label_2")):
-        files = {path.stem: path for path in sorted(labels.glob("*.txt"))}
-        yield from _with_texts(folder, labels.with_name("image_2"), files, _kitti_boxes, None, findings)
+def _kitti(folder: Path, files: Sequence[Path], findings: Findings) -> Iterator[Frame]:
+    for labels in _folders_named("label_2", folder, files):
+        texts = {path.stem: path for path in files if path.parent == labels and path.suffix == ".txt"}
+        yield from _with_texts(folder, labels.with_name("image_2"), texts, _kitti_boxes, None, findings)
 
 
 def _kitti_boxes(path: Path, findings: Findings) -> Callable[[int, int], Sequence[Box]]:
     boxes = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(TextFile(path, "", findings).lines(), 1):
         cells = line.split()
         sides = _numbers(cells[4:KITTI_COLUMNS])
         if len(cells) < KITTI_COLUMNS or sides is None:
@@ -58,47 +62,48 @@ def _kitti_boxes(path: Path, findings: Findings) -> Callable[[int, int], Sequenc
 
 
 # -- YOLO -------------------------------------------------------------------------------------------------------------
-def _yolo(folder: Path, findings: Findings) -> Iterator[Frame]:
-    pairs = list(_yolo_folders(folder))
+def _yolo(folder: Path, files: Sequence[Path], findings: Findings) -> Iterator[Frame]:
+    pairs = list(_yolo_folders(folder, files))
     if not pairs:
         return
-    names = _names(folder)
+    names = _names(folder, files, findings)
     for images, labels in pairs:
-        files = {
-            str(path.relative_to(labels).with_suffix("")): path for path in sorted(labels.rglob("*.txt")) if path.name not in NAME_FILES
+        texts = {
+            str(path.relative_to(labels).with_suffix("")): path
+            for path in files
+            if path.suffix == ".txt" and path.name not in NAME_FILES and path.is_relative_to(labels)
         }
-        yield from _with_texts(folder, images, files, partial(_yolo_boxes, names), split_of_folder(images.relative_to(folder)), findings)
+        yield from _with_texts(folder, images, texts, partial(_yolo_boxes, names), split_of_folder(images.relative_to(folder)), findings)
 
 
-def _yolo_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
+def _yolo_folders(folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Folders of images and of their labels, which may be the same."""
-    named = [
-        path for path in sorted(folder.rglob("labels")) if path.is_dir() and any(p.name not in NAME_FILES for p in path.rglob("*.txt"))
-    ]
+    texts = [path for path in files if path.suffix == ".txt"]
+    named = _folders_named("labels", folder, [path for path in texts if path.name not in NAME_FILES])
     for labels in named:
         images = labels.with_name("images")
-        inside = sorted(path for path in labels.iterdir() if path.is_dir() and (images / path.name).is_dir())
+        inside = [path for path in subfolders(labels) if (images / path.name).is_dir()]
         if images.is_dir():
             yield from [(images / path.name, path) for path in inside] or [(images, labels)]
-    if not named and _name_file(folder):
-        mixed = {path.parent for path in folder.rglob("*.txt") if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
+    if not named and _name_file(files):
+        mixed = {path.parent for path in texts if any(path.with_suffix(end).is_file() for end in SUFFIXES)}
         yield from ((path, path) for path in sorted(mixed))
 
 
-def _name_file(folder: Path) -> Path | None:
-    return next((path for name in NAME_FILES for path in sorted(folder.rglob(name))), None)
+def _name_file(files: Sequence[Path]) -> Path | None:
+    return next((path for name in NAME_FILES for path in files if path.name == name), None)
 
 
-def _names(folder: Path) -> list[str]:
-    path = _name_file(folder)
+def _names(folder: Path, files: Sequence[Path], findings: Findings) -> list[str]:
+    path = _name_file(files)
     if path is None:
         raise DataError(
             f"{folder} has labels of YOLO, which are numbers, and no list names them. Write classes.txt with one name per line."
         )
     if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in _lines(path) if line.strip()]
+        return [line.strip() for _, line in TextFile(path, "", findings).numbered()]
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8-sig")).get("names")
+        listed = yaml.safe_load(TextFile(path, "", findings).text()).get("names")
     except (yaml.YAMLError, AttributeError):
         listed = None
     if isinstance(listed, dict) and all(isinstance(number, int) for number in listed):
@@ -111,7 +116,7 @@ def _names(folder: Path) -> list[str]:
 def _yolo_boxes(names: Sequence[str], path: Path, findings: Findings) -> Callable[[int, int], Sequence[Box]]:
     """Boxes of lines with a class and either centre and size or the corners of a polygon, as shares of the image's width and height."""
     boxes = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(TextFile(path, "", findings).lines(), 1):
         cells = _numbers(line.split())
         if not line.strip():
             continue
@@ -132,11 +137,11 @@ def _of_shares(label: str, cells: Sequence[float]) -> Box:
 
 
 # -- COCO -------------------------------------------------------------------------------------------------------------
-def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
-    found = [(path, content) for path in sorted(folder.rglob("*.json")) if (content := _coco_file(path))]
+def _coco(folder: Path, files: Sequence[Path], findings: Findings) -> Iterator[Frame]:
+    found = [(path, content) for path in files if path.suffix == ".json" and (content := _coco_file(path))]
     if not found:
         return
-    pictures = _pictures(folder)
+    pictures = _pictures(files)
     for path, content in found:
         names = {row.get("id"): str(row.get("name")) for row in content["categories"]}
         boxes: dict[Any, list[Box]] = defaultdict(list)
@@ -153,7 +158,8 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
                 boxes[row.get("image_id")].append(Box("" if row.get("iscrowd") else _label(label), x, y, x + width, y + height))
         for row in content["images"]:
             named = str(row.get("file_name", ""))
-            picture = next((p for p in (path.parent / named, folder / named) if named and p.is_file()), None)
+            paths = [Path(os.path.normpath(start / named)) for start in (path.parent, folder)]
+            picture = next((p for p in paths if p.is_relative_to(folder) and p.is_file()), None)  # others are not in the digest
             picture = picture or _nearest(pictures[Path(named).stem], path, folder)
             if picture is None:
                 findings.set_aside("label that names a missing image", f"{path.relative_to(folder)}: {named}")
@@ -164,7 +170,7 @@ def _coco(folder: Path, findings: Findings) -> Iterator[Frame]:
 
 def _coco_file(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(TextFile(path, "", Findings()).text())
     except (ValueError, OSError):
         return None
     known = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories"))
@@ -172,13 +178,13 @@ def _coco_file(path: Path) -> dict[str, Any] | None:
 
 
 # -- Pascal VOC -------------------------------------------------------------------------------------------------------
-def _voc(folder: Path, findings: Findings) -> Iterator[Frame]:
-    files = sorted(folder.rglob("*.xml"))
-    if not files:
+def _voc(folder: Path, files: Sequence[Path], findings: Findings) -> Iterator[Frame]:
+    annotations = [path for path in files if path.suffix == ".xml"]
+    if not annotations:
         return
-    pictures = _pictures(folder)
+    pictures = _pictures(files)
     listed = listed_splits(folder / "ImageSets" / "Main")
-    for path in files:
+    for path in annotations:
         name = str(path.relative_to(folder))
         try:
             root = ElementTree.parse(path).getroot()
@@ -207,7 +213,7 @@ def _voc_boxes(root: ElementTree.Element, name: str, findings: Findings) -> Iter
         yield Box("" if thing.findtext("difficult") == "1" else _label(label), *sides)
 
 
-LAYOUTS: dict[str, Callable[[Path, Findings], Iterator[Frame]]] = {
+LAYOUTS: dict[str, Callable[[Path, Sequence[Path], Findings], Iterator[Frame]]] = {
     "label files of KITTI": _kitti,
     "COCO": _coco,
     "Pascal VOC": _voc,
@@ -225,7 +231,7 @@ def _with_texts(
     findings: Findings,
 ) -> Iterator[Frame]:
     """Images with the text files of the same name; an image without one has no objects."""
-    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES) if images.is_dir() else []
+    paths = [path for path in files_below(images) if path.suffix.lower() in SUFFIXES] if images.is_dir() else []
     stems = {str(path.relative_to(images).with_suffix("")): path for path in paths}
     for stem in sorted(files.keys() - stems.keys()):
         findings.set_aside("label that names a missing image", str(files[stem].relative_to(folder)))
@@ -240,10 +246,19 @@ def _frame(folder: Path, picture: Path, split: str | None, boxes: Callable[[int,
     return Frame(str(name), picture.read_bytes, recording_of(str(name.with_suffix(""))), split, boxes=boxes)
 
 
-def _pictures(folder: Path) -> dict[str, list[Path]]:
+def _folders_named(name: str, folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders of a name below a folder that hold some of the files."""
+    depth = len(folder.parts)
+    found = {
+        Path(*path.parts[: place + 1]) for path in files for place, part in enumerate(path.parts[:-1]) if place >= depth and part == name
+    }
+    return sorted(found)
+
+
+def _pictures(files: Sequence[Path]) -> dict[str, list[Path]]:
     """All images by their stem, which images of several splits may share."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
+    for path in files:
         if path.suffix.lower() in SUFFIXES and path.parent.name != "SegmentationClass":
             found[path.stem].append(path)
     return found
@@ -261,10 +276,6 @@ def _always(boxes: list[Box]) -> Callable[[int, int], Sequence[Box]]:
 
 def _label(name: str) -> str:
     return "" if name.lower() in UNLABELLED else name
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
 
 
 def _numbers(cells: Sequence[object]) -> list[float] | None:

@@ -14,6 +14,7 @@ from tasks.contract.findings import Findings
 from usecases.driving_perception.frames import Frame, Source
 from usecases.driving_perception.scenes import MAX_SPEED
 from usecases.reading.encodings import TextFile
+from usecases.reading.files import files_below
 
 SIDES = {"center": 0.0, "left": 1.0, "right": -1.0}  # cameras, and the direction in which the steering of their images is corrected
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")  # of the simulator, whose logs may have no header
@@ -26,8 +27,10 @@ def find_drives(folder: Path, findings: Findings) -> Source | None:
     Raises:
         DataError: a log is damaged.
     """
-    logs = sorted(folder.rglob("driving_log.csv"))
-    tubs = sorted(path.parent for path in folder.rglob("manifest.json") if any(path.parent.glob("*.catalog")))
+    files = files_below(folder)
+    logs = [path for path in files if path.name == "driving_log.csv"]
+    recorded = {path.parent for path in files if path.suffix == ".catalog"}
+    tubs = [path.parent for path in files if path.name == "manifest.json" and path.parent in recorded]
     if not logs and not tubs:
         return None
     frames = [frame for log in logs for frame in _simulated(log, folder, findings)]
@@ -70,12 +73,12 @@ def _image_of(log: Path, named: str) -> Path | None:
 # -- Donkeycar --------------------------------------------------------------------------------------------------------
 def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
     """The moments of a tub in version 2: a manifest, and catalogs with a JSON record per line."""
-    deleted, catalogs = _manifest(tub / "manifest.json")
+    deleted, catalogs = _manifest(tub / "manifest.json", findings)
     for name in catalogs or sorted(path.name for path in tub.glob("*.catalog")):
         if not (tub / name).is_file():
             findings.note("catalog that the manifest names and that is missing", str((tub / name).relative_to(folder)))
             continue
-        for number, line in enumerate((tub / name).read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(TextFile(tub / name, "", findings).lines(), 1):
             where = f"{(tub / name).relative_to(folder)} line {number}"
             try:
                 record: dict[str, Any] = json.loads(line)
@@ -99,15 +102,15 @@ def _of_tub(tub: Path, folder: Path, findings: Findings) -> Iterator[Frame]:
                 yield Frame(str(path.relative_to(folder)), path.read_bytes, recording, **driven)
 
 
-def _manifest(path: Path) -> tuple[set[int], list[str]]:
+def _manifest(path: Path, findings: Findings) -> tuple[set[int], list[str]]:
     """The deleted indexes, and the catalogs in their order."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in TextFile(path, "", findings).lines():
         try:
             found = json.loads(line)
         except json.JSONDecodeError:
             raise DataError(f"{path} is damaged: one of its lines is not JSON. Repair it, or remove it and its catalogs.") from None
         if isinstance(found, dict) and "paths" in found:
-            return set(found.get("deleted_indexes", ())), [str(name) for name in found["paths"]]
+            return set(found.get("deleted_indexes", ())), [Path(str(name)).name for name in found["paths"]]
     return set(), []
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from tasks.contract.findings import Findings
 from usecases.images import decode
+from usecases.reading.encodings import TextFile
 from usecases.reading.splits import SPLIT_NAMES
 
 SCENARIOS = frozenset({"day", "night", "dusk", "dawn", "rain", "fog", "snow", "sun", "clear", "overcast", "tunnel"})
@@ -103,7 +105,7 @@ def listed_splits(folder: Path) -> dict[str, str]:
     splits = {}
     for name, split in SPLIT_NAMES.items():
         path = folder / f"{name}.txt"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        for line in TextFile(path, "", Findings()).lines() if path.is_file() else []:
             if line.strip():
                 splits[line.split()[0]] = split
     return splits

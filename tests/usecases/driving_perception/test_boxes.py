@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from tasks.contract.errors import DataError
+from tasks.contract.findings import Findings
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
+from tests.usecases.changes import unnoticed_changes
 from tests.usecases.driving_perception.roads import prepared, save
 from usecases.driving_perception import DrivingPerception
+from usecases.driving_perception.boxed import find_boxed
 from usecases.driving_perception.frames import Box
 from usecases.driving_perception.heads.boxes.maps import STRIDE, found_boxes, overlaps
 from usecases.driving_perception.heads.boxes.network import corners, generalised_overlap, targets
@@ -119,6 +122,28 @@ def write(path: Path, lines: Sequence[str]) -> None:
 
 
 LAYOUTS = (kitti, yolo_of_ultralytics, yolo_of_roboflow, yolo_of_darknet, coco, voc)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_links_are_followed_and_the_digest_notices_every_change(layout: Callable[[Path], None], tmp_path: Path) -> None:
+    layout(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    for inside in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "data" / inside.name).symlink_to(inside, target_is_directory=inside.is_dir())
+    (tmp_path / "data" / "notes.md").write_text("so that the folder is not passed over\n")
+    source = find_boxed(tmp_path / "data", Findings())
+    assert source is not None and len(source.frames) == FRAMES and all(frame.boxes for frame in source.frames)
+    assert not unnoticed_changes(DrivingPerception(data=str(tmp_path / "data")), tmp_path / "elsewhere")
+
+
+def test_images_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    coco(tmp_path / "data")
+    (tmp_path / "data" / "train2017").rename(tmp_path / "elsewhere")
+    file = tmp_path / "data" / "annotations" / "instances_train2017.json"
+    file.write_text(file.read_text().replace('"file_name": "', '"file_name": "../../elsewhere/'))
+    findings = Findings()
+    assert find_boxed(tmp_path / "data", findings) is None
+    assert findings.kinds["label that names a missing image"]["count"] == FRAMES
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.contract.errors import DataError
+from tests.usecases.changes import unnoticed_changes
 from tests.usecases.driving_perception.roads import LAYOUTS, camvid_of_segnet, frames, pairs_without_anything, prepared, save
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.sample import CLASSES, draw
@@ -20,6 +21,12 @@ def kinds(card: dict[str, object]) -> set[str]:
     findings = card["findings"]
     assert isinstance(findings, list)
     return {finding["kind"] for finding in findings}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_digest_notices_every_change(layout: Callable[[Path], None], tmp_path: Path) -> None:
+    layout(tmp_path / "data")
+    assert not unnoticed_changes(DrivingPerception(data=str(tmp_path / "data")), tmp_path)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import math
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +18,15 @@ import torch
 from PIL import Image
 
 from tasks.contract.errors import BundleError, DataError
+from tasks.contract.findings import Findings
 from tasks.exporting.export import check_parity, check_symbolic_axes, write_graph
 from tasks.training.predicting import torch_predict
+from tests.usecases.changes import unnoticed_changes
 from usecases.driving_perception import DrivingPerception
 from usecases.driving_perception.attributions import attributions
 from usecases.driving_perception.augment import augmented
 from usecases.driving_perception.codec import RoadCodec
+from usecases.driving_perception.drives import find_drives
 from usecases.driving_perception.explaining import explain
 from usecases.driving_perception.figures import figures
 from usecases.driving_perception.heads.steering.network import BINS, INPUT_DROPOUT, INPUT_SCALE, SteeringNetwork, histogram_loss, steps
@@ -90,6 +94,20 @@ LAYOUTS = (simulator, simulator_with_header, tub)
 
 def prepared(folder: Path, out: Path, **settings: Any) -> dict[str, Any]:
     return DrivingPerception(data=str(folder), **settings).prepare(out)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_links_are_followed_and_the_digest_notices_every_change(layout: Callable[[Path], None], tmp_path: Path) -> None:
+    layout(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "drive").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    source = find_drives(tmp_path / "data", Findings())
+    assert source is not None and len(source.frames) >= MOMENTS - 2
+    (tmp_path / "few").mkdir()
+    for path in (p for p in (tmp_path / "elsewhere").iterdir() if p.is_file()):
+        shutil.copy(path, tmp_path / "few")
+    shutil.copy(next((tmp_path / "elsewhere").rglob("*.jpg")), tmp_path / "few")
+    assert not unnoticed_changes(DrivingPerception(data=str(tmp_path / "few")), tmp_path / "few")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
