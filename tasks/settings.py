@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.contract.records import Record
+from tasks.contract.records import Settings
 from tasks.goals import EXAMPLES, read_goal
 
 
-class Fit(Record):
+class Fit(Settings):
     """How to train a network."""
 
     epochs: int = Field(default=20, ge=0, description="passes over the training split; 0 skips this training, if it is optional")
@@ -70,7 +70,7 @@ class Adaptation(Fit):
     )
 
 
-class Distillation(Record):
+class Distillation(Settings):
     """How a small student learns from a larger teacher."""
 
     bundle: str = Field(
@@ -101,7 +101,7 @@ class Distillation(Record):
 Target = Literal["this", "vnni", "avx2", "arm", "gpu"]
 
 
-class Budget(Record):
+class Budget(Settings):
     """Limits on the quality, latency and size of a release, and the processor it is for."""
 
     goal: str = Field(

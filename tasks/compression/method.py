@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from tasks.contract.artifacts import Checkpoint, Dataset
-from tasks.contract.records import Record
+from tasks.contract.records import Settings
 from tasks.training.technique import Technique
 
 Train = Callable[[Technique], Checkpoint]
 """Fits the network of a use case with a technique."""
 
 
-class Method(Record, ABC):
+class Method(Settings, ABC):
     """A compression method: its fields are its settings, and the first line of its docstring is its help text.
 
     A method has levels of strength, such as shares of channels or bits of a weight. The search looks for the strongest level within the

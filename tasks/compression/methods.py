@@ -13,7 +13,7 @@ from tasks.compression.method import Method
 from tasks.compression.pruning import Pruning
 from tasks.compression.qat import QuantizationAwareness
 from tasks.compression.sparsity import Sparsification
-from tasks.contract.records import Record
+from tasks.contract.records import Settings
 from tasks.settings import Budget, Fit
 
 RECOVERY_EPOCHS = 10
@@ -29,7 +29,7 @@ def _row(method: Method) -> Any:
     return Field(default=method, description=f"settings of the method: {summary(type(method))}")
 
 
-class Methods(Record):
+class Methods(Settings):
     """The settings of every method, by its name."""
 
     prune: Pruning = _row(Pruning())

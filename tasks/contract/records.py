@@ -23,6 +23,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Settings(Record):
+    """Values that users set. Infinity and NaN are refused, while a measurement in another record may be either."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 def write_typed(record: Record) -> dict[str, Any]:
     """The fields of a record with the name of its class and the format, from which `read_typed` makes the same record."""
     return {"type": f"{type(record).__module__}:{type(record).__qualname__}", "format": FORMAT, **record.model_dump(mode="json")}

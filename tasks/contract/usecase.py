@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from tasks.contract.capabilities import Distillable
 from tasks.contract.codec import Codec
 from tasks.contract.errors import ContractError
-from tasks.contract.records import Record, read_typed, write_typed
+from tasks.contract.records import Settings, read_typed, write_typed
 from tasks.contract.types import Arrays, Predict, Say, Split, silently
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Examples(Protocol):
         ...
 
 
-class UseCase(Record, ABC):
+class UseCase(Settings, ABC):
     """A vertical: its fields are its settings, its methods are its data, network, loss, score, requests and answers.
 
     The methods here are required. Optional features, such as pretraining or explanations, are capabilities: base classes of

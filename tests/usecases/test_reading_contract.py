@@ -116,6 +116,16 @@ def test_data_that_names_nothing_is_refused(kind: type[UseCase], data: str) -> N
         kind.model_validate({"data": data})
 
 
+@pytest.mark.parametrize("kind", dict.fromkeys(type(usecase) for usecase in SAMPLES))
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_settings_are_finite(kind: type[UseCase], value: str) -> None:
+    names = [name for name, field in kind.model_fields.items() if field.annotation is float]
+    assert names
+    for name in names:
+        with pytest.raises(ValueError, match=name):
+            kind.model_validate({name: value})
+
+
 @pytest.mark.parametrize("name", ["name", "owner/", "/name"])
 def test_a_data_set_of_the_hub_has_an_owner(name: str) -> None:
     with pytest.raises(DataError, match="Give hf://owner/name"):
