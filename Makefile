@@ -9,20 +9,20 @@ SERVER := http://127.0.0.1:4200/api
 install: .venv/installed ## the virtual environment, from the lock
 
 # On Linux, torch of PyPI needs NVIDIA's libraries (some 2 GB) and a build for the CPU ("+cpu") does not; make LOCK=requirements-cuda.lock decides it.
-.venv/installed: requirements.lock requirements-cpu.lock requirements-cuda.lock
+.venv/installed: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12"'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@lock="$(LOCK)" && : $${lock:=$$($(BIN)/python -m deploy.dependencies choose)} \
 	&& echo "Installing from $$lock (about two minutes; five with NVIDIA's libraries) ..." \
 	&& $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement "$$lock"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: install ## the image classification flow on the embedded sample
-	@$(BIN)/python -m flows.image_classification --preset smoke
+	@$(BIN)/verticals run image-classification sample --preset smoke
 
 serve: install ## the newest version of every model that a flow released
-	@mkdir -p .verticals/models
-	@$(BIN)/python -m tasks.serving .verticals/models --grpc_port 8001 --watch_seconds 2 --graph_cache .verticals/graphs
+	@$(BIN)/verticals serve --grpc_port 8001
 
 # A run that collects no test fails, as pytest says it (exit code 5).
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -42,10 +42,10 @@ lint: install
 	@$(BIN)/basedpyright
 
 up: install ## a local Prefect server, the deployments and a worker
-	@$(BIN)/python -m deploy.local up
+	@$(BIN)/verticals up
 
 down: ## stop just those
-	@$(BIN)/python -m deploy.local down
+	@$(BIN)/verticals down
 
 # Tools that the lock does not need, in an environment of their own.
 TOOLS = .tools/bin

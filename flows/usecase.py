@@ -3,7 +3,8 @@
 from prefect import flow
 
 from tasks.baselines import baselines
-from tasks.compress import Compression, compress
+from tasks.compress import compress
+from tasks.compression.methods import Compression
 from tasks.contract.artifacts import Release
 from tasks.contract.usecase import AnyUseCase
 from tasks.distil import distil

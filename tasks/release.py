@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tasks import store
 from tasks.contract.artifacts import Checkpoint, Dataset, Evaluation, Explanation, OnnxModel, Release
 from tasks.contract.blocks import AnswerBlock
 from tasks.contract.capabilities import HasFigures
+from tasks.contract.plugins import vertical_of
 from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
@@ -27,8 +27,9 @@ from tasks.serving import publishing
 from tasks.serving.bundle import example_path, open_bundle
 from tasks.serving.graph_files import TABLE
 from tasks.settings import Budget
+from tasks.store.runs import Run, write_run
 
-KEPT_VERSIONS = 10  # of each model in the repository that `make serve` serves
+KEPT_VERSIONS = 10  # of each model in the repository that `verticals serve` serves
 
 
 @task(persist_result=False)
@@ -54,7 +55,9 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         progress.uses.take(chosen)
         answer, blocks = answer_example(chosen.model.folder)
         progress.detail = one_line(blocks)
-    report = Path("reports") / f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html"
+    started = datetime.now(UTC) - timedelta(seconds=_seconds_so_far())
+    run = f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    report = Path("reports") / f"{run}.html"
     released = Release(
         chosen=chosen,
         reason=reason,
@@ -68,6 +71,7 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
         progress.uses.take(chosen)
         facts = gather(released, dataset, budget, explanation).model_copy(update={"answer": tuple(blocks)})
         write_report(facts, store.home() / report)
+        write_run(Run(id=run, started=started, settings=facts.settings, release=released))
         publish(facts)
     summary(released, facts.next_commands)
     return released
@@ -100,25 +104,25 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
     Returns:
         The contents of the report, without the answer to the example request.
     """
-    chosen, evaluations = released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
+    usecase, chosen, evaluations = dataset.usecase, released.chosen.model, (released.chosen, *(r.evaluation for r in released.rejected))
     manifests = store.lineage(chosen.digest)
     stages = tuple(_stage(manifest) for manifest in reversed(manifests) if manifest["kind"] == "checkpoint")
     tables = [e.model.folder / TABLE for e in evaluations]
     return Facts(
-        flow=dataset.usecase.name,
+        flow=usecase.name,
         settings=_settings(dataset, manifests) | {"budget": budget.model_dump()},
         card=dataset.card,
         chosen=released.chosen,
         reason=released.reason,
         rejected=released.rejected,
-        reference=reference_of(evaluations, dataset.usecase.monitor).label,
+        reference=reference_of(evaluations, usecase.monitor).label,
         seconds=released.seconds,
         steps=take_steps(),
         stages=stages,
         recipes=next((tuple(json.loads(table.read_text())) for table in tables if table.exists()), ()),
         figures=_figures(chosen, dataset, explanation),
         lineage=tuple(manifests),
-        next_commands=_next_commands(released),
+        next_commands=_next_commands(released, vertical_of(usecase) or usecase.name),
     )
 
 
@@ -151,14 +155,13 @@ def _stage(manifest: dict[str, Any]) -> Stage:
     )
 
 
-def _next_commands(released: Release) -> tuple[str, ...]:
-    example = example_path(released.bundle)
-    python, flow = _from_here(Path(sys.executable)), type(released.chosen.model.usecase).__module__.rpartition(".")[2]
+def _next_commands(released: Release, vertical: str) -> tuple[str, ...]:
+    example = _from_here(example_path(released.bundle))
     return (
-        f"{python} -m tasks.serving predict {_from_here(released.bundle)} {_from_here(example)}",
-        "make serve    # serves the model, its web page and its API docs at http://127.0.0.1:8000",
-        f"{python} -m flows.{flow} --usecase.data YOUR_DATA --preset default",
-        "make up    # runs the same flow on a schedule and on a worker",
+        f"verticals predict {_from_here(store.home() / released.registered)} {example}",
+        "verticals serve    # serves the model, its web page and its API docs at http://127.0.0.1:8000",
+        f"verticals run {vertical} YOUR_DATA --preset default",
+        "verticals up    # then: verticals schedule " + vertical + ' YOUR_DATA --cron "0 3 * * *"',
     )
 
 

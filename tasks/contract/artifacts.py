@@ -15,8 +15,8 @@ from tasks.contract.usecase import AnyUseCase
 
 
 def home() -> Path:
-    """The folder of the store: `$VERTICALS_HOME`, else `.verticals` next to the code."""
-    return Path(os.environ.get("VERTICALS_HOME") or Path(__file__).parents[2] / ".verticals").resolve()
+    """The folder of the store: `$VERTICALS_HOME`, else `.verticals` in the working folder."""
+    return Path(os.environ.get("VERTICALS_HOME") or ".verticals").resolve()
 
 
 class Artifact(Record):
@@ -183,7 +183,9 @@ class Release(Record):
     chosen: Evaluation
     reason: str
     rejected: tuple[Rejection, ...]
-    registered: str = Field(default="", description="folder of this version in the model repository of `make serve`, relative to the store")
+    registered: str = Field(
+        default="", description="folder of this version in the model repository of `verticals serve`, relative to the store"
+    )
     report: str = Field(description="the HTML report, relative to the store")
     answer: dict[str, Any] = Field(description="the answer of the released bundle to its example request")
     seconds: float = Field(description="wall time of the whole run")

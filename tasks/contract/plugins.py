@@ -23,6 +23,13 @@ def entry_points() -> dict[str, EntryPoint]:
     return found
 
 
+def vertical_of(usecase: object) -> str:
+    """The name of a use case's entry point, or of its nearest base class that has one, as people type it; empty: none has."""
+    names = {point.value: name for name, point in entry_points().items()}
+    kinds = (f"{kind.__module__}:{kind.__qualname__}" for kind in type(usecase).__mro__)
+    return next((names[kind].replace("_", "-") for kind in kinds if kind in names), "")
+
+
 def trusted_packages(asked: str) -> frozenset[str]:
     """The top-level packages whose records may be read: the project's own, and those that declare a use case as an entry point.
 

@@ -27,6 +27,7 @@ from tasks.exporting.export import TOLERANCE, difference, silence, untied
 from tasks.reporting.formatting import quantity
 from tasks.serving.bundle import Bundle, open_bundle
 from tasks.serving.graph_files import EDGE, GRAPH, read_graph, stored_graph
+from tasks.serving.released import find_bundle
 
 Platform = Literal["any", "arm", "amd64"]
 PLATFORMS: tuple[Platform, ...] = ("any", "arm", "amd64")
@@ -154,15 +155,16 @@ def _table(whole: Costs, edge: Costs) -> Table:
     return table
 
 
-def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.exporting.edge", description="Convert a bundle for small devices.")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+def main(arguments: Sequence[str] = sys.argv[1:], prog: str = "python -m tasks.exporting.edge") -> int:
+    parser = argparse.ArgumentParser(prog=prog, description="Convert a bundle for small devices.")
+    parser.add_argument("bundle", metavar="MODEL", help="a released model, the id of a run, or a folder of a bundle")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument("--platform", choices=PLATFORMS, default="any", help="platform to optimise for (default: any)")
     given = parser.parse_args(arguments)
     try:
-        write_edge(given.bundle, given.out, given.platform)
-        Console().print(_table(*costs([given.bundle, given.out])))
+        bundle = find_bundle(given.bundle)
+        write_edge(bundle, given.out, given.platform)
+        Console().print(_table(*costs([bundle, given.out])))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -19,24 +19,34 @@ from tasks.reporting.terminal_blocks import terminal_lines
 from tasks.serving.bundle import open_bundle
 from tasks.serving.guard import ALL, new_key
 from tasks.serving.publishing import publish
+from tasks.serving.released import find_bundle
 from tasks.serving.scoring import find_requests, score
 from tasks.serving.settings import Serving
 
+PROG = "python -m tasks.serving"
+MODEL = "a released model by its NAME or NAME/VERSION, the id of a run, last, or a folder of a bundle"
 
-def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"predict": _predict, "score": _score, "publish": _publish, "key": _key}
+
+def main(arguments: Sequence[str] = sys.argv[1:], prog: str = PROG) -> int:
+    """Run a command and return its exit status: 0, or 2 after a user's mistake, which is printed.
+
+    Args:
+        arguments: of the command line.
+        prog: what help calls the program.
+    """
+    commands: dict[str, Callable[[Sequence[str], str], int]] = {"predict": _predict, "score": _score, "publish": _publish, "key": _key}
     try:
         if arguments and arguments[0] in commands:
-            return commands[arguments[0]](arguments[1:])
-        return _serve(arguments)
+            return commands[arguments[0]](arguments[1:], prog)
+        return _serve(arguments, prog)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def _serve(arguments: Sequence[str]) -> int:
+def _serve(arguments: Sequence[str], prog: str) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tasks.serving",
+        prog=prog if prog == PROG else f"{prog} serve",
         description="Serve models by the Open Inference Protocol, and with the requests and answers of their verticals.",
         epilog="Other commands: predict BUNDLE FILE, score BUNDLE SOURCE OUT, publish BUNDLE REPOSITORY, key NAME; each has its own --help.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -56,14 +66,14 @@ def _serve(arguments: Sequence[str]) -> int:
     return serve(repository, settings)
 
 
-def _predict(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving predict", description="Predict for requests that are given as files.")
-    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+def _predict(arguments: Sequence[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(prog=f"{prog} predict", description="Predict for requests that are given as files.")
+    parser.add_argument("bundle", metavar="MODEL", help=MODEL)
     parser.add_argument("requests", nargs="+", metavar="FILE", help="file with a request as the vertical takes it: an image, a text, ...")
     parser.add_argument("--explain", action="store_true", help="add an explanation, if the model supports explanations")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per request")
     given = parser.parse_args(arguments)
-    bundle = open_bundle(given.bundle)
+    bundle = open_bundle(find_bundle(given.bundle))
     requests = [bundle.codec.read(argument) for argument in given.requests]
     answers = bundle.answer(requests)
     if given.explain:
@@ -84,17 +94,15 @@ def show(name: str, blocks: Sequence[AnswerBlock]) -> None:
         console.print(Text.assemble("  ", line), soft_wrap=True)
 
 
-def _score(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.serving score", description="Predict for many requests; writes one line of JSON per request."
-    )
-    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+def _score(arguments: Sequence[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(prog=f"{prog} score", description="Predict for many requests; writes one line of JSON per request.")
+    parser.add_argument("bundle", metavar="MODEL", help=MODEL)
     parser.add_argument("source", type=Path, help="a folder with one file per request, or a .jsonl or .txt file with one request per line")
     parser.add_argument("out", type=Path, help="file to write, such as answers.jsonl")
     parser.add_argument("--batch", type=int, default=32, help="requests per batch (default: 32)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: 0, all cores that are available to this process)")
     given = parser.parse_args(arguments)
-    bundle = open_bundle(given.bundle, given.threads)
+    bundle = open_bundle(find_bundle(given.bundle), given.threads)
     requests = find_requests(given.source, bundle)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -103,18 +111,18 @@ def _score(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _publish(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving publish", description="Publish a bundle as the next version of a model.")
-    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+def _publish(arguments: Sequence[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(prog=f"{prog} publish", description="Publish a bundle as the next version of a model.")
+    parser.add_argument("bundle", metavar="MODEL", help=MODEL)
     parser.add_argument("repository", type=Path, help="folder that a server serves; created if it does not exist")
     parser.add_argument("--name", default="", help="name of the model (default: the name of its vertical)")
     given = parser.parse_args(arguments)
-    print(publish(given.bundle, given.repository, given.name))
+    print(publish(find_bundle(given.bundle), given.repository, given.name))
     return 0
 
 
-def _key(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.serving key", description="Create an API key.")
+def _key(arguments: Sequence[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(prog=f"{prog} key", description="Create an API key.")
     parser.add_argument("name", help="name of the client that will use the key")
     parser.add_argument(
         "--models", default=ALL, help="models that the key gives access to, separated by commas (default: all models and the repository)"

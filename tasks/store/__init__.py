@@ -2,11 +2,12 @@
 
     <home>/<kind>/<digest>/          the files, and manifest.json: step, settings, code, libraries, time, host, duration
     <home>/index/<key>.json          the record that a step returned, by the key of the step; a second run with nothing changed reads it
+    <home>/runs/<run>.json           the release and the settings of each run
     <home>/work/<key>/               unfinished work, from which a run that was killed resumes
     <home>/code/<step>.json          a cache of the modules that a step can load
     <home>/trash/                    damaged artifacts that were replaced; they are removed after a day
 
-The home is `$VERTICALS_HOME`, else `.verticals` next to the code. Records have no absolute paths, so that a store may be moved or copied.
+The home is `$VERTICALS_HOME`, else `.verticals` in the working folder. Records have no absolute paths, so that a store may be moved or copied.
 """
 
 from tasks.contract.artifacts import home

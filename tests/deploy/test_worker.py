@@ -41,9 +41,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
     environment = clean | {"PREFECT_PORT": str(port), "VERTICALS_HOME": str(home)}
 
     def local(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "deploy.local", *arguments], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "flows", *arguments], cwd=ROOT, env=environment, check=True)
 
-    local()
+    local("up")
     try:
         with SyncPrefectClient(f"http://127.0.0.1:{port}/api") as client:
             yield client

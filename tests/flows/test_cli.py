@@ -1,18 +1,13 @@
-"""The command line: one grammar for every flow, and mistakes answered in words."""
+"""The command line: one grammar for every flow, and mistakes answered with a sentence."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from flows.cli import parse, presets
-from flows.image_classification import image_classification
+from flows.command.settings import Options, fill, flow_of, parse, presets
 from tasks.contract.errors import SettingError
 
-ROOT = Path(__file__).parents[2]
+image_classification = flow_of("image-classification")
 
 
 def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -> None:
@@ -22,6 +17,22 @@ def test_what_is_typed_wins_over_the_preset_and_the_preset_over_the_defaults() -
     assert parameters["usecase"].width == 16
     assert parameters["pretraining"].epochs == presets(image_classification)["smoke"]["pretraining"]["epochs"]
     assert parameters["budget"].objective == "latency"
+
+
+def test_data_and_short_names_are_settings() -> None:
+    parameters, _ = parse(
+        image_classification, ["../photos", "--epochs", "7", "--minutes=3", "--preset", "smoke", "--usecase.label-smoothing", "0.2"]
+    )
+    assert parameters["usecase"].data == "../photos" and parameters["usecase"].label_smoothing == 0.2
+    assert parameters["fit"].epochs == 7 and parameters["fit"].max_minutes == 3
+    assert parse(image_classification, ["--epochs", "7", "../photos"])[0]["usecase"].data == "../photos"
+    assert parse(image_classification, ["../photos", "--usecase.data", "../photos"])[0]["usecase"].data == "../photos"
+
+
+def test_python_gives_the_same_settings() -> None:
+    typed, _ = parse(image_classification, ["photos", "--preset", "smoke", "--fit.learning_rate", "0.001"])
+    given, _ = fill(image_classification, "smoke", {"usecase": {"data": "photos"}, "fit": {"learning_rate": 1e-3}}, Options(False, ""))
+    assert given == typed
 
 
 def test_methods_are_named_with_commas_between() -> None:
@@ -34,6 +45,9 @@ def test_methods_are_named_with_commas_between() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["photos", "--usecase.data", "pictures"], "--usecase.data is given twice: pictures and photos"),
+        (["--epochs", "5", "--fit.epochs", "6"], "--fit.epochs is given twice: 6 and 5"),
+        (["--epochs", "five"], "--fit.epochs: Input should be a valid integer"),
         (["--fit.epoch", "5"], "no setting --fit.epoch. Did you mean --fit.epochs?"),
         (["--usecase.labelsmoothing", "0"], "Did you mean --usecase.label_smoothing?"),
         (["--preset", "huge"], "no preset 'huge' for image-classification. There are: smoke, default, full"),
@@ -49,21 +63,7 @@ def test_methods_are_named_with_commas_between() -> None:
         (["--compression.prune.shares", "0.5,1.5"], "--compression.prune.shares.1: Input should be less than 1 (it was 1.5)."),
     ],
 )
-def test_a_wrong_setting_is_refused_in_words(arguments: list[str], words: str) -> None:
+def test_a_wrong_setting_is_refused_with_a_sentence(arguments: list[str], words: str) -> None:
     with pytest.raises(SettingError) as refused:
         parse(image_classification, arguments)
     assert words in str(refused.value)
-
-
-def test_help_shows_every_setting_with_its_description() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.image_classification", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    shown = " ".join(done.stdout.split())
-    for parameter in ("usecase", "pretraining", "fit", "budget"):
-        record = parse(image_classification, [])[0][parameter]
-        for name, field in type(record).model_fields.items():
-            assert f"--{parameter}.{name}" in shown
-            assert field.description, name
-            assert " ".join(field.description.split()[:3]) in shown
-    assert "--json" in shown

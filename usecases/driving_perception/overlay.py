@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tasks.contract.errors import BundleError, DataError, UserError
 from tasks.serving.bundle import Bundle, open_bundle
+from tasks.serving.released import find_bundle
 from usecases.driving_perception.codec import RoadCodec
 from usecases.driving_perception.drawing import overlay
 from usecases.driving_perception.heads.table import HEADS
@@ -200,18 +201,19 @@ def _av() -> Any:
     return av
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m usecases.driving_perception.overlay", description=__doc__)
-    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+def main(arguments: Sequence[str] = sys.argv[1:], prog: str = "python -m usecases.driving_perception.overlay") -> int:
+    """Draw what a bundle sees over frames; the exit status is 2 after a user's mistake, which is printed."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("bundle", metavar="MODEL", help="a released model, the id of a run, or a folder of a bundle")
     parser.add_argument("frames", type=Path, metavar="VIDEO_OR_FOLDER", help="a video, a folder of images or one image")
     parser.add_argument("out", type=Path, metavar="OUT", help="a video such as out.mp4, or a folder for images")
     parser.add_argument("--threads", type=int, default=1, help="threads for one frame (default: 1)")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         if not given.frames.exists():
             raise DataError(f"{given.frames} does not exist. Give a video, a folder of images or one image.")
         frames = Video(given.frames) if given.frames.suffix.lower() in VIDEOS else Pictures(given.frames)
-        summary = draw_all(open_bundle(given.bundle, given.threads), frames, given.out)
+        summary = draw_all(open_bundle(find_bundle(given.bundle), given.threads), frames, given.out)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

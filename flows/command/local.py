@@ -1,4 +1,4 @@
-"""A Prefect server, this project's deployments and a process worker on one machine: `make up`, `make down`.
+"""A Prefect server, this project's deployments and a process worker on one machine: `verticals up`, `verticals down`.
 
 Only what `up` started is stopped by `down`: each process group is known by a file in the state folder.
 """
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from tasks.store import home
+from flows.command.settings import FLOWS, prefect_file
+from tasks.contract.artifacts import home
+from tasks.contract.errors import UserError
 
-PROJECT = Path(__file__).parents[1]
 PORT = int(os.environ.get("PREFECT_PORT", "4200"))
 API = f"http://127.0.0.1:{PORT}/api"
 POOL = "local"
@@ -26,58 +27,89 @@ PREFECT = Path(sys.executable).with_name("prefect")
 START_SECONDS = 120
 
 
+class StartError(UserError):
+    """The server, a deployment or the worker did not start."""
+
+
 def state() -> Path:
+    """The folder of process numbers, logs and the server's database."""
     return home() / "local"
 
 
 def environment() -> dict[str, str]:
+    """What the server, the worker and the runs are started with: paths are relative to the folder in which `up` was typed."""
+    here = os.environ.get("PYTHONPATH")
     return os.environ | {
         "PREFECT_API_URL": API,
         "PREFECT_HOME": str(state() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PROJECT_DIR": str(PROJECT),
-        "PYTHONPATH": str(PROJECT),
+        "PROJECT_DIR": str(Path.cwd()),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(FLOWS.parent), here))),
+        "VERTICALS_HOME": str(home()),
     }
 
 
 def up() -> None:
+    """Start what does not run yet.
+
+    Raises:
+        StartError: the port is taken, or something does not start; its log is named.
+    """
     state().mkdir(parents=True, exist_ok=True)
-    if _running("server"):
-        print(f"The server of an earlier `make up` is still there: http://127.0.0.1:{PORT}")
+    if is_up():
+        print(f"The server of an earlier `verticals up` is still there: http://127.0.0.1:{PORT}")
     elif _answers():
-        sys.exit(f"Something else answers on port {PORT}. Stop it, or choose another port: make up PREFECT_PORT=4201")
+        raise StartError(f"Something else answers on port {PORT}. Stop it, or choose another port: PREFECT_PORT=4201 verticals up")
     else:
         _start("server", "server", "start", "--host", "127.0.0.1", "--port", str(PORT))
         _wait_for_server()
-    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-    _prefect("--no-prompt", "deploy", "--all")
+    prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file()))
     if not _running("worker"):
         _start("worker", "worker", "start", "--pool", POOL, "--name", POOL)
     print(f"""
 The server, the deployments and a worker are up.
   look       http://127.0.0.1:{PORT}
   run        PREFECT_API_URL={API} {_shown(PREFECT)} deployment run image-classification/smoke
-  nightly    PREFECT_API_URL={API} {_shown(PREFECT)} deployment schedule ls image-classification/smoke
+  nightly    verticals schedule image-classification sample --cron "0 3 * * *" --preset smoke
   logs       {_shown(state())}/*.log
-  stop       make down""")
+  stop       verticals down""")
 
 
 def down() -> None:
+    """Stop the worker and the server that `up` started."""
     for name in ("worker", "server"):
         process = _running(name)
         if process is None:
-            print(f"No {name} of ours is running.")
+            print(f"No {name} of this folder is running.")
             continue
         _stop(process)
         print(f"Stopped the {name}.")
         (state() / f"{name}.pid").unlink(missing_ok=True)
 
 
+def is_up() -> bool:
+    """Whether the server that `up` started runs."""
+    return _running("server") is not None
+
+
+def prefect(*arguments: str) -> str:
+    """Run Prefect's own command against the local server and return what it printed.
+
+    Raises:
+        StartError: it failed; the message has its output.
+    """
+    done = subprocess.run([PREFECT, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise StartError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
 def _start(name: str, *arguments: str) -> None:
     with (state() / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [PREFECT, *arguments], env=environment(), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [PREFECT, *arguments], env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     (state() / f"{name}.pid").write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
 
@@ -115,19 +147,9 @@ def _wait_for_server() -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _answers():
         if not _running("server") or time.monotonic() > deadline:
-            sys.exit(f"The server did not come up. Its log: {state() / 'server.log'}")
+            raise StartError(f"The server did not come up. Its log: {state() / 'server.log'}")
         time.sleep(0.5)
-
-
-def _prefect(*arguments: str) -> None:
-    done = subprocess.run([PREFECT, *arguments], env=environment(), cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
 
 
 def _shown(path: Path) -> str:
     return os.path.relpath(path)
-
-
-if __name__ == "__main__":
-    down() if sys.argv[1:] == ["down"] else up()
