@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def test_readers_of_utf8_get_a_copy_only_where_they_need_one(encoding: str, end:
     assert (copy == file.path) == (encoding == "utf-8" and end == "\n")
     del file
     assert copy.exists() == (copy == tmp_path / "file.csv")
+
+
+def test_a_link_that_is_pointed_elsewhere_is_looked_at_again(tmp_path: Path) -> None:
+    link, found = tmp_path / "now.txt", []
+    for name, content in (("v1.txt", b"plain ascii text\n"), ("v2.txt", "caf\u00e9 noir, cr\u00e8me".encode("cp1252"))):
+        (tmp_path / name).write_bytes(content.ljust(20))
+        os.utime(tmp_path / name, ns=(1, 1))
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name)
+        found.append(TextFile(link, "", Findings()).encoding)
+    assert found == ["utf-8", "cp1252"]
 
 
 def test_quotation_marks_hold_cells_together_where_they_are_used_so(tmp_path: Path) -> None:

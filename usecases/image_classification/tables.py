@@ -128,7 +128,7 @@ def from_parquet(shards: Sequence[Path], settings: ImageSettings) -> Source:
 
 def _parquet_item(name: str, label: str, path: Path, group: int, column: str, number: int, split: str | None) -> Item:
     def read() -> bytes:
-        value = _row_group(path, group, column)[number].as_py()
+        value = _row_group(path.resolve(), path.stat().st_ctime_ns, group, column)[number].as_py()
         value = value.get("bytes") if isinstance(value, dict) else value
         return value or b""
 
@@ -136,7 +136,7 @@ def _parquet_item(name: str, label: str, path: Path, group: int, column: str, nu
 
 
 @lru_cache(maxsize=1)
-def _row_group(path: Path, group: int, column: str) -> Any:
+def _row_group(path: Path, changed: int, group: int, column: str) -> Any:
     """One column of a row group. Items are read in their order, so that one row group at a time is in memory."""
     return open_parquet(path).read_row_group(group, columns=[column]).column(column)
 

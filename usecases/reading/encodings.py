@@ -46,7 +46,7 @@ class TextFile:
     def __init__(self, path: Path, asked: str, findings: Findings) -> None:
         self.path = path
         facts = path.stat()
-        self.encoding, feeds, nuls, unreadable = _looked_at(path, asked, facts.st_size, facts.st_mtime_ns)
+        self.encoding, feeds, nuls, unreadable = _looked_at(path.resolve(), asked, facts.st_size, facts.st_ctime_ns)
         self.line_end = "\n" if feeds else "\r"
         self._is_plain = self.encoding in UTF8 and not nuls and bool(feeds)
         if unreadable and asked and unreadable > DAMAGED * facts.st_size:
