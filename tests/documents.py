@@ -134,29 +134,27 @@ def validate(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _validate_ours(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("flows.command", reason="the command verticals is not here yet")
-    from flows.command import COMMANDS
-    from flows.command.settings import flow_of, parse
-
     from tasks.contract.errors import SettingError
 
+    commands = pytest.importorskip("flows.command", reason="the command verticals is not here yet").COMMANDS
+    settings = importlib.import_module("flows.command.settings")
     name, rest = arguments[0], list(arguments[1:])
-    assert name in COMMANDS, f"there is no command verticals {name}"
+    assert name in commands, f"there is no command verticals {name}"
     if name == "run" and "--help" not in rest:
         try:
-            parse(flow_of(rest[0]), rest[1:])
+            settings.parse(settings.flow_of(rest[0]), rest[1:])
         except SettingError as error:
             raise AssertionError(str(error)) from None
     elif name in ("up", "down", "doctor"):
         assert not rest, f"verticals {name} takes no arguments"
     elif name != "run":
-        module = importlib.import_module(f"flows.command.{COMMANDS[name].module}")
+        module = importlib.import_module(f"flows.command.{commands[name].module}")
         monkeypatch.setattr("flows.command.models.find_bundle", Path)  # models need not exist,
         monkeypatch.setattr(
             "flows.command.local.is_up", _stop
         )  # nor a server, which `schedule` asks for after it has validated its settings
         with only_parsed(monkeypatch):
-            _parse(lambda: getattr(module, COMMANDS[name].function)(rest), arguments)
+            _parse(lambda: getattr(module, commands[name].function)(rest), arguments)
 
 
 def _stop() -> NoReturn:
