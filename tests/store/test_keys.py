@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,9 +29,9 @@ from tasks.export import export
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.settings import Budget, Fit
-from tasks.store import source
+from tasks.store import libraries, source
 from tasks.store.closure import OURS
-from tasks.store.keys import code_of, key
+from tasks.store.keys import code_of, key, versions
 from tasks.train import fine_tune
 from usecases.image_classification import ImageClassification
 from usecases.recommendation import Recommendation
@@ -145,7 +147,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project's source, which keys are computed from."""
     for package in ("tasks", "usecases"):
         shutil.copytree(ROOT / package, tmp_path / "tree" / package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(source, "folder_of", lambda package: tmp_path / "tree" / package)
+    monkeypatch.setattr(source, "locations", lambda package: (tmp_path / "tree" / package,))
     return tmp_path / "tree"
 
 
@@ -207,8 +209,134 @@ def test_versions_of_libraries_are_part_of_the_key(monkeypatch: pytest.MonkeyPat
     from tasks.store import keys
 
     before = key(step)
-    monkeypatch.setattr(keys, "_version", lambda distribution: "9.9" if distribution == "onnxruntime" else "1.0")
+    monkeypatch.setattr(keys, "installed_version", lambda distribution: "9.9" if distribution == "onnxruntime" else "1.0")
     assert key(step) != before
+
+
+OUTSIDE = {
+    "shopping/__init__.py": "",
+    "shopping/case.py": """
+import importlib, json
+from pathlib import Path
+import shopping.parts
+from shopping import bases, parts
+from shopping.bases import Generic, read
+from shopping.starred import *
+from scaling import scale
+try:
+    from shopping import optional
+except ImportError:
+    optional = None
+
+class Mine(bases.Base): ...
+class Other(Generic[int]): ...
+
+def computed(kind):
+    return importlib.import_module(f"shopping.kind_{kind}")
+
+def by_name(name):
+    return getattr(parts, "make_" + name)()
+
+def step():
+    return Mine().work(), Other().generic(), shopping.parts.dotted(), read("a"), star(), scale(1), optional
+
+def alone():
+    return scale(1), optional
+""",
+    "shopping/bases.py": """
+import typing
+T = typing.TypeVar("T")
+READERS = {}
+def register(function):
+    READERS["a"] = function
+    return function
+def read(name):
+    return READERS[name]()
+@register
+def registered():
+    import shopping.by_decorator
+class Base:
+    def work(self):
+        import shopping.by_attribute_base
+class Generic(typing.Generic[T]):
+    def generic(self):
+        import shopping.by_subscripted_base
+""",
+    "shopping/starred.py": "def star():\n    import shopping.by_star\n",
+    "shopping/parts.py": """
+def dotted():
+    import shopping.by_dots
+def make_x():
+    import shopping.by_getattr
+""",
+    **{f"shopping/by_{name}.py": "" for name in ("decorator", "attribute_base", "subscripted_base", "star", "dots", "getattr")},
+    "shopping/kind_a.py": "",
+    "shopping/labels.json": "[]",
+    "scaling/__init__.py": "def scale(x):\n    return x\n",
+    "prices.py": "from pathlib import Path\n\ndef step():\n    return Path(__file__).with_name('prices.csv').read_text()\n",
+    "prices.csv": "1",
+}
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Packages and a module of somebody else who installed none of them."""
+    for name, text in OUTSIDE.items():
+        (tmp_path / "outside" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outside" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "outside")
+    caches = source.locations, libraries.is_source, libraries.distributions_of
+    for cached in caches:
+        cached.cache_clear()
+    yield tmp_path / "outside"
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("shopping", "scaling", "prices")]:
+        del sys.modules[name]
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_code_of_another_package_is_followed_through_every_way_to_name_it(outside: Path) -> None:
+    case = importlib.import_module("shopping.case")
+    found = set(code_of(case.step, (), {}).modules)
+    assert {f"shopping.by_{name}" for name in ("decorator", "attribute_base", "subscripted_base", "star", "dots")} <= found
+    assert "scaling" in found and "shopping.kind_a" not in found and "shopping.by_getattr" not in found
+    assert "shopping.kind_a" in code_of(case.computed, (), {}).modules
+    assert "shopping.by_getattr" in code_of(case.by_name, (), {}).modules
+
+
+@pytest.mark.parametrize("name", ["shopping/optional.py", "shopping/labels.json", "scaling/__init__.py", "shopping/case.py"])
+def test_a_change_of_another_package_makes_its_steps_stale(outside: Path, name: str) -> None:
+    case = importlib.import_module("shopping.case")
+    before = key(case.alone)
+    assert key(case.alone) == before
+    (outside / name).write_text("# changed, or new")
+    assert key(case.alone) != before
+
+
+def test_a_module_without_a_package_is_part_of_the_key_with_the_file_that_it_names(outside: Path) -> None:
+    step = importlib.import_module("prices").step
+    before = key(step)
+    (outside / "prices.csv").write_text("2")
+    changed = key(step)
+    edited(outside / "prices.py")
+    assert len({before, changed, key(step)}) == 3
+
+
+def test_the_code_of_a_step_in_a_script_is_part_of_its_key(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    text = "from tasks.store.keys import key\n\ndef step():\n    return 1\n\nprint(key(step))\n"
+    keys = []
+    for changed in (text, text.replace("return 1", "return 2")):
+        script.write_text(changed)
+        done = subprocess.run([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        keys.append(done.stdout)
+    assert keys[0] != keys[1]
+
+
+def test_a_library_without_a_distribution_is_not_left_out() -> None:
+    assert versions(["no_such_library"])["no_such_library"] == "not installed"
+    assert versions(["PIL"]).keys() == {"pillow", "python"}
 
 
 def test_measurements_are_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
