@@ -39,7 +39,7 @@ def quantize(model: OnnxModel, dataset: Dataset, budget: Budget) -> list[OnnxMod
         return write_quantized(model, dataset, recipe, found.tried, work)
 
     name = "quantize" if model.role == "full" else f"quantize {model.label}"
-    settings = budget.model_dump(mode="json", exclude={"max_latency_ms"})
+    settings = budget.model_dump(mode="json", exclude={"max_latency_ms", "goal"})
     with step(name) as progress:
         found, progress.cached = store.remember(Search, {"budget": settings}, measured, (model, dataset), step=name, machine=True)
         made = []

@@ -13,7 +13,7 @@ from tasks.goals import EXAMPLES, read_goal
 class Fit(Settings):
     """How to train a network."""
 
-    epochs: int = Field(default=20, ge=0, description="passes over the training split; 0 skips this training, if it is optional")
+    epochs: int = Field(default=20, ge=1, description="passes over the training split")
     max_minutes: float = Field(default=0, ge=0, description="limit of wall time in minutes, to which the schedule is adjusted; 0: no limit")
     batch_size: int = Field(
         default=128,

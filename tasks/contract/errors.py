@@ -17,6 +17,10 @@ class BundleError(UserError):
     """A bundle, checkpoint or request cannot be opened or is malformed."""
 
 
+class StoreError(UserError):
+    """The artifact store cannot be read or written: its disk is full, or it is not a folder that may be written."""
+
+
 class TrainingError(UserError):
     """Training ended without a result. `kind` names the cause, by which a retry is decided."""
 
@@ -33,6 +37,12 @@ class Infrastructure(TrainingError):
     """A rank or the supervisor died without an error of its own: it was killed, or the machine failed. A retry resumes the fit."""
 
     kind = "infrastructure"
+
+
+class DiskFull(TrainingError):
+    """The disk became full during training. A retry would fail again."""
+
+    kind = "disk"
 
 
 class Stalled(TrainingError):

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
 from tasks.contract.artifacts import Artifact, home
-from tasks.contract.errors import BundleError
+from tasks.contract.errors import BundleError, StoreError
 from tasks.contract.records import FORMAT, Record
-from tasks.store.digests import MANIFEST, content_digest, content_files, file_digest, write_whole
-from tasks.store.keys import code_of, key, versions, written
+from tasks.store.digests import MANIFEST, SCRATCH, content_digest, content_files, file_digest, write_whole
+from tasks.store.keys import Code, code_of, edited, key_of, versions, written
 from tasks.store.uses import current
 
 A = TypeVar("A", bound=Artifact)
@@ -30,7 +34,11 @@ Settings = Mapping[str, Any]
 MAX_HASHED_BYTES = 64_000_000  # larger files are compared by size and time, since hashing gigabytes takes longer than the cache saves
 TRASH_SECONDS = 86_400
 ALL = "all"
+DIGEST = re.compile("[0-9a-f]{64}")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _refreshed: set[str] = set()
+_reported: set[str] = set()
 
 
 def make(
@@ -54,15 +62,20 @@ def make(
 
     Returns:
         The record, and whether it was found in the store.
+
+    Raises:
+        StoreError: the result has to be written, and the disk is full or the store cannot be written.
     """
-    name = key(build, inputs, {"kind": artifact.__name__, **settings}, machine)
-    with _locked(name):
-        found = None if _is_refreshed(step, name) else _recall(artifact, name)
-        is_there = found is not None and intact(found)
-        record = found if is_there and found is not None else _built(artifact, settings, build, inputs, step, name)
+    search = _Search.of(build, inputs, {"kind": artifact.__name__, **settings}, step, machine)
+    found = search.recall(artifact)
+    record = found
+    if record is None:
+        with _writing(), _locked(search.key):
+            found = search.recall(artifact) or search.finish(artifact)
+            record = found or _built(artifact, settings, build, inputs, step, search)
     current().take(*inputs)
     current().give(record)
-    return record, is_there
+    return record, found is not None
 
 
 def remember(
@@ -86,12 +99,14 @@ def remember(
     Returns:
         The record, and whether it was found in the store.
     """
-    name = key(compute, inputs, {"kind": record.__name__, **settings}, machine)
-    with _locked(name):
-        found = None if _is_refreshed(step, name) else _recall(record, name)
-        made = found if found is not None else compute()
-        if found is None:
-            _remember(name, made)
+    search = _Search.of(compute, inputs, {"kind": record.__name__, **settings}, step, machine)
+    made = found = search.recall(record)
+    if made is None:
+        with _writing(), _locked(search.key):
+            found = search.recall(record)
+            made = found or compute()
+            if found is None and search.is_valid():
+                _remember(search.key, made)
     current().take(*inputs)
     current().give(made)
     return made, found is not None
@@ -129,7 +144,13 @@ def lineage(digest: str) -> list[dict[str, Any]]:
 
 def manifest(digest: str) -> dict[str, Any]:
     """The manifest of an artifact: step, settings, code, libraries, time, host and duration."""
-    found = json.loads((find(digest) / MANIFEST).read_text(encoding="utf-8"))
+    path = find(digest) / MANIFEST
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("made_from"), list):
+        raise BundleError(f"The manifest {path} is damaged. Remove its folder; the run that made it makes it again.")
     if "format" in found:
         return found
     # format 0, before formats were numbered: step and settings were called the recipe, and records had the path of their folder
@@ -139,23 +160,74 @@ def manifest(digest: str) -> dict[str, Any]:
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
-def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inputs: Sequence[Artifact], step: str, name: str) -> A:
-    work = home() / "work" / name
+@dataclass
+class _Search:
+    """The search for the result of a step by its key, and whether the key is that of the code that this process runs."""
+
+    key: str
+    find_code: Callable[[], Code]
+    code: Code
+    is_refreshed: bool
+    edited: list[str]
+
+    @classmethod
+    def of(cls, step: Callable[..., Any], inputs: Sequence[Artifact], settings: Settings, name: str, machine: bool) -> Self:
+        def find_code() -> Code:
+            return code_of(step, inputs, settings)
+
+        code = find_code()
+        found = key_of(code, step, inputs, settings, machine)
+        return cls(found, find_code, code, _is_refreshed(name, found), edited(code))
+
+    def recall(self, record: type[R]) -> R | None:
+        """What the index has, if it is intact."""
+        found = None if self.is_refreshed or self.edited else _recall(record, self.key)
+        return None if isinstance(found, Artifact) and not intact(found) else found
+
+    def finish(self, artifact: type[A]) -> A | None:
+        """File complete work away, whose run was killed before it could do so."""
+        work = home() / "work" / self.key
+        described = _described(work)
+        if self.is_refreshed or self.edited or described is None or described.get("key") != self.key or not _is_intact(work):
+            return None
+        try:
+            record = artifact.model_validate(described.get("record"))
+        except (ValidationError, BundleError):
+            return None
+        _file_away(work, record, self.key)
+        return record
+
+    def is_valid(self) -> bool:
+        """Whether the code on disk is still what the key was computed from; if not, nobody knows which of both made the result."""
+        changed = self.edited or edited(self.code) or ([] if self.find_code() == self.code else ["the code of this step"])
+        for name in changed:
+            if name not in _reported:
+                _reported.add(name)
+                _report(f"{name} was changed during this run: results of it are used, but not kept for later runs.")
+        return not changed
+
+
+def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inputs: Sequence[Artifact], step: str, search: _Search) -> A:
+    # what runs code that was edited is not resumed: its key is that of the new code
+    work = home() / "work" / (search.key if not search.edited else f"{search.key}-{uuid.uuid4().hex[:8]}")
+    if search.is_refreshed:
+        shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
+    (work / MANIFEST).unlink(missing_ok=True)
     started = time.time()
     fields = build(work)
-    shutil.rmtree(work / ".work", ignore_errors=True)
     digest = content_digest(work)
     record = artifact(digest=digest, made_from=tuple(each.digest for each in inputs), **fields)
-    code = code_of(build, inputs, settings)
+    code, name = search.code, search.key if search.is_valid() else ""
     described = {
         "format": FORMAT,
         "kind": type(record).__name__.lower(),
         "digest": digest,
+        "key": name,
         "made_from": list(record.made_from),
         "step": step,
         "settings": written(settings),
-        "code": code.modules,
+        "code": code.modules | code.files,
         "libraries": versions(code.libraries),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -163,15 +235,22 @@ def _built(artifact: type[A], settings: Settings, build: Callable[..., Any], inp
         "record": record.model_dump(mode="json"),
         "files": {str(path.relative_to(work)): _facts_of(path) for path in content_files(work)},
     }
-    (work / MANIFEST).write_text(json.dumps(described, indent=1), encoding="utf-8")
-    _file_away(work, record.folder)
-    _remember(name, record)
+    write_whole(work / MANIFEST, json.dumps(described, indent=1))
+    _file_away(work, record, name)
     return record
 
 
-def _file_away(work: Path, folder: Path) -> None:
-    """Move finished work into the store. An intact folder with the same content stays; a damaged one is moved to the trash first."""
+def _file_away(work: Path, record: Artifact, name: str) -> None:
+    """Move finished work into the store. An intact folder with the same content stays; a damaged one is moved to the trash first.
+
+    A run may be killed at any moment: from its manifest on the work is complete, and the next run files it away. The index is written
+    before the folder has its name, since an entry whose folder is not there is ignored.
+    """
+    folder = record.folder
+    shutil.rmtree(work / SCRATCH, ignore_errors=True)
     sync(work)
+    if name:
+        _remember(name, record)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.name):
         if _is_intact(folder):
@@ -181,6 +260,7 @@ def _file_away(work: Path, folder: Path) -> None:
             trash = home() / "trash"
             trash.mkdir(exist_ok=True)
             _empty(trash)
+            os.utime(folder)  # it is kept for a day from now on
             folder.rename(trash / f"{folder.name}-{uuid.uuid4().hex[:8]}")
         work.rename(folder)
         sync(folder.parent, recursive=False)
@@ -198,17 +278,31 @@ def sync(folder: Path, recursive: bool = True) -> None:
 
 def _empty(trash: Path) -> None:
     for path in trash.iterdir():
-        if path.stat().st_mtime < time.time() - TRASH_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # another run removes it, too
+            if path.stat().st_mtime < time.time() - TRASH_SECONDS:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _is_intact(folder: Path) -> bool:
-    try:
-        listed: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
+    described = _described(folder)
+    if described is None:
         return False
-    present = {str(path.relative_to(folder)) for path in content_files(folder)}
-    return present == set(listed) and all(_same_file(folder / name, facts) for name, facts in listed.items())
+    listed: dict[str, Any] = described["files"]
+    try:
+        present = {str(path.relative_to(folder)) for path in content_files(folder)}
+        return present == set(listed) and all(_same_file(folder / name, facts) for name, facts in listed.items())
+    except (OSError, KeyError, TypeError):  # a file that cannot be read, or a damaged row of the manifest
+        return False
+
+
+def _described(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None if there is none or it is damaged."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(found, dict) and isinstance(found.get("files"), dict) and isinstance(found.get("made_from"), list)
+    return found if is_whole else None
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
@@ -232,15 +326,15 @@ def _is_refreshed(step: str, name: str) -> bool:
     if name in _refreshed or not (ALL in asked or step.partition(" ")[0] in filter(None, asked)):
         return False
     _refreshed.add(name)
-    shutil.rmtree(home() / "work" / name, ignore_errors=True)
     return True
 
 
 def _recall(record: type[R], name: str) -> R | None:
     try:
-        return record.model_validate_json((home() / "index" / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, BundleError):  # absent, or written by another version: it is made again
+        found = record.model_validate_json((home() / "index" / f"{name}.json").read_bytes())
+    except (OSError, ValueError, BundleError):  # absent, damaged, or written by another version: it is made again
         return None
+    return None if isinstance(found, Artifact) and not DIGEST.fullmatch(found.digest) else found
 
 
 def _remember(name: str, record: Record) -> None:
@@ -253,5 +347,36 @@ def _locked(name: str) -> Iterator[None]:
     path = home() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _report("Another run makes the same result. This run waits for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Report a store that cannot be written in one sentence.
+
+    Raises:
+        StoreError: its disk is full, or it is not a folder that may be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = home()
+        if error.errno in DISK_FULL:
+            raise StoreError(
+                f"The disk of {where} is full ({error}). Free some space there, or set VERTICALS_HOME to a folder on another disk. "
+                "The same command resumes."
+            ) from error
+        if error.errno in NOT_WRITABLE and Path(str(error.filename)).is_relative_to(where):
+            raise StoreError(
+                f"The artifact store {where} cannot be written ({error}). Set VERTICALS_HOME to a folder that you may write to."
+            ) from error
+        raise
+
+
+def _report(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

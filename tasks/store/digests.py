@@ -11,6 +11,8 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 LOGS = "logs"
+SCRATCH = ".work"
+"""Folder of unfinished work, which is removed when the artifact is filed away."""
 
 
 def digest_of(value: Any) -> str:
@@ -38,6 +40,6 @@ def content_digest(folder: Path) -> str:
 
 
 def content_files(folder: Path) -> list[Path]:
-    """The files below a folder that count as its content, sorted: all but its manifest and `logs/`."""
-    ours = folder / MANIFEST, folder / LOGS
+    """The files below a folder that count as its content, sorted: all but its manifest, `logs/` and `.work/`."""
+    ours = folder / MANIFEST, folder / LOGS, folder / SCRATCH
     return sorted(path for path in folder.rglob("*") if path.is_file() and not any(path.is_relative_to(own) for own in ours))

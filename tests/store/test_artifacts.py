@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +16,11 @@ import pytest
 
 from tasks import store
 from tasks.contract.artifacts import Artifact, Dataset
-from tasks.contract.errors import BundleError
+from tasks.contract.errors import BundleError, StoreError
 from tasks.contract.records import Record, read_typed, write_typed
 from tests.toy import ToyUseCase
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +77,107 @@ def test_killed_work_is_there_for_the_next_attempt() -> None:
         store.make(Dataset, {"data": "x"}, build)
     store.make(Dataset, {"data": "x"}, build)
     assert seen == [False, True]
+
+
+def test_work_that_was_killed_before_it_was_filed_away_is_found(tmp_path: Path) -> None:
+    """The process ends at each of the last calls: after the manifest, after the scratch folder, after the index."""
+    for number, call in enumerate(
+        ("tasks.store.artifacts._file_away", "tasks.store.artifacts._remember", "os.utime", "pathlib.Path.rename")
+    ):
+        code = f"""
+import os, sys
+from unittest import mock
+from tests.store.test_artifacts import Dataset, store, write
+if len(sys.argv) > 1:
+    mock.patch({call!r}, lambda *given: os._exit(9)).start()
+print(store.make(Dataset, {{"data": {number}}}, write)[1])
+"""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+        killed = subprocess.run([sys.executable, "-c", code, "die"], env=environment, capture_output=True, text=True)
+        again = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert (killed.returncode, again.stdout) in ((9, "True\n"), (0, "True\n")), again.stderr
+
+
+@pytest.mark.parametrize("text", ["null", "[]", '{"files": null}', '{"files": {}}', "\udcff"])
+def test_a_damaged_manifest_or_index_is_made_anew(text: str) -> None:
+    content = text.encode("utf-8", "surrogateescape")
+    for number, name in enumerate(("manifest.json", "../../index/*.json")):
+        made, _ = store.make(Dataset, {"data": number}, write)
+        for path in made.folder.glob(name) if "*" not in name else (store.home() / "index").glob("*.json"):
+            path.write_bytes(content)
+        again, cached = store.make(Dataset, {"data": number}, write)
+        assert not cached and store.intact(again) and store.lineage(again.digest)
+
+
+def test_a_store_that_cannot_be_written_serves_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = store.make(Dataset, {"data": "x"}, write)
+
+    def refuse(*given: Any, **options: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system", str(store.home() / "locks"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("tasks.store.digests.Path.write_text", refuse)
+    assert store.make(Dataset, {"data": "x"}, write) == (made, True)
+    with pytest.raises(StoreError, match=rf"{store.home()} cannot be written .*Set VERTICALS_HOME"):
+        store.make(Dataset, {"data": "y"}, write)
+
+
+def test_a_store_that_is_no_folder_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VERTICALS_HOME", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.make(Dataset, {"data": "x"}, write)
+
+
+def test_a_full_disk_is_named() -> None:
+    def build(folder: Path) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError, match=f"The disk of {store.home()} is full .* The same command resumes"):
+        store.make(Dataset, {"data": "x"}, build)
+
+
+def test_the_trash_keeps_for_a_day_what_is_moved_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+
+        def build(folder: Path, number: int = number) -> dict[str, Any]:
+            (folder / "own").write_text(str(number))
+            return write(folder)
+
+        made, _ = store.make(Dataset, {"data": number}, build)
+        (made.folder / "new").touch()
+        os.utime(made.folder, (1, 1))
+        store.make(Dataset, {"data": number}, build)
+    assert len(list((store.home() / "trash").iterdir())) == 2
+
+
+def test_results_of_code_that_was_edited_during_the_run_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("VALUE = 'old'\n")
+    (tmp_path / "run.py").write_text(
+        "import sys\nfrom pathlib import Path\nimport shop\nfrom tasks import store\nfrom tasks.contract.records import Record\n"
+        "class Value(Record):\n    value: str\n"
+        "def step():\n    return Value(value=shop.VALUE)\n"
+        "if len(sys.argv) > 1:\n    Path(shop.__file__).write_text('VALUE = 123\\n'.replace('123', repr('new')))\n"
+        "print(store.remember(Value, {}, step)[0].value)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = []
+    for arguments in (["edit"], []):
+        done = subprocess.run([sys.executable, str(tmp_path / "run.py"), *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append((done.stdout.strip(), "shop was changed during this run" in done.stderr))
+    assert said == [("old", True), ("new", False)]
+
+
+def test_the_place_of_the_data_makes_nothing_stale_after_it_was_prepared() -> None:
+    from tasks.store.keys import key
+    from usecases.nlp import TextClassification
+
+    def step() -> None: ...
+
+    one, other = (Dataset(digest="0" * 64, usecase=TextClassification(data=data), sizes={}) for data in ("texts", "./texts"))
+    assert key(step, (one,), {"usecase": one.usecase, "given": one}) == key(step, (other,), {"usecase": other.usecase, "given": other})
+    assert key(step, (), {"usecase": TextClassification()}) != key(step, (), {"usecase": TextClassification(split_seed=1)})
 
 
 def test_lineage_leads_back_to_the_data() -> None:
