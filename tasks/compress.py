@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from tasks.compression.method import Method
 from tasks.compression.methods import Compression
 from tasks.contract.artifacts import Checkpoint, Dataset, OnnxModel
 from tasks.contract.errors import SettingError, TrainingError
-from tasks.evaluation.validation import MAX_CHANCE, Comparison, compare_bundles
+from tasks.evaluation.validation import MAX_CHANCE, Comparison, compare_bundles, is_within
 from tasks.export import export
 from tasks.quantize import quantize
 from tasks.reporting.terminal import remark
@@ -149,7 +150,9 @@ class Search:
         """The loss of quality on validation, divided by the allowed loss; at most 1 if chance may explain the loss (see `Comparison`)."""
         monitor = self.whole.usecase.monitor
         loss, allowed = self.whole.scores[monitor] - made.checkpoint.scores[monitor], self.allowed
-        share = max(0.0, loss) / allowed if allowed else float("inf") if loss > 0 else 0.0
+        share = loss / allowed if allowed and math.isfinite(loss) else float("inf")
+        if is_within(loss, None, allowed):
+            share = min(1.0, max(0.0, share))
         if 1 < share <= MAX_CHANCE and self.keeps_quality(export(made.checkpoint, self.dataset, made.label, "compressed")):
             share = 1.0
         verdict = "within the budget" if share <= 1 else "may recover" if share < MAX_NEAR else "outside the budget"

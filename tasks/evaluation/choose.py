@@ -9,12 +9,14 @@ not take part in the choice, which therefore is not optimistic (nested cross-val
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.contract.artifacts import Evaluation, Interval, Rejection
-from tasks.evaluation.validation import is_within
+from tasks.contract.errors import TrainingError
+from tasks.evaluation.validation import is_within, or_worst
 from tasks.settings import Budget
 
 SAME_LATENCY = 0.05  # relative difference below which latencies count as equal, since measurements are noisier
@@ -55,6 +57,11 @@ def choose(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> t
     picked, folds = pick(evaluations, monitor, budget), cross_validate(evaluations, monitor, budget)
     place = _most_often(evaluations, picked, folds, misses, budget.allowed(reference.validation[monitor]))
     chosen, voted = evaluations[place], place != picked
+    if math.isnan(chosen.validation[monitor]):
+        raise TrainingError(
+            f"The {monitor} of all {len(evaluations)} candidates on validation is not a number, so that none can be released. "
+            "The usual cause is a learning rate that is too high: try a smaller --fit.learning_rate."
+        )
     if misses[place]:
         reason = f"No candidate is within the budget; this one has the best {monitor} on validation, but {misses[place]}."
     else:
@@ -80,7 +87,7 @@ def pick(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> int
     """
     reference = reference_of(evaluations, monitor)
     within = [e for e in evaluations if not over_budget(e, reference, monitor, budget)]
-    return _place(_cheapest(within, budget) if within else max(evaluations, key=lambda e: e.validation[monitor]), evaluations)
+    return _place(_cheapest(within, budget) if within else max(evaluations, key=lambda e: or_worst(e.validation[monitor])), evaluations)
 
 
 def cross_validate(evaluations: Sequence[Evaluation], monitor: str, budget: Budget) -> CrossValidation | None:
@@ -109,7 +116,8 @@ def cross_validate(evaluations: Sequence[Evaluation], monitor: str, budget: Budg
 
 def reference_of(evaluations: Sequence[Evaluation], monitor: str) -> Evaluation:
     """The reference for losses of quality: the candidate with the best validation score of those that were not compressed."""
-    return max((e for e in evaluations if e.model.role != "compressed"), key=lambda e: e.validation[monitor], default=evaluations[0])
+    plain = (e for e in evaluations if e.model.role != "compressed")
+    return max(plain, key=lambda e: or_worst(e.validation[monitor]), default=evaluations[0])
 
 
 def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budget: Budget) -> str:
@@ -126,6 +134,8 @@ def over_budget(candidate: Evaluation, reference: Evaluation, monitor: str, budg
     """
     have, want = candidate.validation[monitor], reference.validation[monitor]
     allowed = budget.allowed(want)
+    if math.isnan(have) or math.isnan(want):
+        return f"{f'its {monitor}' if math.isnan(have) else f'the {monitor} of {reference.label}'} on validation is not a number"
     if not is_within(want - have, candidate.gain, allowed):
         return (
             f"its {monitor} of {have:.4f} on validation is {want - have:.4f} below {reference.label}'s {want:.4f}; {allowed:.4f} is allowed"

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.contract.artifacts import Fold, Interval
 from tasks.contract.statistics import Statistics
 from tasks.evaluation.bootstrap import differences
-from tasks.evaluation.validation import Scored
+from tasks.evaluation.validation import Scored, or_worst
 
 FOLDS = 10
 MIN_EXAMPLES = 5  # in a held-out part
@@ -20,7 +20,7 @@ FOLD_DRAWS = 500  # bootstrap samples in each fold, fewer than for a whole split
 
 def best(scored: Sequence[Scored], plain: Sequence[bool]) -> int:
     """Index of the reference: the best candidate that was not compressed (`plain`), or the first one if all were."""
-    return max((place for place, one in enumerate(plain) if one), key=lambda place: scored[place].value, default=0)
+    return max((place for place, one in enumerate(plain) if one), key=lambda place: or_worst(scored[place].value), default=0)
 
 
 def gains_over(reference: int, scored: Sequence[Scored]) -> list[Interval | None]:
@@ -57,7 +57,7 @@ def folds(scored: Sequence[Scored], plain: Sequence[bool]) -> list[tuple[Fold, .
         rest = np.setdiff1d(np.arange(count), part)
         on_rest, on_part = ([_of_rows(one, rows) for one in statistics] for rows in (rest, part))
         scores = [_score(one) for one in on_rest]
-        reference = max((place for place, one in enumerate(plain) if one), key=scores.__getitem__, default=0)
+        reference = max((place for place, one in enumerate(plain) if one), key=lambda place: or_worst(scores[place]), default=0)
         gains = differences(on_rest, on_rest[reference], FOLD_DRAWS)
         for place, each in enumerate(found):
             gain = gains[place] if place != reference else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tasks.evaluation.bootstrap import difference
 from tasks.serving.bundle import open_bundle
 
 MAX_CHANCE = 2  # times the accepted loss, up to which a loss is accepted if it is not significant
+ROUNDING = 1e-9  # of scores, which are differences and quotients of floating-point numbers
 MAX_MEMORY = 200_000_000  # bytes of outputs that are cached while a split is scored
 
 
@@ -66,7 +68,17 @@ def is_within(loss: float, gain: Interval | None, allowed: float) -> bool:
     Returns:
         True if the loss is accepted.
     """
-    return loss <= allowed or (gain is not None and gain.high >= 0 and loss <= MAX_CHANCE * allowed)
+    return _at_most(loss, allowed) or (gain is not None and gain.high >= 0 and _at_most(loss, MAX_CHANCE * allowed))
+
+
+def _at_most(loss: float, allowed: float) -> bool:
+    """Whether a loss is accepted; a loss that differs from the accepted one only by rounding is, one that is not a number is not."""
+    return loss <= allowed or math.isclose(loss, allowed, rel_tol=ROUNDING, abs_tol=ROUNDING)
+
+
+def or_worst(score: float) -> float:
+    """The score for a comparison with others: a score that is not a number is worse than every other."""
+    return -math.inf if math.isnan(score) else score
 
 
 def score_split(usecase: UseCase, predict: Predict, folder: Path, split: Split = "validation") -> Scored:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tasks.contract.artifacts import Dataset, Evaluation, Latency, OnnxModel
+from tasks.contract.errors import TrainingError
 from tasks.contract.statistics import Statistics, mean_of
 from tasks.evaluation.choose import choose, cross_validate, pick, reference_of
-from tasks.evaluation.folds import FOLDS, folds, gains_over
+from tasks.evaluation.folds import FOLDS, best, folds, gains_over
 from tasks.evaluation.measure import evaluate
 from tasks.evaluation.validation import Scored
 from tasks.exporting.bundle import write_bundle
@@ -90,6 +91,21 @@ def test_a_budget_that_no_candidate_meets_is_reported() -> None:
         "No candidate is within the budget; this one has the best accuracy on validation, but its p95 of 0.80 ms is over"
     )
     assert len(rejected) == 3
+
+
+def test_a_score_that_is_not_a_number_is_the_worst_everywhere() -> None:
+    nan = float("nan")
+    full, small, simple = candidate("fp32", nan, 2, 4), candidate("int8", 0.8, 1, 1), candidate("markov", 0.9, 0.5, 0.1)
+    simple = simple.model_copy(update={"model": simple.model.model_copy(update={"role": "baseline"})})
+    for candidates in ([full, small, simple], [simple, small, full], [small, full, simple]):
+        chosen, _, rejected = choose(candidates, "accuracy", Budget())
+        assert chosen.label == "markov"
+        assert "is not a number" in next(r.reason for r in rejected if r.evaluation.label == "fp32")
+    assert choose([full, small], "accuracy", Budget())[0].label == "int8"
+    with pytest.raises(TrainingError, match=r"not a number.*--fit\.learning_rate"):
+        choose([full], "accuracy", Budget())
+    scored = [Scored("accuracy", {"accuracy": value}) for value in (nan, 0.1, nan)]
+    assert best(scored, [True, True, True]) == 1
 
 
 def test_noise_is_not_taken_for_speed() -> None:

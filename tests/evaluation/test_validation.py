@@ -74,3 +74,15 @@ def test_outputs_that_fit_the_memory_are_cached_by_their_inputs() -> None:
     assert calls == [1, 2, 3, 3], "the third did not fit"
     predict({"x": batches[0]["x"].reshape(2, 5)[0]})
     assert len(calls) == 5, "the same numbers in another shape"
+
+
+@pytest.mark.parametrize("count", [200, 600, 1000, 2000])
+def test_exactly_the_accepted_loss_is_accepted(count: int) -> None:
+    lost = count // 200
+    for hits in range(count // 2, count + 1):
+        loss = hits / count - (hits - lost) / count
+        assert is_within(loss, None, 0.005) and not is_within(loss, None, 0.005 - 0.5 / count)
+
+
+def test_a_loss_that_is_not_a_number_is_refused() -> None:
+    assert not is_within(float("nan"), None, 0.005)
