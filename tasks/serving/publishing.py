@@ -53,9 +53,12 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
             f"{name!r} is not a valid name of a model: letters, digits, dots, dashes and underscores were expected, 100 at most."
         )
     folder = repository / name
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder)
-    private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    except OSError as error:
+        raise SettingError(f"Nothing can be published to {repository} ({error}). Give a folder that you may write to.") from error
     try:
         draft = private / "bundle"
         shutil.copytree(bundle, draft)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -22,13 +24,16 @@ from tasks.training.job import SCRATCH, Job, Outcome, write_atomically
 from tasks.training.technique import Technique
 
 PROJECT = Path(__file__).parents[2]
+LOG = Path(tempfile.gettempdir()) / f"verticals-training-{os.getpid()}.log"
+"""What the supervisor and its libraries print; not in the store, whose disk may be the one that is full."""
+LOG_LINES = 12
 POLL_SECONDS = 0.05
 STALLED_SECONDS = float(os.environ.get("VERTICALS_STALLED_SECONDS", "1800"))
 NOT_FOR_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "PREFECT__FLOW_RUN_ID", "PREFECT__CONTROL_")
 # By default glibc returns the memory of activations to the system after each step, and the next step maps it again: 3 % of the time on a
 # CPU. Larger blocks are still returned, since keeping blocks of many sizes would fragment the memory until it is full.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-ERRORS = {e.kind: e for e in (errors.OutOfMemory, errors.Infrastructure, errors.TrainingError)}
+ERRORS = {e.kind: e for e in (errors.OutOfMemory, errors.DiskFull, errors.Infrastructure, errors.TrainingError)}
 
 Row = dict[str, Any]
 _supervisor: subprocess.Popen[str] | None = None
@@ -91,15 +96,20 @@ def warm_up() -> None:
     """Start the supervisor, which imports torch and Lightning in the background while the flow prepares data."""
     global _supervisor
     if _supervisor is None or _supervisor.poll() is not None:
-        _supervisor = subprocess.Popen(
-            [sys.executable, "-m", "tasks.training.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=PROJECT,
-            env=_environment(),
-        )
+        try:
+            log = LOG.open("w", encoding="utf-8")
+        except OSError:  # it trains without a log
+            log = None
+        with log or contextlib.nullcontext():
+            _supervisor = subprocess.Popen(
+                [sys.executable, "-m", "tasks.training.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log or subprocess.DEVNULL,
+                text=True,
+                cwd=PROJECT,
+                env=_environment(),
+            )
 
 
 def stop() -> None:
@@ -116,6 +126,13 @@ def stop() -> None:
         _supervisor.kill()
         _supervisor.wait()
     _supervisor = None
+
+
+def _remove_log() -> None:
+    LOG.unlink(missing_ok=True)
+
+
+atexit.register(_remove_log)
 
 
 atexit.register(stop)
@@ -155,13 +172,26 @@ def _run(job: Job, on_progress: Callable[[Row], None]) -> Outcome:
         if over:
             break
         if _supervisor.poll() is not None:
-            raise errors.Infrastructure(f"The training supervisor was lost (exit code {_supervisor.returncode}). The same command resumes.")
+            raise _lost(_supervisor.returncode)
         if time.monotonic() - last_progress > STALLED_SECONDS:
             raise errors.Stalled(f"Training made no progress for {STALLED_SECONDS:.0f} s and was stopped. Logs: {job.logs}")
         time.sleep(POLL_SECONDS)
     if job.result.exists():
         return Outcome.model_validate_json(job.result.read_text())
     raise _typed(json.loads(job.error.read_text()), job)
+
+
+def _lost(code: int) -> errors.TrainingError:
+    """The error for a supervisor that has ended, with the last lines of its log."""
+    try:
+        lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        lines = []
+    said = "".join(f"\n  {line}" for line in lines)
+    message = (
+        f"The training supervisor was lost (exit code {code}). The same command resumes. Its log {LOG}{':' if said else ' is empty.'}{said}"
+    )
+    return errors.DiskFull(message) if os.strerror(errno.ENOSPC) in said else errors.Infrastructure(message)
 
 
 def _typed(error: Row, job: Job) -> errors.UserError:

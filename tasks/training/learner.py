@@ -280,8 +280,18 @@ class Learner(pl.LightningModule):
         """A copy of the network with the weights to keep, in fp32 on the CPU."""
         network = copy.deepcopy(self.kept())
         if self.fit.patience:
+            if self.best[1] < 0:
+                raise TrainingError(not_a_number(self.usecase.monitor, self.fit))
             network.load_state_dict(torch.load(self.folder / "best.pt", map_location="cpu", weights_only=True))
         return network.float().cpu().eval()
+
+
+def not_a_number(monitor: str, fit: Fit) -> str:
+    """The message of a fit whose monitored score is not a number."""
+    return (
+        f"Training ended with a {monitor} on validation that is not a number. The usual cause is a learning rate that is too high: "
+        f"try a smaller --fit.learning_rate (it was {fit.learning_rate:g}) or a smaller --fit.gradient_clip (it was {fit.gradient_clip:g})."
+    )
 
 
 def _full_precision() -> AbstractContextManager[None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -26,12 +28,12 @@ from safetensors.torch import load_file, save_file
 
 from tasks.contract.capabilities import Calibrated
 from tasks.contract.cores import cores
-from tasks.contract.errors import DataError, UserError
+from tasks.contract.errors import DataError, TrainingError, UserError
 from tasks.training import checkpoints
 from tasks.training.batches import Batches
 from tasks.training.device import resolve_precision
 from tasks.training.job import Job, Outcome, write_atomically
-from tasks.training.learner import REPORT_SECONDS, Learner
+from tasks.training.learner import REPORT_SECONDS, Learner, not_a_number
 from tasks.training.sizing import resolve_batch_size
 
 COLLECTIVE_TIMEOUT = timedelta(hours=6)  # rank 0 may validate for long while the others wait
@@ -58,7 +60,8 @@ def describe(error: BaseException) -> dict[str, str]:
         return {"kind": "user", "type": type(error).__name__, "message": str(error)}
     text = f"{type(error).__name__}: {error}"
     out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-    return {"kind": "memory" if out_of_memory else "code", "type": type(error).__name__, "message": text}
+    no_space = (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "PytorchStreamWriter failed" in str(error)
+    return {"kind": "memory" if out_of_memory else "disk" if no_space else "code", "type": type(error).__name__, "message": text}
 
 
 def fit(job: Job, rank: int) -> None:
@@ -186,6 +189,8 @@ def finish(job: Job, learner: Learner, fit: Any) -> Outcome:
         with torch.no_grad():
             usecase.calibrate(network, predict, data)
     scores = usecase.score(predict, data, "validation")
+    if math.isnan(scores[usecase.monitor]):
+        raise TrainingError(not_a_number(usecase.monitor, fit))
     gap = mixed - scores[usecase.monitor]
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, work / "weights.safetensors")
     shutil.copytree(data / "assets", work / "assets", dirs_exist_ok=True)
