@@ -1,10 +1,10 @@
-# make install | demo | serve | test | test-slow | test-matrix | lint | up | down | lock | audit | sbom
+# make install | demo | serve | test | test-slow | test-matrix | lint | up | down | docs | lock | audit | sbom
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SERVER := http://127.0.0.1:4200/api
 
-.PHONY: install demo serve test test-slow test-matrix lint up down lock audit sbom clean
+.PHONY: install demo serve test test-slow test-matrix lint up down docs lock audit sbom clean
 
 install: .venv/installed ## the virtual environment, from the lock
 
@@ -59,6 +59,9 @@ lock: .tools/installed ## the lock files after a change of pyproject.toml; UPGRA
 
 audit: .tools/installed ## known vulnerabilities of every pin; SERVICE=osv asks another database
 	@$(PYTHON) -m deploy.dependencies audit --pip_audit $(TOOLS)/pip-audit $(if $(SERVICE),--service $(SERVICE))
+
+docs: install ## the documentation, in site/
+	@$(BIN)/python -m mkdocs build --quiet --strict
 
 sbom: install .tools/installed ## what is installed, with versions and licences: .verticals/sbom.cdx.json (CycloneDX)
 	@mkdir -p .verticals

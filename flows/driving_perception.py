@@ -23,7 +23,18 @@ def driving_perception(
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare road scenes, train, adapt to a scenario, explain, export, compress, evaluate, choose and bundle."""
+    """Prepare road scenes, train, adapt to a scenario, explain, compress, evaluate and release a model that perceives them.
+
+    Args:
+        usecase: road scenes, heads and network.
+        fit: training.
+        adaptation: fine-tuning for a part of the data.
+        compression: methods and how they recover quality.
+        budget: limits and objective of the choice.
+
+    Returns:
+        The released model with its report.
+    """
     dataset = prepare(usecase)
     trained = fine_tune(None, dataset, fit)
     checkpoint = adapt(trained, dataset, adaptation)

@@ -25,7 +25,19 @@ def image_classification(
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare images, pretrain a backbone without labels, fine-tune it, teach a student, export, compress, evaluate, choose and bundle."""
+    """Prepare images, pretrain, fine-tune, distil, compress, evaluate and release a model that classifies them.
+
+    Args:
+        usecase: images and network.
+        pretraining: training of the backbone without labels.
+        fit: training.
+        distillation: training of a smaller student.
+        compression: methods and how they recover quality.
+        budget: limits and objective of the choice.
+
+    Returns:
+        The released model with its report.
+    """
     dataset = prepare(usecase)
     backbone = pretrain(dataset, pretraining)
     checkpoint = fine_tune(backbone, dataset, fit)

@@ -27,7 +27,19 @@ def nlp(
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare texts (they tell the task), compute the baseline, pretrain on hidden tokens, fine-tune, teach a student, export, compress, choose and bundle."""
+    """Prepare texts, pretrain, fine-tune, distil, compress, evaluate and release a model that classifies texts or finds names in them.
+
+    Args:
+        usecase: texts, task and network.
+        pretraining: training of the backbone without labels.
+        fit: training.
+        distillation: training of a smaller student.
+        compression: methods and how they recover quality.
+        budget: limits and objective of the choice.
+
+    Returns:
+        The released model with its report.
+    """
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)

@@ -26,7 +26,19 @@ def recommendation(
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare a log, compute the baselines, pretrain on all behaviour, fine-tune, teach a student, export, compress, choose and bundle."""
+    """Prepare a log of events, compute baselines, train, distil, compress, evaluate and release a model that recommends items.
+
+    Args:
+        usecase: log of events and network.
+        pretraining: training of the backbone without labels.
+        fit: training.
+        distillation: training of a smaller student.
+        compression: methods and how they recover quality.
+        budget: limits and objective of the choice.
+
+    Returns:
+        The released model with its report.
+    """
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)

@@ -28,7 +28,20 @@ def usecase(
     compression: Compression = Compression(),
     budget: Budget = Budget(),
 ) -> Release:
-    """Prepare, compute the baselines, pretrain, fine-tune, adapt, distil, export, compress, evaluate, choose and bundle, as far as the use case can."""
+    """Prepare data, compute baselines, pretrain, fine-tune, adapt, distil, compress, evaluate and release, as far as the use case can.
+
+    Args:
+        usecase: the use case: data and network.
+        pretraining: training of the backbone without labels.
+        fit: training.
+        adaptation: fine-tuning for a part of the data.
+        distillation: training of a smaller student.
+        compression: methods and how they recover quality.
+        budget: limits and objective of the choice.
+
+    Returns:
+        The released model with its report.
+    """
     dataset = prepare(usecase)
     simple = baselines(dataset)
     backbone = pretrain(dataset, pretraining)

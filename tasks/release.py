@@ -20,6 +20,7 @@ from tasks.contract.plugins import vertical_of
 from tasks.evaluation.choose import choose, reference_of
 from tasks.reporting import prefect_text
 from tasks.reporting.facts import Facts, Stage
+from tasks.reporting.model_card import model_card
 from tasks.reporting.report import write_report
 from tasks.reporting.terminal import step, summary, take_steps
 from tasks.reporting.terminal_blocks import one_line
@@ -58,18 +59,20 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
     started = datetime.now(UTC) - timedelta(seconds=_seconds_so_far())
     run = f"{usecase.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     report = Path("reports") / f"{run}.html"
+    settings = _settings(dataset, store.lineage(chosen.model.digest)) | {"budget": budget.model_dump()}
+    version = register(chosen.model, model_card(chosen, reason, dataset.card, settings))
     released = Release(
         chosen=chosen,
         reason=reason,
         rejected=tuple(rejected),
-        registered=str(register(chosen.model).relative_to(store.home())),
+        registered=str(version.relative_to(store.home())),
         report=str(report),
         answer=answer,
         seconds=_seconds_so_far(),
     )
     with step("report") as progress:
         progress.uses.take(chosen)
-        facts = gather(released, dataset, budget, explanation).model_copy(update={"answer": tuple(blocks)})
+        facts = gather(released, dataset, settings, explanation).model_copy(update={"answer": tuple(blocks)})
         write_report(facts, store.home() / report)
         write_run(Run(id=run, started=started, settings=facts.settings, release=released))
         publish(facts)
@@ -77,9 +80,9 @@ def release(evaluations: Sequence[Evaluation], dataset: Dataset, budget: Budget,
     return released
 
 
-def register(model: OnnxModel) -> Path:
-    """Publish a bundle as the newest version of the model of its vertical, and remove old versions."""
-    version = publishing.publish(model.folder, store.home() / "models", model.usecase.name)
+def register(model: OnnxModel, card: str) -> Path:
+    """Publish a bundle with its model card as the newest version of the model of its vertical, and remove old versions."""
+    version = publishing.publish(model.folder, store.home() / "models", model.usecase.name, card)
     publishing.remove_old(version.parent, KEPT_VERSIONS)
     return version
 
@@ -92,13 +95,13 @@ def answer_example(bundle: Path) -> tuple[dict[str, Any], list[AnswerBlock]]:
     return answer, opened.blocks(request, answer)
 
 
-def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Explanation | None = None) -> Facts:
+def gather(released: Release, dataset: Dataset, settings: dict[str, dict[str, Any]], explanation: Explanation | None = None) -> Facts:
     """Collect the contents of the report from the artifacts of the run.
 
     Args:
         released: the choice.
         dataset: of the run.
-        budget: of the run.
+        settings: of the run by section.
         explanation: attributions of the trained network; None: none.
 
     Returns:
@@ -110,7 +113,7 @@ def gather(released: Release, dataset: Dataset, budget: Budget, explanation: Exp
     tables = [e.model.folder / TABLE for e in evaluations]
     return Facts(
         flow=usecase.name,
-        settings=_settings(dataset, manifests) | {"budget": budget.model_dump()},
+        settings=settings,
         card=dataset.card,
         chosen=released.chosen,
         reason=released.reason,

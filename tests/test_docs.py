@@ -211,7 +211,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages() if any(b.kind in ("run", "small") for b in blocks_of(page))])
 def test_commands_run(page: str, reader: Reader) -> None:
-    pytest.importorskip("flows.command", reason="the command verticals is not here yet")
     try:
         for block in blocks_of(page):
             if block.kind in ("run", "small"):

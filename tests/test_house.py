@@ -95,7 +95,7 @@ def test_tasks_do_not_speak_the_words_of_a_vertical(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in sorted((ROOT / "flows").glob("[!_]*.py")) if p.name != "cli.py"], ids=lambda p: p.name)
 def test_a_flow_is_wiring_only(path: Path) -> None:
     assert packages(imported(path)) <= {"prefect", "tasks", "usecases", "flows"}
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 65
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,11 @@ from tasks.store.digests import content_digest
 DRAFT = ".draft-"
 STALE_SECONDS = 86_400
 CONFIG = "config.pbtxt"
+CARD = "MODEL_CARD.md"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-def publish(bundle: Path, repository: Path, name: str = "") -> Path:
+def publish(bundle: Path, repository: Path, name: str = "", card: str = "") -> Path:
     """Copy a bundle to `repository/NAME/VERSION` atomically, and write config.pbtxt for Triton next to the versions.
 
     A compressed graph is decompressed, since Triton cannot read it. Several processes may publish at the same time: each copies to its own
@@ -38,6 +39,7 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         bundle: folder of the bundle.
         repository: folder that a server serves; created if it does not exist.
         name: of the model; empty: the name of its vertical.
+        card: the model card, written to `MODEL_CARD.md` of the version; empty: none.
 
     Returns:
         The folder of the new version, or of the newest one if it is equal.
@@ -63,6 +65,8 @@ def publish(bundle: Path, repository: Path, name: str = "") -> Path:
         draft = private / "bundle"
         shutil.copytree(bundle, draft)
         unpack(draft)
+        if card:
+            (draft / CARD).write_text(card, encoding="utf-8")
         (private / CONFIG).write_text(triton_config(name, opened), encoding="utf-8")
         sync(private)
         with _lock(folder):
