@@ -53,7 +53,16 @@ def key_of(
     settings: Mapping[str, Any] | None = None,
     machine: bool = False,
 ) -> str:
-    """The key of a step whose code is known; the arguments are those of `key`."""
+    """The key of a step whose code is known.
+
+    Args:
+        code: of the step (see `code_of`).
+        step: the function.
+        inputs, settings, machine: as `key` takes them.
+
+    Returns:
+        The key, hex.
+    """
     return digest_of(
         {
             "step": _name(step),
