@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ JUNK: tuple[Any, ...] = (
     *(b"", b"\x89PNG junk", "", "\x00", "x" * 100_000, None, True, 3, -1.5, 10**400, math.nan, math.inf),
     *([], [[]], [True], [math.nan], [10**400], [None], {}, {"history": 3}, {"history": [True, math.nan]}, {"b64": "?"}, {"": {"": []}}),
 )
+WHOLE = ("__dict__", "model_dump", "model_dump_json", "settings")  # by which all settings are read at once
 START_SECONDS = 60
 MAX_DIFFERENCE = 1e-3  # between the scores of torch and of the exported graph
 
@@ -109,14 +111,24 @@ def prepare_for_checks(usecase: UseCase, folder: Path) -> Checked:
     read: set[str] = set()
 
     class Watched(type(usecase)):  # the same use case, which also records which settings are read
+        __qualname__, __doc__ = type(usecase).__qualname__, type(usecase).__doc__
+
         def __getattribute__(self, name: str) -> Any:
             if name in type(usecase).model_fields:
                 read.add(name)
+            elif name in WHOLE and not sys._getframe(1).f_globals.get("__name__", "").startswith("pydantic"):
+                read.update(type(usecase).model_fields)
             return super().__getattribute__(name)
+
+        def __iter__(self) -> Any:
+            read.update(type(usecase).model_fields)
+            return super().__iter__()
 
     (data := folder / "data").mkdir(parents=True)
     settings = {name: getattr(usecase, name) for name in type(usecase).model_fields}
-    card = Watched(**settings).prepare(data)  # pyright: ignore[reportAbstractUsage]
+    watched = Watched(**settings)  # pyright: ignore[reportAbstractUsage]
+    read.clear()  # of its validators
+    card = watched.prepare(data)
     undeclared = sorted(read - usecase.prepare_settings())
     _expect(
         not undeclared,
@@ -164,6 +176,36 @@ def check_digests(checked: Checked) -> None:
         store.content_digest(again) == checked.dataset.digest,
         "prepare wrote different files for the same data: fix its seeds and the order of files.",
     )
+
+
+def check_store(checked: Checked) -> None:
+    """A step of the use case has a key: its result is found in the store again, also by a record of the use case that comes from JSON."""
+    usecase, before = checked.usecase, os.environ.get("VERTICALS_HOME")
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "card.json").write_text(json.dumps(checked.dataset.card), encoding="utf-8")
+        return {"usecase": usecase, "sizes": checked.dataset.sizes}
+
+    os.environ["VERTICALS_HOME"] = str(checked.folder / "store")
+    try:
+        found = [
+            store.make(Dataset, {"usecase": one}, build)[1] for one in (usecase, read_typed(json.loads(json.dumps(usecase.settings()))))
+        ]
+    finally:
+        os.environ.pop("VERTICALS_HOME") if before is None else os.environ.update(VERTICALS_HOME=before)
+    _expect(
+        found == [False, True],
+        "A step of the use case is not found in the store again: a setting has another value each time, or its module was edited during this run.",
+    )
+
+
+def check_monitor(checked: Checked) -> None:
+    """`score` gives the monitored score, whatever the network."""
+    from tasks.training.predicting import torch_predict
+
+    usecase, data = checked.usecase, checked.dataset.folder
+    scores = usecase.score(torch_predict(usecase, usecase.network(checked.dataset.assets).eval()), data, "validation")
+    _expect(usecase.monitor in scores, f"score gives {sorted(scores)}; the monitored {usecase.monitor!r} is not among them.")
 
 
 def check_resuming(checked: Checked) -> None:
@@ -361,7 +403,18 @@ def check_attributions(checked: Checked) -> None:
 
 
 CORE: tuple[Check, ...] = (
-    *(check_settings, check_card, check_digests, check_resuming, check_scores, check_bundle, check_bad_requests, check_server),
+    *(
+        check_settings,
+        check_card,
+        check_digests,
+        check_store,
+        check_monitor,
+        check_resuming,
+        check_scores,
+        check_bundle,
+        check_bad_requests,
+        check_server,
+    ),
 )
 CAPABILITIES: tuple[tuple[type, Check], ...] = (
     (Pretrainable, check_pretraining),

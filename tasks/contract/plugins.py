@@ -8,6 +8,8 @@ import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from tasks.contract.errors import ContractError
+
 GROUP = "verticals.usecases"
 OURS = frozenset({"usecases", "tasks"})
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -15,8 +17,18 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 @functools.cache
 def entry_points() -> dict[str, EntryPoint]:
-    """The entry points of all use cases by name; those of a checkout that is not installed are read from its pyproject.toml."""
-    found = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    """The entry points of all use cases by name; those of a checkout that is not installed are read from its pyproject.toml.
+
+    Raises:
+        ContractError: two packages declare the same name for different classes.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ContractError(
+                f"Two installed packages have a use case {point.name!r} in {GROUP}: {other.value} and {point.value}. Uninstall or rename one."
+            )
     if PYPROJECT.is_file():
         own = tomllib.loads(PYPROJECT.read_text(encoding="utf-8")).get("project", {}).get("entry-points", {}).get(GROUP, {})
         found |= {name: EntryPoint(name, value, GROUP) for name, value in own.items()}

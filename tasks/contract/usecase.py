@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+MARKERS = ("type", "format")  # keys that records write next to their fields
+
+
 def setting(default: Any, *, description: str, prepare: bool = False, **rules: Any) -> Any:
     """A setting of a use case: a pydantic field with a description.
 
@@ -195,8 +198,14 @@ class UseCase(Settings, ABC):
         super().__pydantic_init_subclass__(**kwargs)
         where = f"The use case {cls.__module__}.{cls.__qualname__}"
         for name, field in cls.model_fields.items():
+            if name in MARKERS:
+                raise ContractError(
+                    f"{where}: a setting cannot be called {name!r}, which records write their class and format by. Rename it."
+                )
             if not field.description:
                 raise ContractError(f"{where}: the setting {name!r} has no description. Write {name}: ... = setting(..., description=...).")
+        if not cls.__abstractmethods__:
+            _check_names(cls, where)
         compared = any(getattr(cls, method, None) is not getattr(Distillable, method) for method in ("logits", "distillation_loss"))
         if issubclass(cls, Distillable) and not cls.__abstractmethods__ and not compared:
             raise ContractError(f"{where} is Distillable: implement logits(network, batch) or distillation_loss(...).")
@@ -205,6 +214,19 @@ class UseCase(Settings, ABC):
                 f"{where} is defined in a script. Move it to a module of its vertical's package: training runs in other processes, "
                 "which import the class by its name."
             )
+
+
+def _check_names(cls: type[UseCase], where: str) -> None:
+    """Check what other processes, folders and reports call a use case by."""
+    if "." in cls.__qualname__:
+        raise ContractError(
+            f"{where} is defined inside of a class or function. Move it to the top level of its module, to be imported by name."
+        )
+    name = getattr(cls, "name", None)
+    if not isinstance(name, property) and not (isinstance(name, str) and name.isidentifier()):
+        raise ContractError(f'{where}: name is {name!r}; letters, digits and underscores were expected: name: ClassVar[str] = "my_model".')
+    if not (cls.__doc__ or "").strip():
+        raise ContractError(f"{where} has no docstring. Write one; its first line is the summary in the README of each bundle.")
 
 
 def _as_usecase(written: object) -> object:
