@@ -28,7 +28,7 @@ def prepare(usecase: UseCase) -> Dataset:
         (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False))
         return {"usecase": usecase, "sizes": card["sizes"]}
 
-    read = usecase.model_dump(mode="json", include=usecase.prepare_settings())
+    read = {name: getattr(usecase, name) for name in sorted(usecase.prepare_settings())}
     settings = {"usecase": type(usecase), "read": read, "data": usecase.data_digest()}
     with step("prepare") as progress:
         dataset, progress.cached = store.make(Dataset, settings, build, step="prepare")

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from tasks import STARTED_NS
 from tasks.contract.artifacts import Artifact, home
-from tasks.contract.records import Record, write_typed
+from tasks.contract.records import Record
 from tasks.contract.usecase import UseCase
 from tasks.machine import cpu
 from tasks.store.closure import Closure
@@ -169,7 +169,7 @@ def written(value: Any) -> Any:
     if isinstance(value, Artifact):
         return {"digest": value.digest, "usecase": _without_location(value.usecase)}
     if isinstance(value, UseCase):
-        return {**_without_location(value), "type": written(type(value))}
+        return _without_location(value)
     if isinstance(value, Record):
         return {"type": written(type(value)), **{name: written(each) for name, each in value}}
     if isinstance(value, Mapping):
@@ -184,7 +184,7 @@ def written(value: Any) -> Any:
 def _without_location(usecase: UseCase) -> dict[str, Any]:
     """The settings of a use case, without the place of the data: once they are prepared, the digest of the data set counts."""
     dropped = {LOCATION} & usecase.prepare_settings()
-    return {name: value for name, value in write_typed(usecase).items() if name not in dropped}
+    return {"type": written(type(usecase)), **{name: written(each) for name, each in usecase if name not in dropped}}
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
