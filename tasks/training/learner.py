@@ -289,7 +289,7 @@ class Learner(pl.LightningModule):
 def not_a_number(monitor: str, fit: Fit) -> str:
     """The message of a fit whose monitored score is not a number."""
     return (
-        f"Training ended with a {monitor} on validation that is not a number. The usual cause is a learning rate that is too high: "
+        f"After training, the {monitor} on validation is not a number. The usual cause is a learning rate that is too high: "
         f"try a smaller --fit.learning_rate (it was {fit.learning_rate:g}) or a smaller --fit.gradient_clip (it was {fit.gradient_clip:g})."
     )
 
