@@ -13,7 +13,7 @@ install: .venv/installed ## the virtual environment, from the lock
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12"'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@lock="$(LOCK)" && : $${lock:=$$($(BIN)/python -m deploy.dependencies choose)} \
-	&& echo "Installing from $$lock (about two minutes; five with NVIDIA's libraries) ..." \
+	&& echo "Installing from $$lock (a few minutes) ..." \
 	&& $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement "$$lock"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
