@@ -97,7 +97,7 @@ def test_a_bundle_that_cannot_be_the_teacher_is_refused_with_a_reason(dataset: D
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     alone = teacher.model_copy(update={"usecase": ImageClassification()})
-    with pytest.raises(SettingError, match="has nobody to teach"):
+    with pytest.raises(SettingError, match="needs a student"):
         distil.fn(alone, dataset, QUICK, Distillation(bundle=str(bundle)))
     with pytest.raises(SettingError, match=r"--distillation\.bundle .*bundle cannot be the teacher: "):
         open_teacher(bundle, ToyUseCase(), dataset.folder)
@@ -167,7 +167,7 @@ def test_hidden_states_are_distilled_and_projections_are_resumed_but_not_saved(
 
 
 def test_attention_of_a_network_without_attention_is_refused(dataset: Dataset, teacher: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"--distillation\.attention 0\.5: this network of toy has none"):
+    with pytest.raises(SettingError, match=r"--distillation\.attention 0\.5: this network of toy has no such layers to compare"):
         launch.fit(ToyUseCase(hidden=32), dataset.folder, QUICK, tmp_path, technique=KnowledgeDistillation(teacher=teacher, attention=0.5))
 
 

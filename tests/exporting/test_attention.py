@@ -40,6 +40,8 @@ class Reader(nn.Module):
 
 
 class ReaderUseCase(ToyUseCase):
+    """Reads a sequence with attention."""
+
     def predictor(self, network: nn.Module) -> nn.Module:
         return network
 

@@ -53,7 +53,7 @@ def test_methods_are_named_with_commas_between() -> None:
         (["--preset", "huge"], "no preset 'huge' for image-classification. There are: smoke, default, full"),
         (["--fit.epochs", "many"], "--fit.epochs: Input should be a valid integer"),
         (["--refresh", "quantise"], "--refresh quantise: there is no such step. Did you mean quantize?"),
-        (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 0"),
+        (["--fit.epochs", "-1"], "--fit.epochs: Input should be greater than or equal to 1"),
         (["--fit.optimizer", "adam"], "--fit.optimizer: Input should be 'adamw' or 'sgd'"),
         (["--budget.goal", "cheap"], "--budget: 'cheap' is refused. Understood: nothing; not understood: 'cheap'. Expected "),
         (["--compression.prune.share", "0.5"], "Did you mean --compression.prune.shares?"),

@@ -84,7 +84,7 @@ def test_a_picture_of_any_of_the_shapes_is_not_doubted_for_it(tmp_path: Path) ->
     ratios = RoadCodec(tmp_path / "out" / "assets").card["ratios"]
     texture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8))
     for size, doubted in (((160, 120), False), ((330, 100), False), ((100, 300), True)):
-        assert any("shape" in doubt for doubt in doubts_of(texture.resize(size), ratios)) == doubted
+        assert any("aspect ratio" in doubt for doubt in doubts_of(texture.resize(size), ratios)) == doubted
 
 
 @pytest.mark.parametrize("temperature", matrix([1.0, 4.0], keep=0))
