@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
-INTERRUPTED, TERMINATED = 130, 143  # what shells expect after Ctrl-C and after SIGTERM
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141  # what shells expect after Ctrl-C, SIGTERM and SIGPIPE
 
 
 class Terminated(KeyboardInterrupt):
@@ -45,9 +46,17 @@ COMMANDS = {
 def main() -> NoReturn:
     """Run one subcommand and end the process with its status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
     stop_at_sigterm()
+    try:
+        _main()
+    except BrokenPipeError:  # the reader of what was printed, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+
+
+def _main() -> NoReturn:
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if name in ("--help", "-h", "help"):
-        print(usage())
+        print(usage(), flush=True)
         sys.exit(0)
     if name == "--version":
         from importlib.metadata import version
@@ -85,7 +94,9 @@ def _call(command: Command, arguments: Sequence[str]) -> NoReturn:
 
         function = getattr(importlib.import_module(f"flows.command.{command.module}"), command.function)
         try:
-            sys.exit(function(arguments))
+            status = function(arguments)
+            sys.stdout.flush()
+            sys.exit(status)
         except UserError as error:
             print(error, file=sys.stderr)
             sys.exit(2)

@@ -43,7 +43,7 @@ def run_or_help(flow: Flow, command: str, arguments: Sequence[str], load: Callab
     """
     wanted = next((place for place, argument in enumerate(arguments) if argument in ("--help", "-h")), None)
     if wanted is not None:
-        print(_or_refuse(lambda: help_text(flow, command, "".join(arguments[wanted + 1 : wanted + 2]))))
+        print(_or_refuse(lambda: help_text(flow, command, "".join(arguments[wanted + 1 : wanted + 2]))), flush=True)
         sys.exit(0)
     stop_at_sigterm()
     try:

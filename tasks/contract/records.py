@@ -20,7 +20,7 @@ ALIASES: dict[str, str] = {"usecases.nlp:HiddenTokens": "usecases.nlp:MaskedLang
 class Record(BaseModel):
     """A small immutable value. An unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Settings(Record):

@@ -54,9 +54,9 @@ def test_the_report_shows_roads(release: dict[str, Any]) -> None:
         "Class by class",
         "By scenario",
         "Effect of the adaptation",
-        "The worst of some frames",
-        "Object by object",
-        "What a class is seen by",
+        "Worst frames of a sample",
+        "Average precision by class",
+        "Evidence for classes",
         "data:image/jpeg",
     ):
         assert word in page

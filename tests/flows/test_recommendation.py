@@ -74,5 +74,5 @@ def test_the_bundle_answers_and_explains_without_torch(released: dict[str, Any],
 
 def test_the_report_shows_who_gets_what(released: dict[str, Any]) -> None:
     page = Path(released["report"]).read_text()
-    for words in ("By events before", "By popularity of what came next", "leave-one-out", "sampled100_hr@10", "Why "):
+    for words in ("By length of the history", "By popularity of the target", "leave-one-out", "sampled100_hr@10", "Why "):
         assert words in page
