@@ -208,8 +208,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     found.stop()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in pages() if any(b.kind in ("run", "small") for b in blocks_of(page))])
+RUN = [page for page in pages() if any(block.kind in ("run", "small") for block in blocks_of(page))]
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if page == "README.md" else pytest.mark.matrix) for page in RUN]
+)
 def test_commands_run(page: str, reader: Reader) -> None:
     try:
         for block in blocks_of(page):
