@@ -70,12 +70,13 @@ def _main() -> NoReturn:
 
 
 def stop_at_sigterm() -> None:
-    """Have SIGTERM raise `Terminated` from now on."""
+    """Have SIGTERM and SIGHUP raise `Terminated` from now on."""
 
     def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the latter where a terminal is closed
+        signal.signal(number, terminate)
 
 
 def usage() -> str:

@@ -62,7 +62,7 @@ def compare(arguments: Sequence[str]) -> int:
     for name in [*flat[0], *(name for name in flat[1] if name not in flat[0])]:
         values = [plain(settings.get(name)) for settings in flat]
         if values[0] != values[1]:
-            table.add_row(f"--{name}", *values)
+            table.add_row(name, *values)
     figures = [_figures(run.release.chosen) | {"took": duration(run.release.seconds)} for run in pair]
     for name in dict.fromkeys((*figures[0], *figures[1])):
         table.add_row(name, *(figure.get(name, "–") for figure in figures))
@@ -120,7 +120,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        else:
+        elif name != "type":  # the class of the record
             yield f"{prefix}{name}", value
 
 

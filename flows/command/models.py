@@ -32,7 +32,7 @@ def predict(arguments: Sequence[str]) -> int:
 
 def explain(arguments: Sequence[str]) -> int:
     """`verticals explain MODEL REQUEST...`."""
-    return serving(["predict", *arguments, "--explain"], PROG)
+    return serving(["explain", *arguments], PROG)
 
 
 def score(arguments: Sequence[str]) -> int:

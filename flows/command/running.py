@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.command.settings import Options
@@ -70,6 +73,8 @@ def run_flow(load: Callable[[], Any], parameters: Mapping[str, Any], options: Op
     flow = load()
     if address := PREFECT_API_URL.value():
         check_server(address)
+    else:
+        detach_server()
     quiet: dict[Any, Any] = {
         PREFECT_LOGGING_LEVEL: "CRITICAL",
         PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
@@ -86,6 +91,14 @@ def run_flow(load: Callable[[], Any], parameters: Mapping[str, Any], options: Op
                 f"Prefect's temporary server did not start within {seconds:g} s: this machine is busy. Try again later, set "
                 "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS to more seconds, or start a server with `verticals up`."
             ) from None
+
+
+def detach_server() -> None:
+    """Start Prefect's temporary server in a session of its own, so that Ctrl-C in a terminal does not end it before the run; `end` stops it."""
+    from prefect.server.api import server
+
+    detached = partial(subprocess.Popen, start_new_session=True)
+    server.__dict__["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": detached})
 
 
 def check_server(address: str) -> None:

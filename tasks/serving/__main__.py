@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,7 +35,13 @@ def main(arguments: Sequence[str] = sys.argv[1:], prog: str = PROG) -> int:
         arguments: of the command line.
         prog: what help calls the program.
     """
-    commands: dict[str, Callable[[Sequence[str], str], int]] = {"predict": _predict, "score": _score, "publish": _publish, "key": _key}
+    commands: dict[str, Callable[[Sequence[str], str], int]] = {
+        "predict": _predict,
+        "explain": partial(_predict, explaining=True),
+        "score": _score,
+        "publish": _publish,
+        "key": _key,
+    }
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:], prog)
@@ -66,11 +73,16 @@ def _serve(arguments: Sequence[str], prog: str) -> int:
     return serve(repository, settings)
 
 
-def _predict(arguments: Sequence[str], prog: str) -> int:
-    parser = argparse.ArgumentParser(prog=f"{prog} predict", description="Predict for requests that are given as files.")
+def _predict(arguments: Sequence[str], prog: str, explaining: bool = False) -> int:
+    name = "explain" if explaining else "predict"
+    parser = argparse.ArgumentParser(
+        prog=f"{prog} {name}", description="Predict for requests" + (", with explanations." if explaining else ".")
+    )
     parser.add_argument("bundle", metavar="MODEL", help=MODEL)
-    parser.add_argument("requests", nargs="+", metavar="FILE", help="file with a request as the vertical takes it: an image, a text, ...")
-    parser.add_argument("--explain", action="store_true", help="add an explanation, if the model supports explanations")
+    parser.add_argument(
+        "requests", nargs="+", metavar="REQUEST", help="an image file, a file with a text or JSON, or the text or JSON itself"
+    )
+    parser.add_argument("--explain", action="store_true", default=explaining, help="add an explanation, if the model supports explanations")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per request")
     given = parser.parse_args(arguments)
     bundle = open_bundle(find_bundle(given.bundle))
