@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flows.command import INTERRUPTED, TERMINATED, Terminated, stop_at_sigterm
 from flows.command.help import help_text
 from flows.command.running import end, run_flow
 from flows.command.settings import Flow, flow_of, parse
-from tasks.contract.errors import DataError, SettingError, UserError
+from tasks.contract.errors import SettingError, UserError
 from tasks.contract.plugins import entry_points
 
 STOPPED = "Stopped. The same command resumes where it was."
@@ -47,9 +47,9 @@ def run_or_help(flow: Flow, command: str, arguments: Sequence[str], load: Callab
         print(_or_refuse(lambda: help_text(flow, command, "".join(arguments[wanted + 1 : wanted + 2]))), flush=True)
         sys.exit(0)
     stop_at_sigterm()
+    logging.disable(logging.CRITICAL)  # to the end of the process: Prefect logs its shutdown, too
     try:
         parameters, options = parse(flow, arguments)
-        check_data(parameters["usecase"])
         release = run_flow(load, parameters, options)
     except UserError as error:
         end(2, str(error))
@@ -57,41 +57,9 @@ def run_or_help(flow: Flow, command: str, arguments: Sequence[str], load: Callab
         end(TERMINATED, STOPPED)
     except KeyboardInterrupt:
         end(INTERRUPTED, STOPPED)
-    except Exception as error:  # the signal reached Prefect's server, too, and what it interrupted could not be reported there
-        stopped = next((cause for cause in _causes(error) if isinstance(cause, KeyboardInterrupt)), None)
-        if stopped is None:
-            raise
-        end(TERMINATED if isinstance(stopped, Terminated) else INTERRUPTED, STOPPED)
     if options.json:
         print(json.dumps(release.as_json()))
     sys.exit(0)
-
-
-def check_data(usecase: Any) -> None:
-    """Refuse a path that does not exist before anything is started.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    data = getattr(usecase, "data", None)
-    if not type(usecase).__module__.startswith("usecases.") or not isinstance(data, str):
-        return
-    for part in data.split(","):
-        if part.strip() != "sample" and "://" not in part and not Path(part.strip()).expanduser().exists() and not Path(data).exists():
-            raise DataError(
-                f"{part.strip()} does not exist. DATA is a folder or file, hf://owner/name, or sample; this folder is {Path.cwd()}."
-            )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and all that led to it."""
-    seen, queue = set[int](), [error]
-    while queue:
-        one = queue.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            queue += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
 
 
 def _or_refuse(compute: Callable[[], Any]) -> Any:

@@ -10,15 +10,15 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flows.command.settings import Options
-from tasks.contract.errors import UserError
+from tasks.contract.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from tasks.contract.artifacts import Release
@@ -55,12 +55,30 @@ def run_flow(load: Callable[[], Any], parameters: Mapping[str, Any], options: Op
         UserError: bad data, settings or bundles; or Prefect's server does not answer or start.
         KeyboardInterrupt: Ctrl-C; Terminated: SIGTERM.
     """
-    os.environ["VERTICALS_HOME"] = os.environ.get("VERTICALS_HOME") or str(Path(".verticals").resolve())
-    os.environ["VERTICALS_REFRESH"] = options.refresh
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    warnings.simplefilter("ignore")
+    check_data(parameters["usecase"])
+    with _quiet(options.refresh):
+        return _run(load, parameters)
+
+
+@contextmanager
+def _quiet(refresh: str) -> Iterator[None]:
+    """Silence the libraries of this process and of those that it starts, which also get the store and the steps to compute again."""
+    home = os.environ.get("VERTICALS_HOME") or str(Path(".verticals").resolve())
+    before, level = dict(os.environ), logging.root.manager.disable
+    os.environ.update({**QUIET, **before, "VERTICALS_HOME": home, "VERTICALS_REFRESH": refresh})
     logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _run(load: Callable[[], Any], parameters: Mapping[str, Any]) -> Release:
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_LOGGING_LEVEL,
@@ -93,6 +111,22 @@ def run_flow(load: Callable[[], Any], parameters: Mapping[str, Any], options: Op
             ) from None
 
 
+def check_data(usecase: Any) -> None:
+    """Refuse a path that does not exist before anything is started.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    data = getattr(usecase, "data", None)
+    if not type(usecase).__module__.startswith("usecases.") or not isinstance(data, str):
+        return
+    for part in data.split(","):
+        if part.strip() != "sample" and "://" not in part and not Path(part.strip()).expanduser().exists() and not Path(data).exists():
+            raise DataError(
+                f"{part.strip()} does not exist. DATA is a folder or file, hf://owner/name, or sample; this folder is {Path.cwd()}."
+            )
+
+
 def detach_server() -> None:
     """Start Prefect's temporary server in a session of its own, so that Ctrl-C in a terminal does not end it before the run; `end` stops it."""
     from prefect.server.api import server
@@ -123,7 +157,7 @@ def check_server(address: str) -> None:
 
 def end(status: int, message: str = "") -> NoReturn:
     """End this process at once with a sentence, after the temporary server has been stopped; a second Ctrl-C changes nothing."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if message:
         print(f"\n{message}", file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import inspect
 import re
@@ -52,6 +53,11 @@ class Flow:
     @property
     def takes_data(self) -> bool:
         return "data" in self.sections["usecase"].model_fields
+
+    @functools.cached_property
+    def settings_class(self) -> type[BaseSettings]:
+        """All settings of the flow, the short names and the options."""
+        return _settings_class(self)
 
     def load(self) -> Any:
         """The Prefect flow itself."""
@@ -101,7 +107,7 @@ def parse(flow: Flow, arguments: Sequence[str]) -> tuple[dict[str, Any], Options
     Raises:
         SettingError: unknown preset, step or setting, or a value that does not fit, with the nearest right name.
     """
-    settings_class = _settings_class(flow)
+    settings_class = flow.settings_class
     try:
         source = CliSettingsSource(settings_class, cli_parse_args=False, cli_exit_on_error=False)
         typed = source(args=[_underscored(argument) for argument in arguments])()
@@ -139,7 +145,7 @@ def fill(flow: Flow, preset: str, given: Mapping[str, Any], options: Options) ->
             + f"There are: {', '.join(known)}."
         )
     _check_steps(options.refresh)
-    settings_class = _settings_class(flow)
+    settings_class = flow.settings_class
     try:
         settings = settings_class.model_validate(_merged(known[preset] if preset else {}, given))
     except ValidationError as error:
