@@ -89,7 +89,7 @@ def server() -> Iterator[Check]:
 
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
-        yield Check("Prefect", f"`verticals up` runs at {local.API}" if local.is_up() else "each run starts a temporary server")
+        yield Check("Prefect", f"`verticals up` runs at {local.api()}" if local.is_up() else "each run starts a temporary server")
         return
     try:
         check_server(address)
@@ -105,7 +105,7 @@ def ports() -> Iterator[Check]:
     for port, command in PORTS.items():
         with socket.socket() as probe:
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
-        ours = port == local.PORT and local.is_up()
+        ours = port == local.port() and local.is_up()
         remedy = f"{command} needs another one: " + ("PREFECT_PORT=4201 verticals up" if port == 4200 else "verticals serve --port 8001")
         yield Check(f"port {port}", "in use" if taken else "free", remedy if taken and not ours else "")
 

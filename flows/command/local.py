@@ -20,8 +20,7 @@ from flows.command.settings import FLOWS, prefect_file
 from tasks.contract.artifacts import home
 from tasks.contract.errors import UserError
 
-PORT = int(os.environ.get("PREFECT_PORT", "4200"))
-API = f"http://127.0.0.1:{PORT}/api"
+DEFAULT_PORT = "4200"
 POOL = "local"
 PREFECT = Path(sys.executable).with_name("prefect")
 START_SECONDS = 120
@@ -36,11 +35,22 @@ def state() -> Path:
     return home() / "local"
 
 
+def port() -> int:
+    """The port of the server: `$PREFECT_PORT`, or that of the last `verticals up` in this folder."""
+    kept = state() / "port"
+    return int(os.environ.get("PREFECT_PORT") or (kept.read_text(encoding="utf-8") if kept.exists() else DEFAULT_PORT))
+
+
+def api() -> str:
+    """The address of the server's API."""
+    return f"http://127.0.0.1:{port()}/api"
+
+
 def environment() -> dict[str, str]:
     """What the server, the worker and the runs are started with: paths are relative to the folder in which `up` was typed."""
     here = os.environ.get("PYTHONPATH")
     return os.environ | {
-        "PREFECT_API_URL": API,
+        "PREFECT_API_URL": api(),
         "PREFECT_HOME": str(state() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -58,20 +68,21 @@ def up() -> None:
     """
     state().mkdir(parents=True, exist_ok=True)
     if is_up():
-        print(f"The server of an earlier `verticals up` is still there: http://127.0.0.1:{PORT}")
+        print(f"The server of an earlier `verticals up` is still there: http://127.0.0.1:{port()}")
     elif _answers():
-        raise StartError(f"Something else answers on port {PORT}. Stop it, or choose another port: PREFECT_PORT=4201 verticals up")
+        raise StartError(f"Something else answers on port {port()}. Stop it, or choose another port: PREFECT_PORT=4201 verticals up")
     else:
-        _start("server", "server", "start", "--host", "127.0.0.1", "--port", str(PORT))
+        _start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port()))
         _wait_for_server()
+        (state() / "port").write_text(str(port()), encoding="utf-8")
     prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
     prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file()))
     if not _running("worker"):
         _start("worker", "worker", "start", "--pool", POOL, "--name", POOL)
     print(f"""
 The server, the deployments and a worker are up.
-  look       http://127.0.0.1:{PORT}
-  run        PREFECT_API_URL={API} {_shown(PREFECT)} deployment run image-classification/smoke
+  look       http://127.0.0.1:{port()}
+  run        PREFECT_API_URL={api()} {_shown(PREFECT)} deployment run image-classification/smoke
   nightly    verticals schedule image-classification sample --cron "0 3 * * *" --preset smoke
   logs       {_shown(state())}/*.log
   stop       verticals down""")
@@ -135,7 +146,7 @@ def _stop(process: psutil.Process) -> None:
 
 def _answers() -> bool:
     try:
-        with urllib.request.urlopen(f"{API}/health", timeout=2):
+        with urllib.request.urlopen(f"{api()}/health", timeout=2):
             return True
     except urllib.error.HTTPError:
         return True

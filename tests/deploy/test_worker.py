@@ -17,7 +17,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import State
-from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Scheduled
 
@@ -33,12 +33,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    """Prefect's own, which asks again when the server is too busy to answer."""
-    port = free_port()
-    home = tmp_path_factory.mktemp("up")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a folder and a port that nobody else uses."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = clean | {"PREFECT_PORT": str(port), "VERTICALS_HOME": str(home)}
+    return clean | {"PREFECT_PORT": str(free_port()), "VERTICALS_HOME": str(tmp_path_factory.mktemp("up"))}
+
+
+@pytest.fixture(scope="module")
+def client(environment: dict[str, str]) -> Iterator[SyncPrefectClient]:
+    """Prefect's own, which asks again when the server is too busy to answer."""
+    port = environment["PREFECT_PORT"]
 
     def local(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "flows", *arguments], cwd=ROOT, env=environment, check=True)
@@ -95,3 +99,18 @@ def test_a_worker_runs_what_is_scheduled(client: SyncPrefectClient, deployment: 
     state = final_state(client, scheduled[0])
     client.delete_deployment_schedule(deployment, created.id)
     assert state.is_completed(), state
+
+
+def test_a_schedule_from_the_command_line_runs_with_its_settings(client: SyncPrefectClient, environment: dict[str, str]) -> None:
+    small = ["--preset", "smoke", "--epochs", "2", "--pretraining.epochs", "1", "--usecase.width", "8"]
+    command = [sys.executable, "-m", "flows", "schedule", "image-classification", "sample", "--cron", "0 3 * * *", "--name", "mine", *small]
+    without_port = {name: value for name, value in environment.items() if name != "PREFECT_PORT"}  # `up` has kept it
+    done = subprocess.run(command, cwd=ROOT, env=without_port, capture_output=True, text=True)
+    assert done.returncode == 0 and "image-classification/mine runs at '0 3 * * *'" in done.stdout, done.stderr
+    deployed = client.read_deployment_by_name("image-classification/mine")
+    assert [each.schedule.cron for each in deployed.schedules if isinstance(each.schedule, CronSchedule)] == ["0 3 * * *"]
+    assert deployed.parameters["fit"]["epochs"] == 2 and deployed.parameters["usecase"]["width"] == 8
+    state = final_state(client, client.create_flow_run_from_deployment(deployed.id, state=Scheduled()).id)
+    assert state.is_completed(), state
+    refused = subprocess.run([*command, "--cron", "99 3 * * *"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and 'Invalid cron string: "99 3 * * *"' in refused.stderr and "Traceback" not in refused.stderr
